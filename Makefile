@@ -1,0 +1,48 @@
+# qcrd: `make setup`, `make check`, `make test`; `make help` lists all.
+
+PYTHON ?= python3.11
+# The CUDA build of vLLM where an NVIDIA GPU answers, the CPU build elsewhere; `make setup ACCELERATOR=cpu` decides.
+ACCELERATOR ?= $(shell nvidia-smi -L 2>/dev/null | grep -q '^GPU' && echo cuda || echo cpu)
+VENV := .venv
+BIN := $(VENV)/bin
+# No telemetry leaves the machine, and tests look nothing up on a model hub.
+export DO_NOT_TRACK := 1
+export HF_HUB_DISABLE_TELEMETRY := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export VLLM_NO_USAGE_STATS := 1
+
+.PHONY: help setup check test fast-test clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(VENV)/installed-$(ACCELERATOR) ## the environment in .venv, every version pinned
+
+# Debian ships Python without ensurepip, so the environment is made without pip and filled by the pip that is there.
+$(VENV)/installed-$(ACCELERATOR): requirements/$(ACCELERATOR).lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "qcrd needs Python 3.11 as $(PYTHON): install it, or run make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
+	@rm -f $(VENV)/installed-*
+	@echo "Installing $(ACCELERATOR) packages into $(VENV) (about 4.5 GB, a few minutes) ..."
+	@$(PYTHON) -m pip --python $(BIN)/python install --quiet --quiet --no-deps -r requirements/$(ACCELERATOR).lock || { \
+		echo "Not everything could be installed; the lines above say what. If it is torch==...+cpu: name PyTorch's index" >&2; \
+		echo "of CPU wheels in PIP_EXTRA_INDEX_URL (see requirements/README.md) and run make setup again." >&2; exit 1; }
+	@$(PYTHON) -m pip --python $(BIN)/python install --quiet --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+	@echo "Done. Try: $(BIN)/qcrd doctor"
+
+check: setup ## lint, format, types, import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check ## everything CI runs
+	$(BIN)/pytest
+
+fast-test: setup ## only the tests that need no trained teacher and no vLLM server
+	$(BIN)/pytest -m "not slow"
+
+clean: ## remove the environment and caches; the state under .qcrd stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

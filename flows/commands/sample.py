@@ -1,0 +1,314 @@
+"""`qcrd sample`: a teacher's samples, from our own vLLM server or from any OpenAI-compatible endpoint."""
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+from pydantic import BaseModel, ConfigDict
+
+from flows.home import Home
+from flows.options import DEFAULT_HOME, DatasetOption, HomeOption, JsonOption, at_least, home_at, one_of
+from flows.terminal import duration, figure, notice, out, print_json, progress_bar
+from storage.datasets.definition import Dataset
+from storage.datasets.registry import get_dataset
+from storage.errors import StorageError, UsageError
+from storage.schemas import EXAMPLES
+from storage.store import Store
+
+if TYPE_CHECKING:
+    from tasks.sample_teacher import SamplingPlan, SamplingProgress, TeacherIdentity
+
+LAB_TEACHER = "lab"
+APIS = ("auto", "chat", "completions")
+
+
+class Price(BaseModel):
+    """What a teacher costs, in any currency, per million tokens."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    per_million_prompt: float = 0.0
+    per_million_completion: float = 0.0
+
+    def of(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        """The price of some tokens; None where no price is given."""
+        if not self.per_million_prompt and not self.per_million_completion:
+            return None
+        return (prompt_tokens * self.per_million_prompt + completion_tokens * self.per_million_completion) / 1e6
+
+
+def sample(
+    dataset: DatasetOption,
+    split: Annotated[str, typer.Option("--split", help="The split whose questions are sampled.")] = "train",
+    path: Annotated[
+        str | None, typer.Option("--path", help="A file with the questions, instead of the dataset's own source.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Only the first so many questions.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="Model folder or hub id to serve with vLLM; with --url, the name it serves."),
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option("--url", help="An OpenAI-compatible endpoint; its key goes into QCRD_TEACHER_API_KEY."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="The teacher's name in the store; default: the model's.")
+    ] = None,
+    n: Annotated[int, typer.Option("--n", help="Samples of each question.")] = 5,
+    temperature: Annotated[float, typer.Option("--temperature", help="Sampling temperature.")] = 0.7,
+    top_p: Annotated[float, typer.Option("--top-p", help="Probability mass sampled from.")] = 1.0,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longest sample, in tokens.")] = 256,
+    seed: Annotated[int, typer.Option("--seed", help="Run seed; another one gives other samples.")] = 0,
+    logprobs: Annotated[
+        bool, typer.Option("--logprobs", help="Store mean log-probabilities (half the speed on a CPU).")
+    ] = False,
+    api: Annotated[str, typer.Option("--api", help="auto, chat or completions.")] = "auto",
+    in_flight: Annotated[int, typer.Option("--in-flight", help="Requests under way at once.")] = 64,
+    timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait for one reply.")] = 600.0,
+    retries: Annotated[int, typer.Option("--retries", help="Tries again after 429, 5xx, timeouts, nonsense.")] = 6,
+    port: Annotated[int | None, typer.Option("--port", help="vLLM's port; default: a free one.")] = None,
+    price_prompt: Annotated[float, typer.Option("--price-prompt", help="Price of a million prompt tokens.")] = 0.0,
+    price_completion: Annotated[
+        float, typer.Option("--price-completion", help="Price of a million completion tokens.")
+    ] = 0.0,
+    as_json: JsonOption = False,
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Sample a teacher's rationales. What is stored already is not sampled again; stop and go on at any time.
+
+    Example: qcrd sample --dataset lab --limit 200
+    Example: qcrd sample --dataset svamp --path svamp.jsonl --url https://host/v1 --model big-model
+    """
+    from models.teacher import SamplingConfig, TeacherConfig  # imports the openai package
+
+    at_least("--n", n, 1)
+    at_least("--limit", limit, 1)
+    one_of("--api", api, APIS)
+    named = get_dataset(dataset)
+    place = home_at(home)
+    store = place.open_store()
+    if url is not None and model is None:
+        raise UsageError("--url needs --model, the name of the model that the endpoint serves.")
+    if model is None:
+        if named.name != "lab":
+            raise UsageError(
+                "Name a teacher: --model FOLDER serves one with vLLM, --url URL --model NAME asks an endpoint, "
+                "--model lab takes the lab's (for --dataset lab)."
+            )
+        model = LAB_TEACHER
+    if url is None and model == LAB_TEACHER:
+        model = _lab_folder(place)
+        name = name or "lab-teacher"
+    sampling = validated(
+        SamplingConfig,
+        n=n,
+        temperature=temperature,
+        top_p=top_p,
+        max_tokens=max_tokens,
+        logprobs=logprobs,
+        api=_api(api, model, url),
+    )
+    client = {"model": model, "in_flight": in_flight, "request_timeout_s": timeout, "retries": retries}
+    # Both are checked before anything is loaded, started or stored.
+    validated(TeacherConfig, base_url=url or "http://127.0.0.1/v1", **client)
+    identity = _identity(model, name, local=url is None)
+    price = Price(per_million_prompt=price_prompt, per_million_completion=price_completion)
+    started = time.monotonic()
+    with ExitStack() as stack:
+        what = f"sample {named.name}/{split} {identity.model}"
+        if not stack.enter_context(store.lock(what, wait=False)):
+            notice("Another process is sampling this teacher on this split; waiting for it, then taking the rest.")
+            stack.enter_context(store.lock(what))
+        plan = _plan(store, named, split, path, limit, identity, sampling, seed)
+        if not plan.requests:
+            _report(as_json, plan, None, price, started)
+            return
+        notice(f"{plan.missing:,} samples of {plan.examples:,} questions to make; {plan.stored:,} are stored already.")
+        recover = None
+        if url is None:
+            server = stack.enter_context(_server(place, model, port))
+            url, recover = server.base_url, server.ensure_alive
+            client["model"] = server.served_name
+            client["return_token_ids"] = True
+        done = _sample(store, named, split, plan, identity, {"base_url": url, **client}, sampling, recover, as_json)
+        _report(as_json, plan, done, price, started)
+
+
+def validated(kind: type[BaseModel], **values: Any) -> Any:
+    """A configuration, or one line that says which value is wrong and what is allowed.
+
+    Raises:
+        UsageError: a value is not allowed.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        option = "--" + str(first["loc"][0] if first["loc"] else "option").replace("_", "-")
+        option = {"--base-url": "--url", "--request-timeout-s": "--timeout"}.get(option, option)
+        raise UsageError(f"{option}: {first['msg']}, not {first['input']!r}.") from error
+
+
+def _api(api: str, model: str, url: str | None) -> str:
+    """chat, unless the model is a local folder whose tokenizer has no chat template."""
+    from models.revision import has_chat_template
+
+    if api != "auto":
+        return api
+    return "completions" if url is None and Path(model).is_dir() and not has_chat_template(model) else "chat"
+
+
+def _identity(model: str, name: str | None, *, local: bool) -> "TeacherIdentity":
+    from models.revision import model_revision
+    from models.server import check_model, default_served_name
+    from tasks.sample_teacher import TeacherIdentity
+
+    if not local:
+        return TeacherIdentity(name or model)
+    check_model(model)
+    return TeacherIdentity(name or default_served_name(model), model_revision(model))
+
+
+def _lab_folder(place: Home) -> str:
+    from tasks.build_lab import find_lab
+
+    folder = find_lab(place.path)
+    if folder is None:
+        raise UsageError(f"The lab's teacher is not built under {place.path}; run `qcrd lab build` (about 3 minutes).")
+    return str(folder)
+
+
+def _plan(
+    store: Store,
+    dataset: Dataset,
+    split: str,
+    path: str | None,
+    limit: int | None,
+    identity: "TeacherIdentity",
+    sampling: Any,
+    seed: int,
+) -> "SamplingPlan":
+    from tasks.sample_teacher import plan_sampling
+
+    example_ids = _questions(store, dataset, split, path, limit)
+    return plan_sampling(store, dataset, split, example_ids, identity, sampling, seed)
+
+
+def _questions(store: Store, dataset: Dataset, split: str, path: str | None, limit: int | None) -> list[str]:
+    """Stores the questions to sample and returns their ids; stored ones serve where the source is out of reach."""
+    from tasks.store_examples import store_examples
+
+    try:
+        return store_examples(store, dataset, split, dataset.load(split, path, limit)).example_ids
+    except StorageError as error:
+        if path is not None:
+            raise
+        partition = {"dataset": dataset.name, "split": split}
+        with store.connect() as con:
+            relation = store.relation(EXAMPLES, partition)
+            # NULL is "no limit" to DuckDB
+            rows = store.execute(con, f"SELECT example_id FROM {relation} ORDER BY example_id LIMIT $1", [limit])
+        if not rows.num_rows:
+            raise
+        notice(f"{' '.join(str(error).split())} Taking the {rows.num_rows:,} questions that are stored.")
+        ids: list[str] = rows["example_id"].to_pylist()
+        return ids
+
+
+def _server(place: Home, model: str, port: int | None) -> Any:
+    """A vLLM server for the model, with its start shown on standard error."""
+    from models.server import ServerConfig, VllmServer
+
+    log_file = place.logs / f"vllm-{time.strftime('%Y%m%d-%H%M%S')}.log"
+    shown = ""
+
+    def on_progress(text: str, seconds: float) -> None:
+        nonlocal shown
+        if text != shown:
+            notice(f"vLLM: {text} ({seconds:.0f} s)")
+            shown = text
+
+    config = validated(ServerConfig, model=model, port=port)
+    return VllmServer(config, log_file, on_progress)
+
+
+def _sample(
+    store: Store,
+    dataset: Dataset,
+    split: str,
+    plan: "SamplingPlan",
+    identity: "TeacherIdentity",
+    client: dict[str, Any],
+    sampling: Any,
+    recover: Any,
+    as_json: bool,
+) -> "SamplingProgress":
+    from models.teacher import TeacherConfig
+    from tasks.sample_teacher import SamplingProgress, sample_teacher
+
+    with progress_bar(show=not as_json) as progress:
+        bar = progress.add_task(f"sampling {identity.model}", total=plan.missing, note="")
+
+        def on_progress(state: SamplingProgress) -> None:
+            seconds = max(state.seconds, 1e-9)
+            left = (state.wanted - state.sampled) * seconds / max(state.sampled, 1)
+            note = (
+                f"{state.sampled / seconds:,.1f} samples/s, {state.completion_tokens / seconds:,.0f} tokens/s, "
+                f"{duration(left)} left"
+            )
+            progress.update(bar, completed=state.sampled, note=note)
+
+        return sample_teacher(
+            store,
+            dataset,
+            split,
+            plan,
+            identity,
+            validated(TeacherConfig, **client),
+            cast("Any", sampling),
+            recover=recover,
+            on_progress=on_progress,
+        )
+
+
+def _report(as_json: bool, plan: "SamplingPlan", done: "SamplingProgress | None", price: Price, started: float) -> None:
+    sampled, unparsed, refused = (done.sampled, done.unparsed, done.refused) if done else (0, 0, {})
+    prompt, completion, seconds = (done.prompt_tokens, done.completion_tokens, done.seconds) if done else (0, 0, 0.0)
+    cost = price.of(prompt, completion)
+    figures: dict[str, Any] = {
+        "examples": plan.examples,
+        "samples": plan.samples,
+        "stored_before": plan.stored,
+        "sampled": sampled,
+        "unparsed": unparsed,
+        "refused": refused,
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "seconds": round(seconds, 3),
+        "seconds_in_all": round(time.monotonic() - started, 3),
+        "samples_per_s": round(sampled / seconds, 2) if seconds else None,
+        "tokens_per_s": round(completion / seconds, 1) if seconds else None,
+        "cost": cost,
+    }
+    if as_json:
+        print_json(figures)
+        return
+    if done is None:
+        out.print(f"All {plan.samples:,} samples of {plan.examples:,} questions are stored already; nothing to do.")
+        return
+    out.print(
+        f"{sampled:,} samples made and stored ({unparsed:,} without an answer); {plan.stored:,} were there. "
+        f"{prompt:,} prompt and {completion:,} completion tokens in {duration(seconds)}: "
+        f"{figure(figures['samples_per_s'])} samples/s, {figure(figures['tokens_per_s'])} tokens/s."
+        + (f" Cost: {cost:,.4f}." if cost is not None else ""),
+        soft_wrap=True,
+    )
+    for example, reason in list(refused.items())[:3]:
+        notice(f"refused: {example}: {reason}")
+    if refused:
+        notice(f"{len(refused):,} questions were refused by the endpoint; the next run asks for them again.")

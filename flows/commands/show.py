@@ -1,0 +1,259 @@
+"""`qcrd show`: questions, rationales and votes, to be read by people."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from flows.options import DEFAULT_HOME, DatasetOption, HomeOption, JsonOption, SplitOption, at_least, home_at, one_of
+from flows.terminal import figure, notice, out, plain, print_json
+from storage.datasets.registry import get_dataset
+from storage.errors import NothingToDo
+from storage.store import Store
+
+app = typer.Typer(
+    help="Read what is stored.\n\nExample: qcrd show rationales --dataset lab --limit 3", no_args_is_help=True
+)
+
+LimitOption = Annotated[int, typer.Option("--limit", help="How many questions.")]
+ExampleOption = Annotated[str | None, typer.Option("--example", help="Only the question with this id.")]
+VoteOption = Annotated[str | None, typer.Option("--vote", help="The vote's id; default: the newest.")]
+PickOption = Annotated[
+    str, typer.Option("--only", help="all, ties, wrong (winner is not the label) or unparsed (some sample is).")
+]
+PICKS = {"all": "true", "ties": "v.tie", "wrong": "NOT v.correct", "unparsed": "v.n_parsed < v.n_sampled"}
+
+
+@app.command("examples")
+def examples(
+    dataset: DatasetOption,
+    split: SplitOption = None,
+    limit: LimitOption = 10,
+    example: ExampleOption = None,
+    as_json: JsonOption = False,
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Questions with their labels and how many samples each has.
+
+    Example: qcrd show examples --dataset svamp --limit 5
+    """
+    at_least("--limit", limit, 1)
+    store = home_at(home).open_store()
+    name = get_dataset(dataset).name
+    rows = store.query(
+        "SELECT e.example_id, e.split, e.question, e.choices, e.label, count(r.sample_id) AS samples "
+        "FROM examples e LEFT JOIN rationales r USING (example_id) WHERE e.dataset = $1 "
+        "AND ($2::VARCHAR IS NULL OR e.split = $2) AND ($3::VARCHAR IS NULL OR example_id = $3) "
+        "GROUP BY ALL ORDER BY e.split, example_id LIMIT $4",
+        [name, split, example, limit],
+    ).to_pylist()
+    if not rows:
+        raise NothingToDo(_nothing(store, name, "examples", split, example))
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        out.print(_question(row))
+        out.print(plain(f"  {row['samples']} samples", "dim"))
+        out.print()
+
+
+@app.command("rationales")
+def rationales(
+    dataset: DatasetOption,
+    split: SplitOption = None,
+    limit: LimitOption = 3,
+    example: ExampleOption = None,
+    vote: VoteOption = None,
+    only: PickOption = "all",
+    as_json: JsonOption = False,
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Every sample of some questions: its answer, whether the vote took it in, and why.
+
+    Example: qcrd show rationales --dataset lab --limit 3 --only ties
+    """
+    at_least("--limit", limit, 1)
+    one_of("--only", only, PICKS)
+    store = home_at(home).open_store()
+    name = get_dataset(dataset).name
+    vote = vote or _newest_vote(store, name, split)
+    found = store.query(
+        "SELECT e.example_id, e.split, e.question, e.choices, e.label, v.* EXCLUDE (example_id, split, dataset) "
+        "FROM examples e LEFT JOIN (SELECT * FROM votes WHERE vote_id = $4) v USING (example_id) "
+        "WHERE e.dataset = $1 AND ($2::VARCHAR IS NULL OR e.split = $2) AND ($3::VARCHAR IS NULL OR example_id = $3) "
+        f"AND {PICKS[only]} AND example_id IN (SELECT example_id FROM rationales WHERE dataset = $1) "
+        "ORDER BY v.vote_id IS NULL, e.split, example_id LIMIT $5",
+        [name, split, example, vote, limit],
+    ).to_pylist()
+    if not found:
+        raise NothingToDo(_nothing(store, name, "rationales", split, example, only))
+    samples = store.query(
+        "SELECT example_id, sample_id, source, model, sample_index, answer, parse_error, rationale, rationale_hash, "
+        "text, logprob, finish_reason FROM rationales WHERE list_contains($1, example_id) "
+        "ORDER BY example_id, model, sample_index",
+        [[row["example_id"] for row in found]],
+    ).to_pylist()
+    texts = {sample["sample_id"]: (sample["answer"], sample["rationale_hash"]) for sample in samples}
+    for row in found:
+        row["samples"] = [
+            {**sample, "vote": _standing(row, sample, texts)}
+            for sample in samples
+            if sample["example_id"] == row["example_id"]
+        ]
+    if as_json:
+        print_json(found)
+        return
+    for row in found:
+        _print_rationales(row)
+    if vote is None:
+        notice(f"not voted on yet: qcrd vote --dataset {dataset}")
+
+
+@app.command("votes")
+def votes(
+    dataset: DatasetOption,
+    split: SplitOption = None,
+    limit: LimitOption = 20,
+    example: ExampleOption = None,
+    vote: VoteOption = None,
+    only: PickOption = "all",
+    as_json: JsonOption = False,
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """One line per voted question: winner, label, right or wrong, votes, share. --json prints everything.
+
+    Example: qcrd show votes --dataset lab --only wrong
+    """
+    at_least("--limit", limit, 1)
+    one_of("--only", only, PICKS)
+    store = home_at(home).open_store()
+    name = get_dataset(dataset).name
+    vote = vote or _newest_vote(store, name, split)
+    rows = store.query(
+        "SELECT v.*, e.question, e.label FROM votes v LEFT JOIN examples e USING (example_id) WHERE v.dataset = $1 "
+        "AND v.vote_id = $2 AND ($3::VARCHAR IS NULL OR v.split = $3) AND ($4::VARCHAR IS NULL OR example_id = $4) "
+        f"AND {PICKS[only]} ORDER BY v.split, example_id LIMIT $5",
+        [name, vote, split, example, limit],
+    ).to_pylist()
+    if not rows:
+        raise NothingToDo(_nothing(store, name, "votes", split, example, only))
+    if as_json:
+        print_json(rows)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
+    for column in ("example", "winner", "label", "", "votes", "share", "question"):
+        table.add_column(column, no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row["example_id"],
+            _short(row["winner"], 14),
+            _short(row["label"], 14),
+            _verdict(row),
+            f"{row['n_votes']}/{row['n_parsed']}" + (" tie" if row["tie"] else ""),
+            figure(row["share"]),
+            _short(row["question"], max(20, out.width - 66)),
+        )
+    out.print(table)
+    rule = json.loads(rows[0]["rule"])
+    kept = ", ".join(f"{key}={value}" for key, value in rule.items() if key != "dataset" and value is not None)
+    notice(f"vote {vote}: {kept}")
+
+
+def _newest_vote(store: Store, dataset: str, split: str | None) -> str | None:
+    rows = store.query(
+        "SELECT vote_id FROM votes WHERE dataset = $1 AND ($2::VARCHAR IS NULL OR split = $2) "
+        "ORDER BY created_at DESC, vote_id LIMIT 1",
+        [dataset, split],
+    )["vote_id"].to_pylist()
+    return rows[0] if rows else None
+
+
+def _nothing(store: Store, dataset: str, what: str, split: str | None, example: str | None, only: str = "all") -> str:
+    chosen = [f"split {split!r}"] * (split is not None) + [f"example {example!r}"] * (example is not None)
+    chosen += [f"--only {only}"] * (only != "all")
+    selection = f" with {' and '.join(chosen)}" if chosen else ""
+    todo = {
+        "examples": f"qcrd sample --dataset {dataset}, or qcrd import FILE --dataset {dataset}",
+        "rationales": f"qcrd sample --dataset {dataset}, or qcrd import FILE --dataset {dataset}",
+        "votes": f"qcrd vote --dataset {dataset}",
+    }[what]
+    stored = store.query("SELECT DISTINCT dataset FROM examples ORDER BY dataset")["dataset"].to_pylist()
+    return (
+        f"No {what} of {dataset!r}{selection} are stored at {store.files.given}. "
+        f"Datasets stored: {', '.join(stored) or 'none'}. To get some: {todo}."
+    )
+
+
+def _standing(row: dict[str, Any], sample: dict[str, Any], texts: dict[str, tuple[str | None, int]]) -> str:
+    """What the vote made of a sample, in words. `texts` holds (answer, rationale_hash) of every sample by its id."""
+    if row["vote_id"] is None:
+        return "not voted"
+    for side in ("positives", "negatives"):
+        for target in row[side]:
+            if target["sample_id"] == sample["sample_id"]:
+                return side.removesuffix("s") + (f" x{target['count']}" if target["count"] > 1 else "")
+    if sample["answer"] is None:
+        return f"out: {sample['parse_error']}"
+    for side in ("positives", "negatives"):
+        for target in row[side]:
+            if texts.get(target["sample_id"]) == (sample["answer"], sample["rationale_hash"]):
+                return f"{side.removesuffix('s')} (same text)"
+    return "not selected"
+
+
+def _question(row: dict[str, Any]) -> Text:
+    text = Text()
+    text.append(f"{row['example_id']}  {row['split']}\n", style="dim")
+    text.append_text(plain(row["question"], "bold"))
+    for position, choice in enumerate(row["choices"] or []):
+        text.append(f"\n  ({chr(ord('a') + position)}) ")
+        text.append_text(plain(choice))
+    text.append("\n  label: ")
+    text.append_text(plain(row["label"], "cyan") if row["label"] is not None else Text("unknown", style="dim"))
+    return text
+
+
+def _short(text: str | None, width: int) -> Text:
+    """One line of at most `width` characters; a dash for nothing."""
+    if text is None:
+        return Text("-", style="dim")
+    line = " ".join(text.split())
+    return plain(line if len(line) <= width else line[: width - 1] + "…")
+
+
+def _verdict(row: dict[str, Any]) -> Text:
+    if row["correct"] is None:
+        return Text("")
+    return Text("right", style="green") if row["correct"] else Text("wrong", style="red")
+
+
+STYLES = {"positive": "green", "negative": "red"}
+
+
+def _print_rationales(row: dict[str, Any]) -> None:
+    out.print(_question(row))
+    if row["vote_id"] is not None:
+        line = Text("  majority: ")
+        line.append_text(plain(row["winner"] if row["winner"] is not None else "none", "bold"))
+        line.append(f" with {row['n_votes']} of {row['n_parsed']} votes")
+        if row["n_parsed"] < row["n_sampled"]:
+            line.append(f" ({row['n_sampled'] - row['n_parsed']} without an answer)")
+        line.append(", a tie  " if row["tie"] else "  ")
+        line.append_text(_verdict(row))
+        out.print(line)
+    order = {"positive": 0, "negative": 1, "out": 2}
+    for sample in sorted(row["samples"], key=lambda sample: order.get(sample["vote"].split(" ")[0].rstrip(":"), 3)):
+        standing = sample["vote"]
+        line = Text("  ")
+        line.append(standing, style=STYLES.get(standing.split(" ")[0], "yellow"))
+        if sample["answer"] is not None:
+            line.append(" | answer ")
+            line.append_text(plain(sample["answer"], "bold"))
+        line.append_text(plain(f" | {sample['model']} #{sample['sample_index']}", "dim"))
+        out.print(line, soft_wrap=True)
+        out.print(Padding(plain(" ".join((sample["rationale"] or "").split())), (0, 0, 0, 6)))
+    out.print()

@@ -1,0 +1,55 @@
+"""`qcrd store check`: is everything stored readable, and each row once?"""
+
+from typing import Annotated
+
+import typer
+
+from flows.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
+from flows.terminal import notice, out, print_json, progress_bar
+from storage.checking import SET_ASIDE, check_store
+
+app = typer.Typer(help="Look after the store.\n\nExample: qcrd store check", no_args_is_help=True)
+
+
+@app.callback()
+def _store() -> None:
+    """Look after the store."""
+
+
+@app.command("check")
+def check(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Set damaged files aside; remove what killed processes left unfinished.")
+    ] = False,
+    as_json: JsonOption = False,
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Read every part file whole, checksums included. Exit code 1 where something is wrong and not repaired.
+
+    Example: qcrd store check --repair
+    """
+    store = home_at(home).open_store()
+    with progress_bar(show=not as_json) as progress:
+        bar = progress.add_task("reading part files", total=None, note="")
+        report = check_store(
+            store, repair=repair, on_progress=lambda done, total: progress.update(bar, completed=done, total=total)
+        )
+    if as_json:
+        print_json({**vars(report), "damaged": [vars(file) for file in report.damaged], "sound": report.sound})
+    else:
+        counted = ", ".join(f"{count:,} {name}" for name, count in report.rows.items() if count) or "no rows"
+        out.print(f"{store.files.given}: {report.files:,} part files, {counted}.", soft_wrap=True, markup=False)
+        for file in report.damaged:
+            out.print(f"damaged: {file.path} ({file.reason})", soft_wrap=True, markup=False)
+        for table, keys in report.repeated.items():
+            out.print(f"repeated: {keys:,} keys of {table} are stored more than once")
+        if report.unfinished:
+            out.print(f"unfinished: {len(report.unfinished):,} temporary files of processes that no longer run")
+        if repair and (report.damaged or report.repeated or report.unfinished):
+            notice(f"repaired; damaged files lie in {store.files.given}/{SET_ASIDE}. Run what made them again.")
+        elif report.damaged or report.repeated or report.unfinished:
+            notice("`qcrd store check --repair` deals with these.")
+        else:
+            out.print("sound")
+    if not report.sound:
+        raise typer.Exit(1)

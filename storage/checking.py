@@ -1,0 +1,156 @@
+"""`qcrd store check`: reads everything once, and on request sets aside what cannot be read.
+
+Nothing is deleted but unfinished temporary files of processes that no longer run. A damaged part file is moved to
+`_set_aside/`; its rows are then missing, and what made them makes only them again.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from storage.files import TEMPORARY
+from storage.schemas import TABLES, Table
+from storage.store import Store
+
+SET_ASIDE = "_set_aside"
+
+
+@dataclass(frozen=True)
+class DamagedFile:
+    """A part file that cannot be read, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a check found.
+
+    Attributes:
+        files: part files read.
+        rows: current rows per table.
+        damaged: files that cannot be read whole.
+        repeated: keys per table that more than one part file holds (two stores copied into one, say).
+        unfinished: temporary files that killed processes left.
+        repaired: whether the above were dealt with.
+    """
+
+    files: int
+    rows: dict[str, int]
+    damaged: list[DamagedFile]
+    repeated: dict[str, int]
+    unfinished: list[str]
+    repaired: bool
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong (any more)."""
+        return self.repaired or not (self.damaged or self.repeated)
+
+
+def check_store(
+    store: Store, *, repair: bool = False, on_progress: Callable[[int, int], None] | None = None
+) -> CheckReport:
+    """Reads every part file whole, checksums included, and looks for keys stored twice.
+
+    Args:
+        repair: move damaged files to `_set_aside/`, settle repeated keys with a revision, remove unfinished files.
+        on_progress: called with (files read, files in all).
+
+    Raises:
+        StoreWriteFailed: a repair could not be written.
+    """
+    files = [(table, path) for table in TABLES.values() for path in store.parts(table)]
+    damaged = []
+    for number, (table, path) in enumerate(files, 1):
+        if reason := _damage(store, table, path):
+            damaged.append(DamagedFile(path, reason))
+        if on_progress:
+            on_progress(number, len(files))
+    unfinished = _unfinished(store)
+    if repair:
+        for file in damaged:
+            store.files.move(file.path, f"{SET_ASIDE}/{file.path}")
+        for path in unfinished:
+            Path(store.files.absolute(path)).unlink(missing_ok=True)
+    bad = {file.path for file in damaged}
+    repeated = {}
+    rows = {}
+    for table in TABLES.values():
+        if bad & set(store.parts(table)):
+            continue  # cannot be queried before the repair
+        if count := _repeated(store, table, repair=repair):
+            repeated[table.name] = count
+        with store.connect() as con:
+            counted = store.execute(con, f"SELECT count(*) AS n FROM {store.relation(table)}")
+        rows[table.name] = int(counted["n"][0].as_py())
+    return CheckReport(len(files), rows, damaged, repeated, unfinished, repair)
+
+
+def _damage(store: Store, table: Table, path: str) -> str | None:
+    """Why a file cannot be read whole; None where it can."""
+    try:
+        with pq.ParquetFile(
+            store.files.absolute(path), filesystem=store.files.fs, page_checksum_verification=True
+        ) as file:
+            missing = [name for name in table.schema.names if name not in file.schema_arrow.names]
+            if missing:
+                return f"columns missing: {', '.join(missing)}"
+            for _ in file.iter_batches():
+                pass
+    except (pa.ArrowException, OSError) as error:
+        return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return None
+
+
+def _repeated(store: Store, table: Table, *, repair: bool) -> int:
+    """Keys that several part files hold and no revision settles."""
+    parts = [path for path in store.parts(table) if "/part-" in path]
+    revisions = [path for path in store.parts(table) if "/revision-" in path]
+    if not parts or not store.files.local:
+        return 0  # object stores: readers always take the newest row of a key
+    key = ", ".join(f'"{name}"' for name in table.key)
+    settled = f"ANTI JOIN {store.read_files(revisions)} r USING ({key})" if revisions else ""
+    with store.connect() as con:
+        store.execute(
+            con,
+            f"CREATE TEMP TABLE repeated AS SELECT {key} FROM {store.read_files(parts)} p {settled} "
+            f"GROUP BY {key} HAVING count(*) > 1",
+        )
+        count: int = con.execute("SELECT count(*) FROM repeated").fetchall()[0][0]
+        if count and repair:
+            newest = store.execute(
+                con,
+                f"SELECT * FROM {store.read_files(parts)} SEMI JOIN repeated USING ({key}) "
+                f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY created_at DESC) = 1",
+            )
+            store.append(table, newest, kind="revision")
+    return count
+
+
+def _unfinished(store: Store) -> list[str]:
+    """Temporary files whose process is gone. Their names begin with its process id."""
+    folder = Path(store.files.absolute(TEMPORARY))
+    if not store.files.local or not folder.is_dir():
+        return []
+    found = []
+    for file in sorted(folder.iterdir()):
+        pid = file.name.split("-", 1)[0]
+        if not (pid.isdigit() and _runs(int(pid))):
+            found.append(f"{TEMPORARY}/{file.name}")
+    return found
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

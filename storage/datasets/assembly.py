@@ -1,0 +1,124 @@
+"""Puts a `Dataset` together from its parts; the built-in datasets and users' YAML files both go through here."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from storage.datasets.definition import Dataset, Example, Exemplar, Parsed
+from storage.datasets.layout import Layout, examples_from_file
+from storage.datasets.parsing import LabelReader, normalise_choice, normalise_number, parse_choice, parse_number
+from storage.datasets.prompts import few_shot, render_question
+from storage.errors import BadFile, UnknownName
+
+Rows = Callable[[str], Iterator[Mapping[str, Any]]]  # split -> its rows
+
+
+@dataclass(frozen=True)
+class Answers:
+    """How answers of one kind are read and spelled.
+
+    Attributes:
+        kind: "number", "choice", "label" or "custom".
+        parse: text, choices -> what a sample says.
+        normalise: answer, choices -> its one spelling or None.
+        allowed: the labels there are, where they are the same for every question.
+    """
+
+    kind: str
+    parse: Callable[[str, tuple[str, ...]], Parsed]
+    normalise: Callable[[str, tuple[str, ...]], str | None]
+    allowed: tuple[str, ...] = field(default=())
+
+
+NUMBERS = Answers("number", parse_number, normalise_number)
+CHOICES = Answers("choice", parse_choice, normalise_choice)
+
+
+def labels(
+    names: Sequence[str],
+    synonyms: Mapping[str, Sequence[str]] | None = None,
+    short_answers: Mapping[str, Sequence[str]] | None = None,
+) -> Answers:
+    """Answers that are one of a fixed set of class labels; see `parsing.LabelReader` for the arguments."""
+    reader = LabelReader(names, synonyms, short_answers)
+    return Answers("label", reader.parse, reader.normalise, reader.labels)
+
+
+def assemble(
+    *,
+    name: str,
+    description: str,
+    answers: Answers,
+    splits: Sequence[str],
+    rows: Rows,
+    instruction: str,
+    exemplars: Sequence[Exemplar],
+    template: str = "{question}",
+    has_choices: bool | None = None,
+    adapt: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
+) -> Dataset:
+    """One dataset.
+
+    Args:
+        name: as stored in every row.
+        description: one line for people.
+        answers: how answers are read.
+        splits: the names `load` accepts.
+        rows: where rows come from when no path is given.
+        instruction: the teacher's system message and the head of the plain prompt.
+        exemplars: worked questions; each must be read back by the dataset's own parser (checked here).
+        template: the question as text, its fields in braces.
+        has_choices: whether rows bring choices; by default where the answer is one.
+        adapt: renames published columns to canonical fields.
+
+    Raises:
+        ValueError: an exemplar's reply does not parse to its own answer.
+    """
+    with_choices = answers.kind == "choice" if has_choices is None else has_choices
+    layout = Layout(template, with_choices, answers.normalise, answers.allowed, adapt)
+
+    def load(split: str, path: str | None = None, limit: int | None = None) -> Iterator[Example]:
+        if path is not None:
+            return examples_from_file(layout.example, path, limit)
+        if split not in splits:
+            raise UnknownName("split", split, splits, f"({name}; or pass a file with --path)")
+        return _loaded(layout, name, islice(rows(split), limit))
+
+    prompt = few_shot(instruction, exemplars)
+    for exemplar, (_, reply) in zip(exemplars, prompt("", ()).turns, strict=True):
+        expected = answers.normalise(exemplar.answer, exemplar.choices)
+        if expected is None or answers.parse(reply, exemplar.choices).answer != expected:
+            raise ValueError(
+                f"the exemplar {exemplar.question[:60]!r} of {name} answers {exemplar.answer!r}, "
+                f"which its own parser reads as {answers.parse(reply, exemplar.choices).answer!r}"
+            )
+    return Dataset(
+        name=name,
+        description=description,
+        answer_kind=answers.kind,
+        splits=tuple(splits),
+        load=load,
+        teacher_prompt=prompt,
+        student_input=render_question,
+        parse=answers.parse,
+        normalise=answers.normalise,
+        equal=same_text,
+        compares_strings=True,
+        example_from_row=layout.example,
+        fields=layout.fields,
+    )
+
+
+def same_text(answer: str, label: str, extra: Mapping[str, Any]) -> bool:  # noqa: ARG001 - one signature for all
+    """Equality of normalised answers, for every dataset whose answers have one spelling."""
+    return answer == label
+
+
+def _loaded(layout: Layout, name: str, rows: Iterator[Mapping[str, Any]]) -> Iterator[Example]:
+    for number, row in enumerate(rows, start=1):
+        try:
+            example = layout.example(row)
+        except BadFile as error:
+            raise BadFile(f"{name} row {number}: {error}") from error
+        yield example

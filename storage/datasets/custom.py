@@ -1,0 +1,247 @@
+"""A user's own dataset, described by a YAML file. No Python is needed where answers are numbers, choices or labels.
+
+    name: tickets                      # stored in every row; letters, digits, - and _
+    description: how urgent a support ticket is
+    answers: label                     # number, choice, label, or custom (with a parser, see below)
+    labels: [low, high]                # for label: in the order of the codes 0, 1, ...
+    synonyms: {high: [urgent, asap]}   # other words for a label
+    question: "Ticket: {text}"         # made of columns; "{question}" by default
+    fields: {label: priority}          # field -> column, where the files use other names
+    splits: {train: tickets.jsonl, test: tickets_test.csv}   # beside this file; JSONL, CSV (also .gz) or Parquet
+    instruction: Say how urgent the ticket is. Explain, then finish with "So the answer is LABEL."
+    exemplars:
+      - question: "Ticket: the shop is down"
+        rationale: Nobody can buy anything while the shop is down.
+        answer: high
+
+`parser: "package.module:function"` names a Python function that is called with a sampled text and the choices and
+returns the answer (a text, or None where there is none), or a pair (rationale, answer). `normaliser` is one that is
+called with an answer and the choices and returns its one spelling or None. Modules are looked for beside the YAML
+file, too.
+"""
+
+import importlib
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from string import Formatter
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from storage.datasets.assembly import CHOICES, NUMBERS, Answers, assemble, labels
+from storage.datasets.definition import Dataset, Exemplar, Parsed
+from storage.datasets.layout import renamed
+from storage.datasets.parsing import NO_ANSWER, normalise_choice
+from storage.errors import BadFile
+from storage.rows import read_rows
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+PARSER_FAILED = "parser failed"
+
+
+class CustomExemplar(BaseModel):
+    """One worked question shown to the teacher."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    question: Text
+    rationale: Text
+    answer: Text
+    choices: tuple[Text, ...] = ()
+
+
+class CustomDataset(BaseModel):
+    """The YAML file; the module's docstring shows one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+    description: str = ""
+    answers: Literal["number", "choice", "label", "custom"]
+    labels: tuple[Text, ...] = ()
+    synonyms: Mapping[str, tuple[Text, ...]] = Field(default_factory=dict)
+    question: Text = "{question}"
+    fields: Mapping[str, Text] = Field(default_factory=dict)
+    splits: Mapping[str, Text] = Field(min_length=1)
+    instruction: str = 'Answer the question. Think step by step, then finish with "So the answer is ANSWER."'
+    exemplars: tuple[CustomExemplar, ...] = ()
+    parser: str | None = None
+    normaliser: str | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "CustomDataset":
+        if self.answers == "label" and len(self.labels) < 2:
+            raise ValueError("labels: answers are labels, so list at least two")
+        if self.answers != "label" and (self.labels or self.synonyms):
+            raise ValueError(f"labels: only for answers: label, not for answers: {self.answers}")
+        if self.answers == "custom" and not self.parser:
+            raise ValueError('parser: answers are custom, so name a function as "package.module:function"')
+        for label in self.synonyms:
+            if label not in self.labels:
+                raise ValueError(f"synonyms: {label!r} is no label; {_allowed(label, self.labels)}")
+        return self
+
+
+def load_custom(path: str | Path) -> Dataset:
+    """The dataset that a YAML file describes.
+
+    Raises:
+        BadFile: the file is missing, is not YAML, or says something that is not allowed; one line naming the key, the
+            value, what is allowed and the nearest valid spelling.
+    """
+    file = Path(path)
+    settings = _settings(file)
+    try:
+        answers = _answers(settings, file)
+        return assemble(
+            name=settings.name,
+            description=settings.description,
+            answers=answers,
+            splits=tuple(settings.splits),
+            rows=lambda split: _rows(settings, file, split),
+            instruction=settings.instruction.strip(),
+            exemplars=[
+                Exemplar(item.question, item.rationale, item.answer, item.choices) for item in settings.exemplars
+            ],
+            template=settings.question,
+            has_choices=settings.answers == "choice" or "choices" in settings.fields,
+            adapt=lambda row: _with_fields(row, settings.fields),
+        )
+    except ValueError as error:  # an exemplar that its own parser cannot read, a synonym of two labels
+        raise BadFile(f"{file}: {error}") from error
+
+
+def _settings(file: Path) -> CustomDataset:
+    if not file.is_file():
+        raise BadFile(f"No such dataset file: {file}")
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError, RecursionError) as error:
+        raise BadFile(f"{file} is not YAML: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(content, Mapping):
+        raise BadFile(f"{file} must hold keys and values (name: ..., answers: ..., splits: ...)")
+    try:
+        settings = CustomDataset.model_validate(dict(content))
+    except ValidationError as error:
+        raise BadFile(f"{file}: {_first_problem(error)}") from error
+    _check_template(settings.question, file)
+    return settings
+
+
+def _first_problem(error: ValidationError) -> str:
+    """One line for the first thing wrong: key, value, what is allowed, nearest spelling."""
+    problem = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    value = str(problem["input"])[:60]
+    if problem["type"] == "extra_forbidden":
+        known = CustomExemplar.model_fields if key.startswith("exemplars.") else CustomDataset.model_fields
+        return f"unknown key {key!r} (value {value!r}); {_allowed(key.rpartition('.')[2], tuple(known))}"
+    if problem["type"] == "missing":
+        return f"the key {key!r} is missing"
+    if problem["type"] == "literal_error":
+        return f"{key} is {value!r}; {_allowed(value, ('number', 'choice', 'label', 'custom'))}"
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    return f"{key} is {value!r}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
+
+
+def _allowed(name: str, allowed: tuple[str, ...]) -> str:
+    nearest = get_close_matches(str(name), allowed, n=1, cutoff=0.5)
+    return f"allowed: {', '.join(allowed)}." + (f" Did you mean {nearest[0]!r}?" if nearest else "")
+
+
+def _check_template(template: str, file: Path) -> None:
+    try:
+        names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
+    except ValueError as error:
+        raise BadFile(
+            f"{file}: question is {template[:60]!r}: {error}; write {{column}}, and {{{{ for a brace"
+        ) from error
+    if not names or not all(re.fullmatch(r"\w+", name) for name in names):
+        raise BadFile(
+            f"{file}: question is {template[:60]!r}; it must name at least one column in braces, as in '{{text}}'"
+        )
+
+
+def _rows(settings: CustomDataset, file: Path, split: str) -> Iterator[Mapping[str, Any]]:
+    return read_rows(file.parent / settings.splits[split])
+
+
+def _with_fields(row: Mapping[str, Any], fields: Mapping[str, str]) -> Mapping[str, Any]:
+    """The row under field names. Columns that an imported row has already under the field's own name stay."""
+    return renamed(row, {field: column for field, column in fields.items() if column in row or field not in row})
+
+
+def _answers(settings: CustomDataset, file: Path) -> Answers:
+    answers = {
+        "number": lambda: NUMBERS,
+        "choice": lambda: CHOICES,
+        "label": lambda: labels(settings.labels, settings.synonyms),
+        "custom": lambda: Answers("custom", _unparsed, _tidy),
+    }[settings.answers]()
+    normalise = answers.normalise
+    if settings.normaliser:
+        normalise = _guarded_normaliser(_entry_point(settings.normaliser, "normaliser", file))
+    parse = answers.parse
+    if settings.parser:
+        parse = _guarded_parser(_entry_point(settings.parser, "parser", file), normalise)
+    return Answers(answers.kind, parse, normalise, answers.allowed)
+
+
+def _entry_point(name: str, key: str, file: Path) -> Callable[..., Any]:
+    module_name, colon, function_name = name.partition(":")
+    if not colon or not module_name or not function_name:
+        raise BadFile(f'{file}: {key} is {name!r}; write "package.module:function"')
+    folder = str(file.parent.resolve())
+    sys.path.insert(0, folder)
+    try:
+        function = getattr(importlib.import_module(module_name), function_name, None)
+    except Exception as error:  # whatever the user's module does when it is imported
+        raise BadFile(f"{file}: {key} {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(folder)
+    if not callable(function):
+        raise BadFile(f"{file}: {key} {name!r}: the module has no function {function_name!r}")
+    return function  # type: ignore[no-any-return]
+
+
+def _guarded_parser(
+    function: Callable[..., Any], normalise: Callable[[str, tuple[str, ...]], str | None]
+) -> Callable[[str, tuple[str, ...]], Parsed]:
+    """The user's parser, with what it returns brought into shape; a text it fails on is an unparsed text."""
+
+    def parse(text: str, choices: tuple[str, ...]) -> Parsed:
+        try:
+            returned = function(text, choices)
+        except Exception as error:  # one strange text must not end a run of thousands
+            return Parsed(text.strip(), None, f"{PARSER_FAILED}: {type(error).__name__}")
+        if isinstance(returned, Parsed):
+            return returned
+        rationale, answer = returned if isinstance(returned, tuple) else (text.strip(), returned)
+        normalised = None if answer is None else normalise(str(answer), choices)
+        return Parsed(str(rationale), normalised, None if normalised is not None else NO_ANSWER)
+
+    return parse
+
+
+def _guarded_normaliser(function: Callable[..., Any]) -> Callable[[str, tuple[str, ...]], str | None]:
+    def normalise(answer: str, choices: tuple[str, ...]) -> str | None:
+        try:
+            returned = function(answer, choices)
+        except Exception:  # an answer that the user's function chokes on is no answer
+            return None
+        return None if returned is None else str(returned)
+
+    return normalise
+
+
+def _unparsed(text: str, choices: tuple[str, ...]) -> Parsed:  # noqa: ARG001 - replaced by the user's parser
+    return Parsed(text, None, NO_ANSWER)
+
+
+def _tidy(answer: str, choices: tuple[str, ...]) -> str | None:
+    return normalise_choice(answer, choices)

@@ -1,0 +1,183 @@
+"""From a row of somebody's table to an `Example`: which column is what, and what its values may be.
+
+Canonical fields are `question`, `choices` and `label`, and for inference datasets `premise` and `hypothesis` in
+the question's place. Files that use other names are mapped onto these (`--map`, a YAML file's `fields`, or a
+built-in dataset's `adapt`, which knows the published column names); all other columns end up in `extra`.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from decimal import Decimal
+from itertools import islice
+from string import Formatter
+from typing import Any
+
+from storage.datasets.definition import Example
+from storage.errors import BadFile, UnknownName
+from storage.rows import missing_column, read_rows
+
+NO_MAPPING: Mapping[str, str] = {}
+_MAP_HINT = "Name the right one with --map {field}=COLUMN."
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the rows of one dataset become examples.
+
+    Attributes:
+        template: the question as text with the fields it is made of in braces; "{question}" for most.
+        has_choices: whether every row must bring choices.
+        normalise: the dataset's normaliser, for gold labels.
+        allowed: the labels there are, for the message when a row has another; empty where anything may be.
+        adapt: renames a row with published column names to canonical ones; leaves canonical rows alone.
+    """
+
+    template: str
+    has_choices: bool
+    normalise: Callable[[str, tuple[str, ...]], str | None]
+    allowed: tuple[str, ...] = ()
+    adapt: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The fields the question is made of."""
+        return tuple(name for _, name, _, _ in Formatter().parse(self.template) if name)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Every field a mapping may name."""
+        return (*self.inputs, *(("choices",) if self.has_choices else ()), "label")
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        """The example of one row.
+
+        Raises:
+            BadFile: a column is missing or its value cannot be what it should; the message names no file, since a
+                row knows none.
+        """
+        adapted = dict(self.adapt(row) if self.adapt else row)
+        values = {name: _text(adapted, name) for name in self.inputs}
+        question = self.template.format_map(values)
+        choices = _choices(adapted) if self.has_choices else ()
+        label = self._label(adapted.get("label"), choices)
+        used = {*self.inputs, "label", *(("choices",) if self.has_choices else ())}
+        extra = {str(column): jsonable(value) for column, value in adapted.items() if column not in used}
+        return Example(question, choices, label, extra)
+
+    def _label(self, value: Any, choices: tuple[str, ...]) -> str | None:
+        # -1 is how published inference datasets mark an example its annotators could not agree on.
+        if value is None or value == "" or (value in (-1, "-1") and self.allowed):
+            return None
+        label = self.normalise(str(value), choices)
+        if label is None:
+            allowed = self.allowed or choices
+            expected = f"none of {', '.join(allowed)}" if allowed else "no number"
+            raise BadFile(f"label {str(value)[:80]!r} is {expected}")
+        return label
+
+
+def examples_from_file(
+    example_of: Callable[[Mapping[str, Any]], Example],
+    path: str,
+    limit: int | None = None,
+    mapping: Mapping[str, str] = NO_MAPPING,
+) -> Iterator[Example]:
+    """The examples of a user's file, at most `limit`; errors name the file and the row.
+
+    Args:
+        example_of: a dataset's `example_from_row`.
+        path: a file that `storage.rows` can read.
+        limit: None for all.
+        mapping: field -> column, for columns with other names.
+    """
+    for number, row in enumerate(islice(read_rows(path), limit), start=1):
+        try:
+            example = example_of(renamed(row, mapping))
+        except BadFile as error:
+            raise BadFile(f"{path} row {number}: {error}") from error
+        yield example
+
+
+def renamed(row: Mapping[str, Any], mapping: Mapping[str, str]) -> Mapping[str, Any]:
+    """The row with mapped columns under their field names.
+
+    Raises:
+        BadFile: a mapped column is not in the row.
+    """
+    if not mapping:
+        return row
+    for column in mapping.values():
+        if column not in row:
+            raise missing_column(column, row)
+    taken = set(mapping.values())
+    out = {column: value for column, value in row.items() if column not in taken and column not in mapping}
+    return out | {field: row[column] for field, column in mapping.items()}
+
+
+def check_mapping(mapping: Mapping[str, str], fields: Sequence[str]) -> None:
+    """Refuses a mapping with a field that does not exist.
+
+    Raises:
+        UnknownName: naming the nearest field.
+    """
+    for field in mapping:
+        if field not in fields:
+            raise UnknownName("field", field, fields, "Write --map FIELD=COLUMN.")
+
+
+def choice_list(value: Any) -> tuple[str, ...]:
+    """Choices as files hold them: a list, a JSON list in a text, or texts with "|" between them.
+
+    Raises:
+        BadFile: it is none of these, or fewer than two.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        if text.startswith("["):
+            try:
+                value = json.loads(text)
+            except (json.JSONDecodeError, RecursionError) as error:
+                raise BadFile(f"choices {text[:80]!r} start like a JSON list but are none") from error
+        else:
+            value = text.split("|")
+    if not isinstance(value, (list, tuple)):
+        raise BadFile(f"choices must be a list or texts separated by '|', not {type(value).__name__}")
+    choices = tuple(str(choice).strip() for choice in value)
+    if len(choices) < 2 or not all(choices):
+        raise BadFile(f"choices need at least two texts, none empty; got {str(list(choices))[:120]}")
+    return choices
+
+
+def jsonable(value: Any) -> Any:
+    """The value as JSON can hold it: dates as text, decimals as text, bytes and other objects as their text."""
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else str(value)
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(inner) for inner in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((jsonable(inner) for inner in value), key=str)
+    if isinstance(value, (datetime, date, time)):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal) else repr(value)[:200]
+
+
+def _text(row: Mapping[str, Any], name: str) -> str:
+    if name not in row:
+        raise missing_column(name, row, _MAP_HINT.format(field=name))
+    value = row[name]
+    text = "" if value is None else str(value).strip()
+    if not text:
+        raise BadFile(f"{name} is empty")
+    return text
+
+
+def _choices(row: Mapping[str, Any]) -> tuple[str, ...]:
+    if "choices" not in row:
+        raise missing_column("choices", row, _MAP_HINT.format(field="choices"))
+    return choice_list(row["choices"])

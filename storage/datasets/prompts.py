@@ -1,0 +1,53 @@
+"""Renders questions for teachers and students.
+
+Both read a question the same way: the question, and below it, where there are choices, one lettered line each.
+A teacher's reply ends in one sentence that the parsers know: "So the answer is (c) lawn."
+"""
+
+from collections.abc import Callable, Sequence
+
+from storage.datasets.definition import Exemplar, Prompt
+
+STOP = ("\nQ:", "\n\nQ ")  # where a completions model would start to invent the next question
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def render_question(question: str, choices: Sequence[str] = ()) -> str:
+    """The question with its lettered choices, as teacher and student read it."""
+    if not choices:
+        return question
+    lines = [f"({letter_of(index)}) {choice}" for index, choice in enumerate(choices)]
+    return "\n".join([question, "Answer choices:", *lines])
+
+
+def letter_of(index: int) -> str:
+    """a, b, c ...; beyond z the position as a number."""
+    return _LETTERS[index] if index < len(_LETTERS) else str(index + 1)
+
+
+def render_reply(exemplar: Exemplar) -> str:
+    """A teacher's reply: the rationale and the closing answer statement."""
+    answer = exemplar.answer
+    if exemplar.choices:
+        answer = f"({letter_of(exemplar.choices.index(exemplar.answer))}) {exemplar.answer}"
+    return f"{exemplar.rationale} So the answer is {answer}."
+
+
+def few_shot(instruction: str, exemplars: Sequence[Exemplar]) -> Callable[[str, tuple[str, ...]], Prompt]:
+    """The prompt template of a dataset: a function from (question, choices) to a `Prompt`.
+
+    The plain form is "Q: ...\\nA: <rationale> So the answer is X.", exemplar by exemplar, and ends in "A:".
+
+    Raises:
+        ValueError: an exemplar's answer is not among its choices.
+    """
+    turns = tuple((render_question(item.question, item.choices), render_reply(item)) for item in exemplars)
+    head = "".join(
+        [f"{instruction}\n\n" if instruction else "", *(f"Q: {asked}\nA: {replied}\n\n" for asked, replied in turns)]
+    )
+
+    def prompt(question: str, choices: tuple[str, ...]) -> Prompt:
+        rendered = render_question(question, choices)
+        return Prompt(system=instruction, turns=turns, question=rendered, plain=f"{head}Q: {rendered}\nA:", stop=STOP)
+
+    return prompt

@@ -1,0 +1,177 @@
+"""Any dataset of the reasoning-gym package, as `reasoning-gym:NAME` (`reasoning-gym:gsm_symbolic`).
+
+The package makes its questions from a seed and has no files and no splits, so splits are seeds here. Question i
+of a dataset is made from `seed + i`; the seeds below lie 700 million apart, which keeps the splits disjoint as long
+as nobody asks for more questions than that.
+
+Many of its questions have several right answers, so the package's own scorer decides whether an answer is right,
+and is given the entry that the question came from, kept in the example's `extra`.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+from storage.datasets.definition import Dataset, Example, Parsed
+from storage.datasets.layout import examples_from_file, jsonable
+from storage.datasets.parsing import EMPTY_TEXT, NO_ANSWER, normalise_number, parse_number
+from storage.datasets.prompts import few_shot, render_question
+from storage.datasets.statements import find_statements, rationale_of
+from storage.errors import UnknownName
+from storage.rows import missing_column
+
+PREFIX = "reasoning-gym:"
+SPLIT_SEEDS = {"train": 0, "validation": 700_000_000, "test": 1_400_000_000}
+DEFAULT_SIZES = {"train": 1000, "validation": 200, "test": 200}  # questions, where no limit is given
+
+MAX_ANSWER = 4000  # characters handed to a scorer; the largest grids are shorter
+_NEEDS_CONFIGURATION = {"composite"}  # made of other datasets, so there is nothing to load by its name alone
+_NUMERIC_PROBE = 12  # entries whose answers decide whether answers are numbers
+_PLAIN_NUMBER = re.compile(r"[-+]?(?:0|[1-9]\d*)(?:\.\d+)?")
+_TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+
+_INSTRUCTION = (
+    "Solve the problem. Think step by step, then finish with the answer alone between <answer> and </answer>, "
+    "exactly in the form the problem asks for."
+)
+
+
+def reasoning_gym_names() -> list[str]:
+    """The names that may follow the prefix. Imports the package, which takes a second or two."""
+    from reasoning_gym.factory import DATASETS
+
+    return sorted(set(DATASETS) - _NEEDS_CONFIGURATION)
+
+
+def reasoning_gym_dataset(name: str) -> Dataset:
+    """The dataset for one name of the package, without the prefix.
+
+    Raises:
+        UnknownName: the package has no such dataset.
+    """
+    names = reasoning_gym_names()
+    if name not in names:
+        raise UnknownName("reasoning-gym dataset", name, names)
+
+    def load(split: str, path: str | None = None, limit: int | None = None) -> Iterator[Example]:
+        if path is not None:
+            return examples_from_file(_example_from_row(name), path, limit)
+        if split not in SPLIT_SEEDS:
+            raise UnknownName("split", split, SPLIT_SEEDS)
+        return _made(name, split, limit)
+
+    return Dataset(
+        name=f"{PREFIX}{name}",
+        description=f"made by the reasoning-gym package from a seed: {name.replace('_', ' ')}",
+        answer_kind="custom",
+        splits=tuple(SPLIT_SEEDS),
+        load=load,
+        teacher_prompt=few_shot(_INSTRUCTION, ()),
+        student_input=render_question,
+        parse=lambda text, choices: _parse(name, text),  # noqa: ARG005 - one signature for all datasets
+        normalise=lambda answer, choices: _normalise(name, answer),  # noqa: ARG005
+        equal=_equal,
+        compares_strings=False,
+        example_from_row=_example_from_row(name),
+        fields=("question", "label", "entry"),
+    )
+
+
+@lru_cache(maxsize=32)
+def _generator(name: str, seed: int, size: int) -> Any:
+    import reasoning_gym
+
+    return reasoning_gym.create_dataset(name, seed=seed, size=size)
+
+
+def _made(name: str, split: str, limit: int | None) -> Iterator[Example]:
+    seed = SPLIT_SEEDS[split]
+    size = DEFAULT_SIZES[split] if limit is None else limit
+    if size <= 0:
+        return
+    generator = _generator(name, seed, size)
+    for index in range(size):
+        entry = generator[index]
+        # What is stored passes through JSON, which makes tuples lists and keys texts. A few scorers mind; for those
+        # the entry is made again from its seed when it is needed.
+        stored = json.loads(json.dumps(jsonable(entry)))
+        gold = entry["answer"]
+        extra: dict[str, Any] = {"entry": stored, "gym": name, "seed": seed, "index": index}
+        if gold is not None and _score(generator, gold, stored) != _score(generator, gold, entry):
+            extra["remake"] = True
+        yield Example(str(entry["question"]).strip(), (), None if gold is None else _normalise(name, str(gold)), extra)
+
+
+def _equal(answer: str, label: str, extra: Mapping[str, Any]) -> bool:
+    """Right when it is the package's own answer, or its scorer gives full marks."""
+    if answer == label:
+        return True
+    name, entry = extra.get("gym"), extra.get("entry")
+    if not isinstance(name, str) or not isinstance(entry, Mapping) or len(answer) > MAX_ANSWER:
+        return False
+    if extra.get("remake"):
+        index = int(extra["index"])
+        generator = _generator(name, int(extra["seed"]), index + 1)
+        entry = generator[index]
+    else:
+        generator = _generator(name, 0, 1)
+    return _score(generator, answer, entry) >= 1.0
+
+
+def _score(generator: Any, answer: str, entry: Mapping[str, Any]) -> float:
+    try:
+        return float(generator.score_answer(answer, entry))
+    except Exception:  # a hundred scorers by many hands: an answer that one of them chokes on is a wrong answer
+        return 0.0
+
+
+def _example_from_row(name: str) -> Callable[[Mapping[str, Any]], Example]:
+    def example(row: Mapping[str, Any]) -> Example:
+        if not row.get("question"):
+            raise missing_column("question", row, "Name the right one with --map question=COLUMN.")
+        label = row.get("label")
+        entry = row.get("entry") or {
+            "question": row["question"],
+            "answer": label,
+            "metadata": row.get("metadata") or {},
+        }
+        normalised = None if label is None else _normalise(name, str(label))
+        return Example(str(row["question"]).strip(), (), normalised, {"entry": jsonable(entry), "gym": name})
+
+    return example
+
+
+@lru_cache(maxsize=128)
+def _answers_are_numbers(name: str) -> bool:
+    generator = _generator(name, SPLIT_SEEDS["test"] - _NUMERIC_PROBE, _NUMERIC_PROBE)
+    answers = [generator[index]["answer"] for index in range(_NUMERIC_PROBE)]
+    return all(isinstance(answer, str) and _PLAIN_NUMBER.fullmatch(answer) for answer in answers)
+
+
+def _normalise(name: str, answer: str) -> str | None:
+    """Numbers get their one spelling; any other answer loses Markdown and white space around it, nothing inside."""
+    if _answers_are_numbers(name):
+        number = normalise_number(answer)
+        if number is not None:
+            return number
+    return answer.strip().strip("*`").strip() or None
+
+
+def _parse(name: str, text: str) -> Parsed:
+    """What stands between answer tags, else the last announced answer, else for numbers what the text concludes."""
+    if not text.strip():
+        return Parsed("", None, EMPTY_TEXT)
+    tagged = list(_TAGGED.finditer(text))
+    if tagged:
+        answer = _normalise(name, tagged[-1].group(1))
+        return Parsed(text[: tagged[-1].start()].strip(), answer, None if answer else NO_ANSWER)
+    if _answers_are_numbers(name):
+        return parse_number(text)
+    statements = find_statements(text)
+    for statement in reversed(statements):
+        answer = _normalise(name, statement.said.strip().rstrip("."))
+        if answer is not None:
+            return Parsed(rationale_of(text, statements), answer, None)
+    return Parsed(text.strip(), None, NO_ANSWER)

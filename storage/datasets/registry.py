@@ -1,0 +1,57 @@
+"""Finds a dataset by what the user calls it: a built-in name, `lab`, `reasoning-gym:NAME`, or a YAML file's path."""
+
+from collections.abc import Callable
+
+from storage.datasets.cqa import cqa
+from storage.datasets.custom import load_custom
+from storage.datasets.definition import Dataset
+from storage.datasets.gsm8k import gsm8k
+from storage.datasets.inference import anli1, esnli
+from storage.datasets.svamp import svamp
+from storage.errors import UnknownName
+
+REASONING_GYM = "reasoning-gym:"
+_HINT = f"Or {REASONING_GYM}NAME, or the path of a YAML file that describes your own."
+
+
+def _lab() -> Dataset:
+    from storage.datasets.lab import lab_dataset
+
+    return lab_dataset()
+
+
+_BUILT_IN: dict[str, Callable[[], Dataset]] = {
+    "anli1": anli1,
+    "cqa": cqa,
+    "esnli": esnli,
+    "gsm8k": gsm8k,
+    "lab": _lab,
+    "svamp": svamp,
+}
+
+
+def dataset_names() -> list[str]:
+    """The names of the built-in datasets; those of reasoning-gym are `reasoning_gym.reasoning_gym_names()`."""
+    return sorted(_BUILT_IN)
+
+
+def get_dataset(name: str) -> Dataset:
+    """The dataset of that name.
+
+    Args:
+        name: "svamp", "reasoning-gym:gsm_symbolic", "folder/mine.yaml" ...
+
+    Raises:
+        UnknownName: there is no such dataset; names the nearest one.
+        BadFile: the YAML file is missing or wrong.
+    """
+    if name in _BUILT_IN:
+        return _BUILT_IN[name]()
+    if name.startswith(REASONING_GYM):
+        # Imported here because the package takes a second or two to import.
+        from storage.datasets.reasoning_gym import reasoning_gym_dataset
+
+        return reasoning_gym_dataset(name.removeprefix(REASONING_GYM))
+    if name.lower().endswith((".yaml", ".yml")):
+        return load_custom(name)
+    raise UnknownName("dataset", name, _BUILT_IN, _HINT)

@@ -1,0 +1,228 @@
+"""Where a sampled text says what its answer is, and what of the text is rationale.
+
+A *statement* is a stretch of text whose only job is to announce the answer: "So the answer is (c) wooded area.",
+"The correct answer is **neutral**.", "Answer: 42", "#### 42", "\\boxed{210}", "<answer>7</answer>",
+"Forest is the answer." A text may hold several ("Hence the answer is 2.\\nAnswer: 2"). This module only finds
+them; what their words mean, a number or a choice or a class, is `parsing.py`'s business.
+
+Every pattern here is anchored on a literal word and has bounded repetitions, so that a hostile text costs time
+in proportion to its length.
+"""
+
+import re
+from dataclasses import dataclass
+
+# Why a sample has no answer; short and stable, since they are stored and counted.
+NO_ANSWER = "no answer found"
+SEVERAL_ANSWERS = "several answers named"
+EMPTY_TEXT = "empty text"
+
+MAX_STATEMENTS = 64  # of one kind that are looked at, from the end; honest texts have one to three
+MAX_TAIL = 400  # characters read behind "the answer is"; a statement is a sentence, not an essay
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One announcement of an answer.
+
+    Attributes:
+        start: where the announcing words begin ("So the answer ..."), as an offset into the text.
+        end: one past its last character, its full stop included.
+        said: the words that name the answer, e.g. " (c) wooded area".
+        strength: 2 for a mark that exists for machines (####, \\boxed, <answer>), 1 for a sentence, 0 for a first
+            line in front of "Rationale:".
+    """
+
+    start: int
+    end: int
+    said: str
+    strength: int = 1
+
+
+# "answer is", "answer: ", "answer would be", "answer choice is", "correct option is". The words in front (so, the,
+# final ...) are read backwards from here by _LEAD_IN, which is far cheaper than trying them at every position.
+_ANNOUNCED = re.compile(
+    r"\b(?P<noun>[Aa]nswers?|ANSWER|[Cc]hoice|[Oo]ption|[Cc]onclusion|[Ll]abel)\**"
+    r"(?:\s{1,3}(?:choice|option|here|to (?:the|this) question))?"
+    r"(?:\s{0,3}\**[:=]\**|\s{1,3}(?:is|would be|will be|should be|must be|was)\b:?)"
+)
+_LEAD_IN = re.compile(
+    r"(?:\b(?:so|thus|hence|therefore|then|and|in conclusion|finally|overall|we conclude that|i think)\b,?:?\s{1,3})*"
+    r"(?:\b(?:the|my|our|this|a)\s{1,3})?"
+    r"(?:\b(?:final|correct|best|right|only|closest|(?:most|more) \w{2,12}|likely|logical|possible|appropriate)"
+    r"\s{1,3}){0,3}$",
+    re.IGNORECASE,
+)
+_LEAD_WINDOW = 80  # characters before the announcing word that _LEAD_IN may look at
+_WEAK_NOUN = re.compile(r"choice|option|conclusion|label", re.IGNORECASE)  # "option is" alone announces nothing
+_PRAISE = re.compile(r"\b(?:final|correct|best|right|only|closest|most \w{2,12})\s{1,3}$", re.IGNORECASE)
+# "The wrong answer is", "to find the answer: ", "check your answer = ...": nothing is announced.
+_DENIED = re.compile(
+    r"\b(?:(?:wrong|incorrect|other|not|another|no|an)\s{1,3}(?:\w{1,12}\s{1,3})?"
+    r"|(?:for|find|get|to|at|finding|getting|calculate|know|check|verify|given|this)\s{1,3}(?:(?:the|this|our|your|an)\s{1,3}){0,2})$",
+    re.IGNORECASE,
+)
+# "The most likely answer to the question 'Where ...?' is **(C) river**.": a quoted question in between.
+_ANNOUNCED_FAR = re.compile(r"\b(?P<noun>[Aa]nswer) to (?:the|this|that) (?!question (?:is|would)\b)")
+_FAR_VERB = re.compile(r"\b(?:is|would be)\b:?\s{1,3}(?=\*\*|\([A-Za-z]\))")
+MAX_QUOTED = 700  # characters such a question may have
+# "Forest is the answer."
+_ANNOUNCED_BEHIND = re.compile(
+    r"\s(?:is|would be|must be|are|seems to be)\s{1,3}(?:therefore |thus |clearly |likely )?(?:the|my)\s{1,3}"
+    r"(?:(?:final|correct|best|right|only|closest|(?:most|more) \w{2,12}|likely|logical)\s{1,3}){0,3}"
+    r"(?:answer|choice|option)\b(?!\s(?:is|for the|that))"
+)
+_LABEL = r"\**(?:rationale|explanation|reasoning)\**\s?:"
+_RATIONALE_LABEL = re.compile(rf"^\s{{0,8}}{_LABEL}\**\s{{0,8}}", re.IGNORECASE)
+_FIRST_LINE = re.compile(rf"\s{{0,8}}([^\n:]{{1,80}})\n\s{{0,8}}(?={_LABEL})", re.IGNORECASE)
+_BLANK = re.compile(r"\s{0,20}")
+_MACHINE_MARK = re.compile(r"####|\\boxed\s?\{|\\fbox\s?\{|<answer>")
+_SENTENCE_END = re.compile(r"[.!?]+[*\"')\]]*(?=\s|$)|\n")
+_CLOSING_DUST = " \t\r\n.*_`\"'!)]}$>\\"
+
+
+def find_statements(text: str) -> list[Statement]:
+    """Every statement of the text, in order of appearance."""
+    found = [*_first_line(text), *_machine_marks(text), *_sentences(text), *_sentences_behind(text)]
+    return sorted(found, key=lambda statement: statement.start)
+
+
+def by_trust(statements: list[Statement]) -> list[Statement]:
+    """Machine marks first, then sentences; the last of each first."""
+    return sorted(statements, key=lambda statement: (statement.strength, statement.start), reverse=True)
+
+
+def rationale_of(text: str, statements: list[Statement]) -> str:
+    """The text without the statements that close it and without a leading "Rationale:".
+
+    A statement in the middle or at the front is part of the argument and stays. "Answer-only" texts give "".
+    """
+    end = len(text)
+    for statement in reversed(statements):
+        if statement.start >= end:
+            continue
+        if text[statement.end : end].strip(_CLOSING_DUST):
+            break
+        end = statement.start
+    first = statements[0] if statements and statements[0].strength == 0 else None
+    kept = text[first.end if first else 0 : end].strip()
+    if end < len(text):
+        kept = kept.rstrip(" \t\r\n,;:-*")
+        if kept and kept[-1] not in ".!?)]}\"'":
+            kept += "."
+    return _RATIONALE_LABEL.sub("", kept, count=1).strip()
+
+
+def split_sentences(text: str) -> list[str]:
+    """The text in sentences; a line break ends one too, a decimal point or an abbreviated "St." inside a line may."""
+    out: list[str] = []
+    position = 0
+    for match in _SENTENCE_END.finditer(text):
+        out.append(text[position : match.end()])
+        position = match.end()
+    out.append(text[position:])
+    return [sentence for sentence in out if sentence.strip()]
+
+
+def end_of_sentence(text: str, start: int) -> int:
+    """Offset one past the end of the sentence that goes on at `start`, at most MAX_TAIL further on."""
+    match = _SENTENCE_END.search(text, start, min(len(text), start + MAX_TAIL))
+    if match is None:
+        return min(len(text), start + MAX_TAIL)
+    # A line break is no part of the sentence.
+    return match.start() if text[match.start()] == "\n" else match.end()
+
+
+def _last(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
+    return list(pattern.finditer(text))[-MAX_STATEMENTS:]
+
+
+def _first_line(text: str) -> list[Statement]:
+    """ "(b) homely\\n\\nRationale: ...": some teachers answer first."""
+    match = _FIRST_LINE.match(text)
+    return [Statement(0, match.end(), match.group(1), strength=0)] if match else []
+
+
+def _machine_marks(text: str) -> list[Statement]:
+    out = []
+    for match in _last(_MACHINE_MARK, text):
+        mark, start = match.group(), match.end()
+        limit = min(len(text), start + MAX_TAIL)
+        if mark == "####":
+            end = text.find("\n", start, limit)
+            end = limit if end < 0 else end
+            out.append(Statement(match.start(), end, text[start:end], strength=2))
+        elif mark == "<answer>":
+            end = text.find("</answer>", start, limit)
+            said_end = limit if end < 0 else end
+            out.append(
+                Statement(match.start(), said_end + len("</answer>") * (end >= 0), text[start:said_end], strength=2)
+            )
+        else:
+            end = _closing_brace(text, start, limit)
+            # "So the answer is $\boxed{42}$." is one statement; the sentence pattern finds its front half.
+            out.append(Statement(match.start(), min(end + 1, len(text)), text[start:end], strength=2))
+    return out
+
+
+def _closing_brace(text: str, start: int, limit: int) -> int:
+    depth = 1
+    for position in range(start, limit):
+        if text[position] == "{":
+            depth += 1
+        elif text[position] == "}":
+            depth -= 1
+            if depth == 0:
+                return position
+    return limit
+
+
+def _sentences(text: str) -> list[Statement]:
+    out = []
+    for match in _last(_ANNOUNCED, text):
+        start = _announcement_start(text, match)
+        if start is not None:
+            out.append(_said_from(text, start, match.end()))
+    reach = 0
+    for match in _ANNOUNCED_FAR.finditer(text):
+        if match.start() < reach:
+            continue  # so that a text of nothing but these words costs no more than its length
+        reach = min(len(text), match.end() + MAX_QUOTED)
+        verb = _FAR_VERB.search(text, match.end(), reach)
+        start = _announcement_start(text, match)
+        if verb is not None and start is not None:
+            reach = verb.end()
+            out.append(_said_from(text, start, verb.end()))
+    return out
+
+
+def _announcement_start(text: str, match: re.Match[str]) -> int | None:
+    """Where "So the final answer ..." begins, given its noun; None where the words in front deny that it is one."""
+    window_start = max(0, match.start() - _LEAD_WINDOW)
+    before = text[window_start : match.start()]
+    if _DENIED.search(before) or (_WEAK_NOUN.fullmatch(match["noun"]) and not _PRAISE.search(before)):
+        return None
+    supposed = text.rfind("or example, if", max(0, match.start() - MAX_QUOTED), match.start())
+    if supposed >= 0 and not _SENTENCE_END.search(text, supposed, match.start()):
+        return None  # "For example, if the premise were ..., then the answer is neutral."
+    lead = _LEAD_IN.search(before)  # it may be empty and is anchored at the end, so it always matches
+    return window_start + (lead.start() if lead else len(before))
+
+
+def _said_from(text: str, start: int, said_start: int) -> Statement:
+    # "The answer is:\n\n42": the answer is on the next line that has something.
+    blank = _BLANK.match(text, said_start)
+    end = end_of_sentence(text, blank.end() if blank else said_start)
+    return Statement(start, end, text[said_start:end])
+
+
+def _sentences_behind(text: str) -> list[Statement]:
+    out = []
+    for match in _last(_ANNOUNCED_BEHIND, text):
+        window_start = max(0, match.start() - MAX_TAIL)
+        before = text[window_start : match.start()]
+        ends = [found.end() for found in _SENTENCE_END.finditer(before)]
+        start = window_start + (ends[-1] if ends else 0)
+        end = end_of_sentence(text, match.end())
+        out.append(Statement(start, end, text[start : match.start()]))
+    return out

@@ -1,0 +1,81 @@
+"""SVAMP: one-step arithmetic word problems with distracting numbers (Patel et al., 2021, arXiv 2103.07191).
+
+The hub has 700 training and 300 test questions and no validation split: ours is the last 100 training questions.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from storage.datasets.assembly import NUMBERS, assemble
+from storage.datasets.definition import Dataset, Exemplar
+from storage.datasets.hub import HubSource, HubSplit
+
+_SOURCE = HubSource(
+    repository="ChilleD/SVAMP",
+    configuration="default",
+    splits={
+        "train": HubSplit("train", stop=600),
+        "validation": HubSplit("train", start=600),
+        "test": HubSplit("test"),
+    },
+)
+
+_INSTRUCTION = (
+    "Answer the arithmetic question. Some numbers in it may not matter. Think step by step in one short paragraph, "
+    'then finish with "So the answer is N."'
+)
+
+_EXEMPLARS = (
+    Exemplar(
+        question="A bakery had 56 rolls in the morning and 12 loaves. It sold 39 rolls. How many rolls are left?",
+        rationale="The loaves do not matter. Of 56 rolls 39 were sold, which leaves 56 - 39 = 17 rolls.",
+        answer="17",
+    ),
+    Exemplar(
+        question="Nina swims 14 laps a day. Her brother swims 9 laps a day. How many laps does Nina swim in 6 days?",
+        rationale="Only Nina's laps count. At 14 laps a day she swims 14 * 6 = 84 laps in 6 days.",
+        answer="84",
+    ),
+    Exemplar(
+        question="A hall has 72 chairs in 8 equal rows. 5 chairs are broken. How many chairs are in each row?",
+        rationale="The broken chairs still stand in their rows. 72 chairs in 8 rows make 72 / 8 = 9 chairs a row.",
+        answer="9",
+    ),
+    Exemplar(
+        question="Omar has 23 stamps, which are 8 fewer than Lena has. How many stamps does Lena have?",
+        rationale="Omar has 8 fewer than Lena, so Lena has 8 more than Omar: 23 + 8 = 31 stamps.",
+        answer="31",
+    ),
+    Exemplar(
+        question="A farm sold 45 eggs on Monday and 18 on Tuesday. How many more eggs did it sell on Monday?",
+        rationale="The difference between Monday and Tuesday is 45 - 18 = 27 eggs.",
+        answer="27",
+    ),
+)
+
+
+def _adapt(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The published columns: Body and Question in two, or joined as question_concat; Answer as a float."""
+    if "question" in row or "Question" not in row:
+        return row
+    joined = row.get("question_concat") or f"{row.get('Body') or ''} {row['Question']}"
+    rest = {
+        column: value
+        for column, value in row.items()
+        if column not in ("Body", "Question", "question_concat", "Answer")
+    }
+    return {"question": joined, "label": row.get("Answer")} | rest
+
+
+def svamp() -> Dataset:
+    """The dataset."""
+    return assemble(
+        name="svamp",
+        description="one-step arithmetic word problems with distracting numbers",
+        answers=NUMBERS,
+        splits=tuple(_SOURCE.splits),
+        rows=_SOURCE.rows,
+        instruction=_INSTRUCTION,
+        exemplars=_EXEMPLARS,
+        adapt=_adapt,
+    )

@@ -1,0 +1,62 @@
+"""What can go wrong in storage, as one tree.
+
+    StorageError                 base: every message is one line that says what was wrong, what is allowed, what to do
+    ├── UsageError               the caller asked for something impossible; nothing was read or written
+    │   ├── UnknownName          a dataset, table, column or option value that does not exist; names the nearest one
+    │   └── NothingToDo          the selection holds no rows (no samples to vote on, no examples)
+    ├── BadFile                  a file the user gave cannot be read as what it should be
+    ├── DamagedPart              a part file is truncated or corrupt; `qcrd store check --repair` sets it aside
+    ├── NewerStore               the store was written by a newer schema version than this code knows
+    └── StoreWriteFailed         the disk or object store refused a write; nothing stored before it was lost
+
+The command line prints the message and exits with 2 for each of them; it never prints a traceback.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class StorageError(Exception):
+    """Base of every error that storage raises on purpose."""
+
+
+class UsageError(StorageError):
+    """The caller asked for something that cannot be done."""
+
+
+class UnknownName(UsageError):
+    """A name that does not exist. The message lists the valid ones and the nearest.
+
+    Args:
+        kind: what was being named, in the user's words ("dataset", "column").
+        name: what the user wrote.
+        allowed: every valid name.
+        hint: one more sentence on what to do, if there is one.
+    """
+
+    def __init__(self, kind: str, name: str, allowed: Iterable[str], hint: str = "") -> None:
+        names = sorted(set(allowed))
+        nearest = get_close_matches(name, names, n=1, cutoff=0.5)
+        suggestion = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        listing = ", ".join(names) if names else "none"
+        super().__init__(f"Unknown {kind} {name!r}.{suggestion} Allowed: {listing}.{' ' + hint if hint else ''}")
+
+
+class NothingToDo(UsageError):
+    """The selection holds no rows."""
+
+
+class BadFile(StorageError):
+    """A file the user gave cannot be read as what it should be."""
+
+
+class DamagedPart(StorageError):
+    """A part file of the store is truncated or corrupt."""
+
+
+class NewerStore(StorageError):
+    """The store was written by a newer schema version."""
+
+
+class StoreWriteFailed(StorageError):
+    """A write was refused; what was stored before is untouched."""

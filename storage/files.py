@@ -1,0 +1,175 @@
+"""Where the store's files lie and how one is published: whole or not at all.
+
+Local: the bytes go to a hidden temporary file in the same file system, are synced to the disk, and the file is
+renamed to its final name; the folder is synced too. A reader, or a crash at any moment, sees all of it or nothing.
+Object stores publish an object when its upload completes, which is the same promise; the bytes are made in memory
+first, so that an error halfway through encoding uploads nothing.
+"""
+
+import errno
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+import pyarrow as pa
+from pyarrow import fs as pafs
+
+from storage.errors import StorageError, StoreWriteFailed, UsageError
+
+TEMPORARY = "_tmp"
+"""Folder for files being written. Names that begin with "_" or "." are never read as data."""
+
+
+def folder_name(column: str, value: str) -> str:
+    """`column=value` with everything that is special in a path percent-encoded, so no value can leave its folder."""
+    return f"{column}={quote(value, safe='')}"
+
+
+def folder_value(folder: str) -> str:
+    """The value that `folder_name` encoded."""
+    return unquote(folder.split("=", 1)[1])
+
+
+class Files:
+    """The files under one root: a local folder or an object-store URL (`s3://bucket/prefix`, `gs://...`).
+
+    URLs take pyarrow's options, such as `s3://bucket/prefix?endpoint_override=localhost:9000&scheme=http`.
+    Paths are relative to the root, with forward slashes.
+
+    Raises:
+        UsageError: the URL's scheme is unknown or its options are wrong.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.given = os.fspath(root)
+        if "://" in self.given:
+            try:
+                self.fs, self.root = pafs.FileSystem.from_uri(self.given)
+            except (pa.ArrowInvalid, OSError) as error:
+                raise UsageError(
+                    f"Cannot open the store at {self.given!r}: {_one_line(error)}. "
+                    "Allowed: a local path, or a URL such as s3://bucket/prefix or gs://bucket/prefix."
+                ) from error
+        else:
+            self.fs, self.root = pafs.LocalFileSystem(), str(Path(self.given).absolute())
+        self.local = isinstance(self.fs, pafs.LocalFileSystem)
+        self.root = self.root.rstrip("/")
+
+    def absolute(self, path: str) -> str:
+        """The path as the file system knows it."""
+        return f"{self.root}/{path}" if path else self.root
+
+    def listing(self, folder: str) -> list[str]:
+        """Every data file below a folder, sorted; files and folders whose name begins with "_" or "." are left out."""
+        selector = pafs.FileSelector(self.absolute(folder), allow_not_found=True, recursive=True)
+        prefix = len(self.root) + 1
+        found = [info.path[prefix:] for info in self._infos(selector) if info.type == pafs.FileType.File]
+        return sorted(path for path in found if not any(name[0] in "_." for name in path.split("/")))
+
+    def _infos(self, selector: pafs.FileSelector) -> list[pafs.FileInfo]:
+        with translated(self.given):
+            infos: list[pafs.FileInfo] = self.fs.get_file_info(selector)
+            return infos
+
+    def exists(self, path: str) -> bool:
+        with translated(self.given):
+            return bool(self.fs.get_file_info(self.absolute(path)).type == pafs.FileType.File)
+
+    def read(self, path: str) -> bytes:
+        with self.fs.open_input_stream(self.absolute(path)) as stream:
+            data: bytes = stream.read()
+            return data
+
+    def publish(self, path: str, data: bytes | memoryview | pa.Buffer) -> None:
+        """Writes a whole file under a new name.
+
+        Raises:
+            StoreWriteFailed: the disk is full, the folder is not writable ...; nothing is left at `path`.
+        """
+        if not self.local:
+            with translated(self.given), self.fs.open_output_stream(self.absolute(path)) as stream:
+                stream.write(data)
+            return
+        with self.temporary() as unfinished:
+            with translated(self.given):
+                unfinished.write_bytes(data)
+            self.publish_file(unfinished, path)
+
+    def publish_file(self, unfinished: Path, path: str) -> None:
+        """Publishes a finished local file under a new name, as `publish` does with bytes."""
+        if not self.local:
+            self.publish(path, unfinished.read_bytes())
+            return
+        final = Path(self.absolute(path))
+        with translated(self.given):
+            with unfinished.open("rb") as file:
+                os.fsync(file.fileno())
+            final.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.rename(final)
+            _sync_folder(final.parent)
+
+    @contextmanager
+    def temporary(self) -> Iterator[Path]:
+        """A name for a local file being written, in the root's own file system where the root is local.
+
+        What is left there afterwards is removed; what a killed process left, `qcrd store check --repair` removes.
+        """
+        if not self.local:
+            with tempfile.TemporaryDirectory(prefix="qcrd-") as system_folder:
+                yield Path(system_folder) / "unfinished"
+            return
+        folder = Path(self.absolute(TEMPORARY))
+        with translated(self.given):
+            folder.mkdir(parents=True, exist_ok=True)
+        unfinished = folder / f"{os.getpid()}-{uuid.uuid4().hex}"
+        try:
+            yield unfinished
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def move(self, path: str, to: str) -> None:
+        """Moves a file inside the root (object stores: copy, then delete)."""
+        with translated(self.given):
+            if self.local:
+                Path(self.absolute(to)).parent.mkdir(parents=True, exist_ok=True)
+            self.fs.move(self.absolute(path), self.absolute(to))
+
+
+@contextmanager
+def translated(root: str) -> Iterator[None]:
+    """Turns the operating system's errors into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise StoreWriteFailed(
+                f"Cannot write to the store at {root}: {os.strerror(error.errno or 0)}. Nothing stored was harmed. "
+                "Free some space (or raise the limit), then run the same command again: it continues where it stopped."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise StoreWriteFailed(
+                f"Cannot write to the store at {root}: {os.strerror(error.errno or 0)}. "
+                "Make the folder writable for this user, or choose another with --home."
+            ) from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+            raise StorageError(
+                f"The store at {root} cannot be a folder: {_one_line(error)}. Choose another place with --home."
+            ) from error
+        raise StoreWriteFailed(f"The store at {root} failed: {_one_line(error)}.") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,117 @@
+"""Reads files of recorded teacher samples: questions with texts that some teacher wrote about them.
+
+Two layouts, told apart by the column `samples`:
+
+- nested: one question a row, `samples` a list of {"teacher": ..., "text": ..., "answer": ...};
+- flat: one sample a row, with the columns `teacher`, `text` and `answer` beside those of the question; rows of one
+  question need not be neighbours (content ids bring them together later).
+
+`text` is all that a sample must have. A missing teacher is "recorded"; it may also stand beside `samples`, for all of
+them. `answer` is what somebody else's parser read, and may be missing.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from storage.datasets.definition import Dataset, Example
+from storage.datasets.layout import NO_MAPPING, check_mapping, renamed
+from storage.errors import BadFile
+from storage.rows import missing_column, read_rows
+
+SAMPLE_FIELDS = ("teacher", "text", "answer")
+UNKNOWN_TEACHER = "recorded"
+_HINT = "Name the right one with --map text=COLUMN."
+
+
+@dataclass(frozen=True)
+class RecordedSample:
+    """One recorded text.
+
+    Attributes:
+        teacher: who wrote it.
+        text: all of it, as recorded.
+        answer: what the file says its answer is, as written there, not normalised; None where it says nothing.
+    """
+
+    teacher: str
+    text: str
+    answer: str | None
+
+
+@dataclass(frozen=True)
+class RecordedQuestion:
+    """A question with the samples of one row of the file."""
+
+    example: Example
+    samples: tuple[RecordedSample, ...]
+
+
+def read_recorded(
+    path: str | Path, dataset: Dataset, mapping: Mapping[str, str] = NO_MAPPING
+) -> Iterator[RecordedQuestion]:
+    """Yields the questions of a recorded file with their samples, one row at a time.
+
+    Args:
+        path: a file that `storage.rows.read_rows` reads.
+        dataset: what the questions are questions of.
+        mapping: field -> column. Fields are those of the dataset, and `teacher`, `text`, `answer` and `samples`; in
+            the nested layout the sample fields name keys inside `samples`.
+
+    Raises:
+        UnknownName: the mapping names a field that does not exist.
+        BadFile: the file or one of its rows cannot be read; the message names the file and the row.
+    """
+    check_mapping(mapping, (*dataset.fields, *SAMPLE_FIELDS, "samples"))
+    for number, row in enumerate(read_rows(path), start=1):
+        try:
+            question = _question(row, dataset, mapping)
+        except BadFile as error:
+            raise BadFile(f"{path} row {number}: {error}") from error
+        yield question
+
+
+def _question(row: Mapping[str, Any], dataset: Dataset, mapping: Mapping[str, str]) -> RecordedQuestion:
+    nested = mapping.get("samples", "samples") in row
+    if nested:
+        of_row = {field: column for field, column in mapping.items() if field not in SAMPLE_FIELDS}
+        of_sample = {field: column for field, column in mapping.items() if field in SAMPLE_FIELDS}
+        row = renamed(row, of_row)
+        fallback = str(row.get("teacher") or UNKNOWN_TEACHER)
+        samples = tuple(_sample(item, of_sample, fallback) for item in _sample_list(row["samples"]))
+        taken: tuple[str, ...] = ("samples", "teacher")
+    else:
+        row = renamed(row, mapping)
+        samples = (_sample(row, NO_MAPPING, UNKNOWN_TEACHER),)
+        taken = SAMPLE_FIELDS
+    rest = {column: value for column, value in row.items() if column not in taken}
+    return RecordedQuestion(dataset.example_from_row(rest), samples)
+
+
+def _sample_list(value: Any) -> list[Any]:
+    if isinstance(value, str):  # a CSV cell
+        try:
+            value = json.loads(value)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise BadFile("samples is a text that is not JSON; expected a list of samples") from error
+    if not isinstance(value, list):
+        raise BadFile(f"samples must be a list, not {type(value).__name__}")
+    return value
+
+
+def _sample(item: Any, mapping: Mapping[str, str], teacher: str) -> RecordedSample:
+    if isinstance(item, str):
+        return RecordedSample(teacher, item, None)
+    if not isinstance(item, Mapping):
+        raise BadFile(f"a sample must be an object or a text, not {type(item).__name__}")
+    fields = renamed(item, mapping)
+    if "text" not in fields:
+        raise missing_column("text", fields, _HINT)
+    text, answer = fields["text"], fields.get("answer")
+    return RecordedSample(
+        teacher=str(fields.get("teacher") or teacher),
+        text="" if text is None else str(text),
+        answer=None if answer is None or answer == "" else str(answer),
+    )

@@ -1,0 +1,125 @@
+"""Reads the rows of a table that a user gives: JSONL, CSV, both also gzipped, and Parquet.
+
+Rows come one at a time as dictionaries from column to value, so that a file may be larger than memory. Every way
+in which a file can be wrong is one clear `BadFile` line that names the file, and the line where there is one.
+"""
+
+import csv
+import gzip
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from storage.errors import BadFile
+
+SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet")
+BATCH_ROWS = 1024  # of Parquet held at a time
+MAX_CELL = 2**27  # bytes of one CSV cell; the default of 128 KiB is less than a long transcript
+
+Row = dict[str, Any]
+
+
+def read_rows(path: str | Path) -> Iterator[Row]:
+    """Yields the rows of a file, in order.
+
+    Raises:
+        BadFile: the file is missing, empty, damaged, not what its name says, or of an unknown kind. All but damage
+            further down is raised by the first `next`.
+    """
+    file = Path(path)
+    kind = _kind(file)
+    if not file.exists():
+        raise BadFile(f"No such file: {file}")
+    if file.is_dir():
+        raise BadFile(f"{file} is a folder; give a file ({', '.join(SUFFIXES)})")
+    if file.stat().st_size == 0:
+        raise BadFile(f"{file} is empty")
+    count = 0
+    try:
+        for row in _parquet(file) if kind == ".parquet" else _text_rows(file, kind):
+            count += 1
+            yield row
+    except (OSError, EOFError, zlib.error) as error:
+        # A truncated or fake gzip file, or one that may not be read.
+        raise BadFile(f"{file} cannot be read: {_one_line(error)}") from error
+    except UnicodeDecodeError as error:
+        raise BadFile(f"{file} is not UTF-8 text: {_one_line(error)}") from error
+    if count == 0:
+        raise BadFile(f"{file} holds no rows")
+
+
+def missing_column(wanted: str, row: Mapping[str, Any], hint: str = "") -> BadFile:
+    """The error for a column that a row lacks: names the nearest column and lists those that are there."""
+    columns = [str(column) for column in row]
+    nearest = get_close_matches(wanted, columns, n=1, cutoff=0.5)
+    suggestion = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    return BadFile(
+        f"no column {wanted!r}.{suggestion} Columns: {', '.join(columns) or 'none'}.{' ' + hint if hint else ''}"
+    )
+
+
+def _kind(file: Path) -> str:
+    name = file.name.lower()
+    for suffix in sorted(SUFFIXES, key=len, reverse=True):
+        if name.endswith(suffix):
+            return suffix
+    raise BadFile(f"{file} is of no known kind: its name must end in {', '.join(SUFFIXES)}")
+
+
+def _text_rows(file: Path, kind: str) -> Iterator[Row]:
+    # utf-8-sig: spreadsheets like to begin a file with a byte order mark.
+    with gzip.open(file) if kind.endswith(".gz") else file.open("rb") as binary:
+        lines = TextIOWrapper(cast(BinaryIO, binary), encoding="utf-8-sig", newline="")
+        yield from _jsonl(file, lines) if kind.startswith(".jsonl") else _csv(file, lines)
+
+
+def _jsonl(file: Path, lines: Iterable[str]) -> Iterator[Row]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+            raise BadFile(f"{file} line {number} is not JSON ({reason}); expected one object a line") from error
+        if not isinstance(row, dict):
+            raise BadFile(
+                f"{file} line {number} is not a JSON object but {type(row).__name__}; expected one object a line"
+            )
+        yield row
+
+
+def _csv(file: Path, lines: Iterable[str]) -> Iterator[Row]:
+    csv.field_size_limit(MAX_CELL)
+    reader = csv.DictReader(lines, strict=True)
+    try:
+        for row in reader:
+            if None in row:
+                raise BadFile(
+                    f"{file} line {reader.line_num} has more cells than the header has columns "
+                    f"({', '.join(reader.fieldnames or ())}); quote cells that hold commas"
+                )
+            # An empty cell is a missing value, as it is in the other formats.
+            yield {column: (value if value != "" else None) for column, value in row.items()}
+    except csv.Error as error:
+        raise BadFile(f"{file} line {reader.line_num} is not CSV: {_one_line(error)}") from error
+
+
+def _parquet(file: Path) -> Iterator[Row]:
+    try:
+        with pq.ParquetFile(file) as table:
+            for batch in table.iter_batches(batch_size=BATCH_ROWS):
+                yield from batch.to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise BadFile(f"{file} is not a readable Parquet file (damaged or truncated): {_one_line(error)}") from error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,349 @@
+"""The store: Parquet part files under one root, read through DuckDB.
+
+    <root>/store.json                                          schema version
+    <root>/rationales/dataset=svamp/split=train/source=teacher/part-20261121T080102-4f1c....parquet
+    <root>/rationales/.../revision-....parquet                 newer versions of rows that a part holds
+    <root>/_set_aside/...                                      damaged files, kept (`qcrd store check --repair`)
+    <root>/_locks/...   _tmp/...                               locks and unfinished files
+
+Rules that everything else leans on:
+- A part file is published whole (`storage.files`) and never rewritten.
+- Part files hold each key once. Who writes holds the lock of what it writes, looks at what is there, and appends
+  only what is missing; the operating system drops the lock when a process dies, however it dies.
+- A row that must change (a label that arrived, answers read with a better parser) is written again into a
+  *revision* file; per key the newest revision counts. Nothing is deleted.
+- Object stores have no such locks, so there readers keep the newest row of each key instead.
+"""
+
+import fcntl
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from storage.errors import BadFile, DamagedPart, NewerStore, StorageError, UnknownName
+from storage.files import Files, folder_name, translated
+from storage.ids import content_id
+from storage.schemas import SCHEMA_VERSION, TABLES, Table
+
+MARKER = "store.json"
+PARQUET_OPTIONS: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True, "row_group_size": 128 * 1024}
+"""Checksums let `qcrd store check` find a flipped bit, not only a cut file. Row groups of 128k rows keep memory low."""
+
+
+def now() -> datetime:
+    """The time written into rows: UTC, microseconds."""
+    return datetime.now(UTC)
+
+
+class Store:
+    """The Parquet store under one root.
+
+    Args:
+        root: a local path, or an object-store URL that pyarrow knows (`s3://bucket/prefix`).
+
+    Raises:
+        NewerStore: the store was written by a newer schema version.
+        StorageError: the root cannot be a store.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.files = Files(root)
+        if self.files.exists(MARKER):
+            try:
+                version = int(json.loads(self.files.read(MARKER))["schema_version"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise StorageError(
+                    f"{self.files.given}/{MARKER} is damaged. It should hold "
+                    f'{{"schema_version": {SCHEMA_VERSION}}}; write that line into it to repair the store.'
+                ) from error
+            if version > SCHEMA_VERSION:
+                raise NewerStore(
+                    f"The store at {self.files.given} has schema version {version}; this qcrd reads versions up to "
+                    f"{SCHEMA_VERSION}. Upgrade qcrd, or choose another store with --home."
+                )
+
+    # ---- writing ----
+
+    def append(self, table: Table, rows: pa.Table, *, kind: str = "part") -> list[str]:
+        """Publishes rows as new part files, one per partition.
+
+        The caller holds the lock and knows that no key is stored yet; where some may be, use `upsert`.
+        (`kind="revision"`: that every key is stored.)
+
+        Returns:
+            The paths of the new files, relative to the root; none for no rows.
+
+        Raises:
+            StoreWriteFailed: a write was refused. Files published before stay; none is half-written.
+        """
+        rows = rows.cast(table.schema)
+        written = []
+        for partition, group in _by_partition(table, rows):
+            sink = pa.BufferOutputStream()
+            pq.write_table(group, sink, **PARQUET_OPTIONS)
+            path = f"{_folder(table, partition)}/{_part_name(kind)}"
+            self._mark()
+            self.files.publish(path, sink.getvalue())
+            written.append(path)
+        return written
+
+    def upsert(self, table: Table, rows: pa.Table) -> tuple[int, int, int]:
+        """Stores rows that may be stored already: new keys are appended, changed rows revised, equal ones left alone.
+
+        `created_at` and `run_id` do not count as a change. Of rows that share a key within `rows`, one is taken.
+        The caller holds the lock of what it writes.
+
+        Returns:
+            (added, changed, unchanged), counted in keys.
+
+        Raises:
+            StoreWriteFailed: a write was refused.
+            DamagedPart: what is stored cannot be read.
+        """
+        added = changed = unchanged = 0
+        for partition, group in _by_partition(table, rows.cast(table.schema)):
+            with self.connect() as con:
+                con.register("incoming_rows", group)
+                counts = self.merge(con, table, "incoming_rows", partition)
+            added, changed, unchanged = added + counts[0], changed + counts[1], unchanged + counts[2]
+        return added, changed, unchanged
+
+    def merge(
+        self, con: duckdb.DuckDBPyConnection, table: Table, source: str, partition: dict[str, str]
+    ) -> tuple[int, int, int]:
+        """`upsert` for rows that DuckDB holds: streams them, so they may be more than memory.
+
+        Args:
+            con: a connection made by `connect`.
+            source: a table or view of `con` with the table's columns, all rows in one partition.
+            partition: that partition.
+        """
+        names = ", ".join(f'i."{name}"' for name in table.schema.names)
+        key = ", ".join(f'"{name}"' for name in table.key)
+        content = ", ".join(f'"{name}"' for name in table.schema.names if name not in ("created_at", "run_id"))
+        incoming = (
+            f"(SELECT *, hash({content}) AS content FROM {source} QUALIFY row_number() OVER (PARTITION BY {key}) = 1)"
+        )
+        total = con.execute(f"SELECT count(*) FROM (SELECT DISTINCT {key} FROM {source})").fetchall()[0][0]
+        added = changed = 0
+        if not self.parts(table, partition):
+            added = self._append_query(con, table, f"SELECT {names} FROM {incoming} i", partition, "part")
+        else:
+            stored = f"(SELECT {key}, hash({content}) AS content FROM {self.relation(table, partition)})"
+            # Materialised before anything is written: the two statements below must see the same state.
+            con.execute("DROP TABLE IF EXISTS stored_keys")
+            self.execute(con, f"CREATE TEMP TABLE stored_keys AS SELECT * FROM {stored}")
+            added = self._append_query(
+                con, table, f"SELECT {names} FROM {incoming} i ANTI JOIN stored_keys s USING ({key})", partition, "part"
+            )
+            changed = self._append_query(
+                con,
+                table,
+                f"SELECT {names} FROM {incoming} i JOIN stored_keys s USING ({key}) WHERE i.content <> s.content",
+                partition,
+                "revision",
+            )
+        return added, changed, total - added - changed
+
+    def _append_query(
+        self, con: duckdb.DuckDBPyConnection, table: Table, sql: str, partition: dict[str, str], kind: str
+    ) -> int:
+        """Publishes the rows of a query as one file, without holding them all in memory; returns how many."""
+        path = f"{_folder(table, partition)}/{_part_name(kind)}"
+        rows = 0
+        options = {name: value for name, value in PARQUET_OPTIONS.items() if name != "row_group_size"}
+        batches = con.sql(sql).to_arrow_reader(PARQUET_OPTIONS["row_group_size"])
+        with self.files.temporary() as unfinished:
+            with translated(self.files.given), pq.ParquetWriter(unfinished, table.schema, **options) as writer:
+                for batch in batches:
+                    rows += batch.num_rows
+                    writer.write_table(pa.Table.from_batches([batch]).cast(table.schema))
+            if rows:
+                self._mark()
+                self.files.publish_file(unfinished, path)
+        return rows
+
+    @contextmanager
+    def lock(self, what: str, *, wait: bool = True) -> Iterator[bool]:
+        """Holds the exclusive right to write `what` ("sample svamp/train"). Yields False, holding nothing, when
+        `wait` is false and another process holds it. Object stores have no locks: always yields True there."""
+        if not self.files.local:
+            yield True
+            return
+        with translated(self.files.given):
+            folder = Path(self.files.absolute("_locks"))
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder / content_id(what), os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+        finally:
+            os.close(handle)
+
+    def _mark(self) -> None:
+        if not self.files.exists(MARKER):
+            self.files.publish(MARKER, json.dumps({"schema_version": SCHEMA_VERSION}).encode() + b"\n")
+
+    # ---- reading ----
+
+    def parts(self, table: Table, partition: dict[str, str] | None = None) -> list[str]:
+        """The data files of a table, or of one of its partitions, relative to the root, sorted."""
+        return [path for path in self.files.listing(_folder(table, partition or {})) if path.endswith(".parquet")]
+
+    def connect(self, **settings: str | int) -> duckdb.DuckDBPyConnection:
+        """An in-memory DuckDB connection that can read the store's files. `settings` are DuckDB's own."""
+        # Nothing is fetched from the network: what DuckDB itself brings along is enough.
+        own = {"autoinstall_known_extensions": "false"}
+        con = duckdb.connect(config={**own, **{name: str(value) for name, value in settings.items()}})
+        if not self.files.local:
+            from storage.remote import as_fsspec  # fsspec takes a moment to import
+
+            con.register_filesystem(as_fsspec(self.files.fs))
+        return con
+
+    def relation(self, table: Table, partition: dict[str, str] | None = None) -> str:
+        """SQL for the current rows of a table: a parenthesised query to put after FROM.
+
+        Args:
+            partition: only this partition, e.g. {"dataset": "svamp", "split": "train"} (a prefix of the folders).
+        """
+        paths = self.parts(table, partition)
+        parts = [path for path in paths if "/part-" in path]
+        revisions = [path for path in paths if "/revision-" in path]
+        if not parts and not revisions:
+            return f"({_empty(table)})"
+        key = ", ".join(f'"{name}"' for name in table.key)
+        newest = f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY created_at DESC) = 1"
+        if not self.files.local:
+            return f"(SELECT * FROM {self.read_files(parts + revisions)} {newest})"
+        if not revisions:
+            return f"(SELECT * FROM {self.read_files(parts)})"
+        revised = f"SELECT * FROM {self.read_files(revisions)} {newest}"
+        if not parts:
+            return f"({revised})"
+        return (
+            f"(SELECT p.* FROM {self.read_files(parts)} p ANTI JOIN {self.read_files(revisions)} r USING ({key}) "
+            f"UNION ALL ({revised}))"
+        )
+
+    def read_files(self, paths: list[str]) -> str:
+        """SQL that reads some data files, as `parts` names them."""
+        scheme = "" if self.files.local else "qcrd://"
+        quoted = ", ".join("'" + (scheme + self.files.absolute(path)).replace("'", "''") + "'" for path in paths)
+        return f"read_parquet([{quoted}], hive_partitioning=false)"
+
+    def create_views(self, con: duckdb.DuckDBPyConnection) -> None:
+        """A view per table, as `qcrd sql` offers them."""
+        for name, table in TABLES.items():
+            self.execute(con, f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM {self.relation(table)}")
+
+    def query(self, sql: str, parameters: Any = None, **settings: str | int) -> pa.Table:
+        """Runs one SQL statement over the views.
+
+        Raises:
+            DamagedPart: a part file is truncated or corrupt; names it.
+            BadFile: the SQL is wrong; DuckDB's own message in one line.
+        """
+        with self.connect(**settings) as con:
+            self.create_views(con)
+            return self.execute(con, sql, parameters)
+
+    def execute(self, con: duckdb.DuckDBPyConnection, sql: str, parameters: Any = None) -> pa.Table:
+        """Like `query`, on a connection that is open already. A statement that returns no rows gives an empty table."""
+        try:
+            result = con.sql(sql, params=parameters) if parameters is not None else con.sql(sql)
+            return result.to_arrow_table() if result is not None else pa.table({})
+        except duckdb.Error as error:
+            self.raise_if_damaged()
+            first = " ".join(str(error).split("\n\n")[0].split())
+            raise BadFile(f"DuckDB: {first}") from error
+
+    def raise_if_damaged(self) -> None:
+        """Looks at the footer of every part file.
+
+        Raises:
+            DamagedPart: one cannot be read.
+        """
+        for table in TABLES.values():
+            for path in self.parts(table):
+                try:
+                    pq.read_schema(self.files.absolute(path), filesystem=self.files.fs)
+                except (pa.ArrowInvalid, OSError) as error:
+                    raise DamagedPart(
+                        f"The part file {self.files.given}/{path} is damaged ({str(error).splitlines()[0]}). "
+                        "Run `qcrd store check --repair`: it sets the file aside, and the next run makes only its "
+                        "rows again."
+                    ) from error
+
+
+def table_named(name: str) -> Table:
+    """The table of that name.
+
+    Raises:
+        UnknownName: there is none.
+    """
+    if name not in TABLES:
+        raise UnknownName("table", name, TABLES)
+    return TABLES[name]
+
+
+def _part_name(kind: str) -> str:
+    return f"{kind}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:16]}.parquet"
+
+
+def _folder(table: Table, partition: dict[str, str]) -> str:
+    names = [folder_name(column, partition[column]) for column in table.partitions if column in partition]
+    return "/".join([table.name, *names])
+
+
+def _by_partition(table: Table, rows: pa.Table) -> list[tuple[dict[str, str], pa.Table]]:
+    """Splits rows by partition, keeping their order."""
+    if not rows.num_rows:
+        return []
+    values = list(zip(*(rows.column(name).to_pylist() for name in table.partitions), strict=True))
+    places: dict[tuple[str, ...], list[int]] = {}
+    for position, value in enumerate(values):
+        places.setdefault(value, []).append(position)
+    return [
+        (
+            dict(zip(table.partitions, value, strict=True)),
+            rows if len(places) == 1 else rows.take(pa.array(positions)),
+        )
+        for value, positions in places.items()
+    ]
+
+
+_SQL_TYPES = {pa.string(): "VARCHAR", pa.int32(): "INTEGER", pa.int64(): "BIGINT", pa.float64(): "DOUBLE"}
+
+
+def _empty(table: Table) -> str:
+    """A query with the table's columns and no rows, for a table that has no files yet."""
+
+    def sql_type(kind: pa.DataType) -> str:
+        if pa.types.is_list(kind):
+            return sql_type(kind.value_type) + "[]"
+        if pa.types.is_struct(kind):
+            inner = [kind.field(i) for i in range(kind.num_fields)]
+            return "STRUCT(" + ", ".join(f'"{f.name}" {sql_type(f.type)}' for f in inner) + ")"
+        if pa.types.is_timestamp(kind):
+            return "TIMESTAMPTZ"
+        if pa.types.is_boolean(kind):
+            return "BOOLEAN"
+        return _SQL_TYPES[kind]
+
+    columns = ", ".join(f'NULL::{sql_type(f.type)} AS "{f.name}"' for f in table.schema)
+    return f"SELECT {columns} WHERE false"

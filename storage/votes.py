@@ -1,0 +1,300 @@
+"""Self-consistency votes (method.md section 2; Wang et al. 2023, arXiv 2203.11171), as SQL over the rationales.
+
+Per example the answer with most parsed samples wins. Ties go to the highest mean log-probability, then to the
+lowest sample index, and are recorded as ties. Equal rationale texts of one answer are one target that remembers how
+often it was sampled. The SQL groups samples to (answer, text), those to answers, those to examples; its largest
+state is one row per distinct text, so it runs over a few million samples at a time, chosen by the hash of their
+example.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+import duckdb
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+from storage.datasets.definition import Dataset
+from storage.errors import NothingToDo, UnknownName
+from storage.files import folder_value
+from storage.ids import content_id
+from storage.schemas import EXAMPLES, RATIONALES, VOTES
+from storage.store import Store, now
+
+Positives = Literal["majority", "gold", "majority-and-gold"]
+SAMPLES_AT_ONCE = 2_500_000
+"""Samples grouped in one pass; about 800 MB of DuckDB's memory."""
+MEMORY_LIMIT = "1100MB"
+"""DuckDB's own limit while voting; past it, DuckDB uses the disk."""
+
+
+class VoteRule(BaseModel):
+    """What is voted on and what counts as a positive. Its content is the `vote_id`.
+
+    Attributes:
+        dataset: the dataset's name.
+        teachers: globs over the rationales' `model` column; a sample takes part if any matches.
+        n: how many samples of each example take part, chosen by a seeded shuffle; all when None.
+        seed: seed of that shuffle; without effect when n is None.
+        positives: `majority` (the paper): samples with the winning answer. `gold`: samples equal to the gold label.
+            `majority-and-gold`: samples that are both. Negatives are the other parsed samples, in the latter two
+            those that differ from the gold label; without a gold label these two give an example no targets at all.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: str
+    teachers: tuple[str, ...] = ("*",)
+    n: int | None = Field(default=None, ge=1)
+    seed: int = 0
+    positives: Positives = "majority"
+
+    @property
+    def vote_id(self) -> str:
+        rule = self.model_dump()
+        if self.n is None:
+            rule["seed"] = 0
+        rule["teachers"] = sorted(set(self.teachers))
+        return content_id("vote", rule)
+
+
+@dataclass(frozen=True)
+class VoteSummary:
+    """The figures of one vote.
+
+    Attributes:
+        vote_id: the rule's content id.
+        splits: the splits voted on.
+        examples: examples with at least one selected sample.
+        samples: selected samples.
+        unparsed: selected samples without an answer.
+        ties: examples whose first place is shared.
+        labelled: examples with a gold label.
+        single_accuracy: selected samples equal to the gold label / selected samples, over labelled examples;
+            an unparsed sample is wrong. None without labels.
+        majority_accuracy: labelled examples whose winner equals the label / labelled examples; an example where
+            nothing was parsed is wrong. None without labels.
+        mean_positives: votes for the winner, mean over examples.
+        mean_share: votes for the winner / parsed samples, mean over examples with a parsed sample.
+        mean_entropy: entropy of the parsed answers in nats, mean over the same.
+        targets: distinct positive and distinct negative rationale texts.
+        stored: vote rows (added, changed, unchanged) in the store.
+    """
+
+    vote_id: str
+    splits: list[str]
+    examples: int
+    samples: int
+    unparsed: int
+    ties: int
+    labelled: int
+    single_accuracy: float | None
+    majority_accuracy: float | None
+    mean_positives: float
+    mean_share: float | None
+    mean_entropy: float | None
+    positive_targets: int
+    negative_targets: int
+    added: int
+    changed: int
+    unchanged: int
+
+
+def vote(store: Store, dataset: Dataset, rule: VoteRule, split: str | None = None) -> VoteSummary:
+    """Votes on every split (or one) of a dataset and stores a row per example.
+
+    Voting again by the same rule stores only what changed since.
+
+    Raises:
+        UnknownName: nothing of that split is stored.
+        NothingToDo: no stored sample is selected by the rule.
+        DamagedPart: a part file cannot be read.
+    """
+    stored = stored_splits(store, dataset.name)
+    if not stored:
+        raise NothingToDo(
+            f"Nothing to vote on: no rationales of {dataset.name!r} are stored at {store.files.given}. "
+            f"Sample some with `qcrd sample --dataset {dataset.name}` or bring some with `qcrd import`."
+        )
+    if split is not None and split not in stored:
+        raise UnknownName("split", split, stored, f"Rationales of {dataset.name!r} are stored for these.")
+    splits = [split] if split is not None else stored
+    selected = 0
+    counts = [0, 0, 0]
+    for name in splits:
+        partition = {"dataset": dataset.name, "split": name}
+        # A small memory limit and no insertion order: ten million samples are grouped in about a gigabyte.
+        with (
+            store.lock(f"votes {dataset.name}/{name}"),
+            store.connect(memory_limit=MEMORY_LIMIT, preserve_insertion_order="false") as con,
+        ):
+            selected += _fill_result(store, con, dataset, rule, partition)
+            for position, count in enumerate(store.merge(con, VOTES, "result", partition)):
+                counts[position] += count
+    if not selected:
+        models = store.query("SELECT DISTINCT model FROM rationales WHERE dataset = $1 ORDER BY model", [dataset.name])[
+            "model"
+        ].to_pylist()
+        raise NothingToDo(
+            f"Nothing to vote on: no teacher of {dataset.name!r} matches {' or '.join(map(repr, rule.teachers))}. "
+            f"Stored: {', '.join(models)}."
+        )
+    return summarise(store, rule, splits, counts)
+
+
+def stored_splits(store: Store, dataset: str) -> list[str]:
+    """The splits of a dataset that have rationales, sorted."""
+    folders = {path.split("/")[2] for path in store.parts(RATIONALES, {"dataset": dataset})}
+    return sorted(folder_value(folder) for folder in folders)
+
+
+def _fill_result(
+    store: Store, con: duckdb.DuckDBPyConnection, dataset: Dataset, rule: VoteRule, partition: dict[str, str]
+) -> int:
+    """Makes the temporary table `result`: the vote rows of one partition. Returns how many."""
+    samples = _selected_samples(store, con, rule, partition)
+    total = con.execute(f"SELECT count(*) FROM {store.relation(RATIONALES, partition)}").fetchall()[0][0]
+    store.execute(
+        con,
+        f"CREATE TEMP TABLE gold AS SELECT example_id, label, extra FROM {store.relation(EXAMPLES, partition)} "
+        "WHERE label IS NOT NULL",
+    )
+    if dataset.compares_strings:
+        right = "x.answer = label"
+        gold = "gold"
+    else:
+        _judge(con, dataset, samples)
+        right = "list_contains(right_answers, x.answer)"
+        gold = "(SELECT * FROM gold LEFT JOIN judged USING (example_id))"
+    passes = max(1, math.ceil(total / SAMPLES_AT_ONCE))
+    constants = {
+        "vote_id": rule.vote_id,
+        "dataset": partition["dataset"],
+        "split": partition["split"],
+        "rule": json.dumps(rule.model_dump(), sort_keys=True),
+        "created_at": now(),
+        "run_id": None,
+    }
+    for number in range(passes):
+        chosen = f"(SELECT * FROM {samples} WHERE hash(example_id) % {passes} = {number})" if passes > 1 else samples
+        sql = _vote_sql(chosen, gold, right, rule.positives)
+        head = "CREATE TEMP TABLE result AS" if number == 0 else "INSERT INTO result"
+        store.execute(con, f"{head} {sql}", constants)
+    count: int = con.execute("SELECT count(*) FROM result").fetchall()[0][0]
+    return count
+
+
+def _selected_samples(store: Store, con: duckdb.DuckDBPyConnection, rule: VoteRule, partition: dict[str, str]) -> str:
+    """SQL for the samples that take part: a view over the store's files, or a table when they are shuffled."""
+    columns = "sample_id, example_id, sample_index, answer, rationale_hash, logprob"
+    teachers = f"(SELECT * FROM {store.relation(RATIONALES, partition)} WHERE source IN ('teacher', 'recorded'))"
+    models = store.execute(con, f"SELECT DISTINCT model FROM {teachers}")["model"].to_pylist()
+    matching = [model for model in models if any(fnmatchcase(model, glob) for glob in rule.teachers)]
+    con.register("matching_models", pa.table({"model": pa.array(matching, pa.string())}))
+    wanted = f"SELECT {columns} FROM {teachers} SEMI JOIN matching_models USING (model)"
+    if rule.n is None:
+        return f"({wanted})"
+    # md5 and not DuckDB's hash: the same seed must choose the same samples in every version.
+    store.execute(
+        con,
+        f"CREATE TEMP TABLE chosen AS {wanted} QUALIFY row_number() OVER "
+        "(PARTITION BY example_id ORDER BY md5(concat($seed, '/', sample_id)), sample_id) <= $n",
+        {"seed": str(rule.seed), "n": rule.n},
+    )
+    return "chosen"
+
+
+def _judge(con: duckdb.DuckDBPyConnection, dataset: Dataset, samples: str) -> None:
+    """Asks the dataset which distinct answers are right, for datasets whose equality is more than equal strings."""
+    rows = con.execute(
+        f"SELECT DISTINCT example_id, answer, label, extra FROM {samples} JOIN gold USING (example_id) "
+        "WHERE answer IS NOT NULL ORDER BY example_id, answer"
+    ).fetchall()
+    right: dict[str, list[str]] = {}
+    for example, answer, label, extra in rows:
+        if dataset.equal(answer, label, json.loads(extra or "{}")):
+            right.setdefault(example, []).append(answer)
+    judged = pa.table(
+        {
+            "example_id": pa.array(list(right), pa.string()),
+            "right_answers": pa.array(list(right.values()), pa.list_(pa.string())),
+        }
+    )
+    con.register("judged", judged)
+
+
+def _vote_sql(samples: str, gold: str, right: str, positives: Positives) -> str:
+    """One row per example, in the columns of the votes table. `right` is SQL for "answer x equals the gold label"."""
+    is_positive = {
+        "majority": "x.answer = winner",
+        "gold": f"coalesce({right}, false)",
+        "majority-and-gold": f"x.answer = winner AND coalesce({right}, false)",
+    }[positives]
+    is_negative = {
+        "majority": "x.answer <> winner",
+        "gold": f"label IS NOT NULL AND NOT coalesce({right}, false)",
+        "majority-and-gold": f"label IS NOT NULL AND NOT coalesce({right}, false)",
+    }[positives]
+    # A missing log-probability sorts below every real one.
+    rank = "(votes, coalesce(logprob, '-infinity'::DOUBLE), -first_index)"
+    targets = "flatten(list_transform(list_filter(answers, lambda x: {}), lambda x: x.targets))"
+    return f"""
+    WITH texts AS (
+        SELECT example_id, answer, rationale_hash, count(*)::INTEGER AS count,
+               arg_min(sample_id, (sample_index, sample_id)) AS sample_id, min(sample_index) AS first_index,
+               sum(logprob) AS logprob_sum, count(logprob) AS logprob_count
+        FROM {samples} GROUP BY ALL
+    ), by_answer AS (
+        SELECT example_id, answer, sum(count)::INTEGER AS votes, min(first_index) AS first_index,
+               sum(logprob_sum) / nullif(sum(logprob_count), 0) AS logprob,
+               list({{'sample_id': sample_id, 'count': count}} ORDER BY first_index, sample_id) AS targets
+        FROM texts GROUP BY ALL
+    ), by_example AS (
+        SELECT example_id, sum(votes)::INTEGER AS n_sampled,
+               coalesce(sum(votes) FILTER (answer IS NOT NULL), 0)::INTEGER AS n_parsed,
+               -- the last term makes the winner certain even where everything else is equal
+               arg_max(answer, ({rank[1:-1]}, answer)) FILTER (answer IS NOT NULL) AS winner,
+               coalesce(max(votes) FILTER (answer IS NOT NULL), 0)::INTEGER AS n_votes,
+               coalesce(list({{'answer': answer, 'votes': votes, 'targets': targets}} ORDER BY votes DESC, first_index,
+                             answer) FILTER (answer IS NOT NULL), []) AS answers
+        FROM by_answer GROUP BY ALL
+    )
+    SELECT $vote_id AS vote_id, example_id, $dataset AS dataset, $split AS split, winner, n_sampled, n_parsed, n_votes,
+           n_votes / nullif(n_parsed, 0) AS share,
+           0 - list_sum(list_transform(answers, lambda x: x.votes / n_parsed * ln(x.votes / n_parsed))) AS entropy,
+           len(list_filter(answers, lambda x: x.votes = n_votes)) > 1 AS tie,
+           CASE WHEN label IS NOT NULL
+                THEN len(list_filter(answers, lambda x: x.answer = winner AND coalesce({right}, false))) > 0
+           END AS correct,
+           CASE WHEN label IS NOT NULL
+                THEN coalesce(list_sum(list_transform(answers,
+                     lambda x: CASE WHEN coalesce({right}, false) THEN x.votes ELSE 0 END)), 0)::INTEGER
+           END AS n_correct,
+           {targets.format(is_positive)} AS positives,
+           {targets.format(is_negative)} AS negatives,
+           $rule AS rule, $created_at::TIMESTAMPTZ AS created_at, $run_id AS run_id
+    FROM by_example LEFT JOIN {gold} USING (example_id)
+    """
+
+
+def summarise(store: Store, rule: VoteRule, splits: list[str], counts: list[int]) -> VoteSummary:
+    """The figures of a stored vote over some splits."""
+    sql = """
+    SELECT count(*) AS examples, sum(n_sampled) AS samples, sum(n_sampled - n_parsed) AS unparsed,
+           count(*) FILTER (tie) AS ties, count(correct) AS labelled,
+           sum(n_correct) / nullif(sum(n_sampled) FILTER (correct IS NOT NULL), 0) AS single_accuracy,
+           count(*) FILTER (correct) / nullif(count(correct), 0) AS majority_accuracy,
+           avg(n_votes) AS mean_positives, avg(share) AS mean_share, avg(entropy) AS mean_entropy,
+           sum(len(positives)) AS positive_targets, sum(len(negatives)) AS negative_targets
+    FROM votes WHERE vote_id = $1 AND dataset = $2 AND list_contains($3, split)
+    """
+    row: dict[str, Any] = store.query(sql, [rule.vote_id, rule.dataset, splits]).to_pylist()[0]
+    integers = ("examples", "samples", "unparsed", "ties", "labelled", "positive_targets", "negative_targets")
+    figures = {name: int(row[name] or 0) if name in integers else row[name] for name in row}
+    added, changed, unchanged = counts
+    return VoteSummary(
+        vote_id=rule.vote_id, splits=splits, added=added, changed=changed, unchanged=unchanged, **figures
+    )

@@ -1,0 +1,321 @@
+"""Samples a teacher on a dataset's questions and stores every finished question within a second.
+
+Resuming needs no progress file: every sample's id follows from its request, so what is missing is what is not
+stored. A run killed at any moment loses at most the last second, and the next one asks only for the rest.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import pyarrow as pa
+
+from models.seeds import request_seed
+from models.teacher import RequestRefused, SamplingConfig, Teacher, TeacherConfig, TeacherReply, TeacherRequest
+from storage.datasets.definition import Dataset
+from storage.errors import NothingToDo
+from storage.ids import prompt_hash, rationale_hash, teacher_sample_id
+from storage.schemas import EXAMPLES, RATIONALES
+from storage.store import Store, now
+
+STORE_EVERY_S = 0.8
+"""Seconds between two part files; below a second, so that a finished question is stored within one."""
+
+
+@dataclass(frozen=True)
+class TeacherIdentity:
+    """Which teacher the samples come from, as stored in every row.
+
+    Attributes:
+        model: its name.
+        revision: fingerprint of a local model folder; None for an endpoint.
+    """
+
+    model: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class PlannedRequest:
+    """One request still to be made: samples `first_index` .. `first_index + n - 1` of one question."""
+
+    request: TeacherRequest
+    example_id: str
+    choices: tuple[str, ...]
+    first_index: int
+    prompt_hash: str
+    sample_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SamplingPlan:
+    """What a sampling still has to do.
+
+    Attributes:
+        examples: questions of the selection.
+        samples: samples wanted in all, stored ones included.
+        stored: samples stored already.
+        requests: what is missing, in the order of the questions.
+    """
+
+    examples: int
+    samples: int
+    stored: int
+    requests: list[PlannedRequest]
+
+    @property
+    def missing(self) -> int:
+        """Samples still to be made."""
+        return self.samples - self.stored
+
+
+@dataclass
+class SamplingProgress:
+    """How far a sampling is; the figures of its summary at the end.
+
+    Attributes:
+        wanted: samples this run has to make.
+        sampled: samples made and stored by this run.
+        unparsed: those without an answer.
+        refused: what the endpoint said of requests it cannot answer, by question.
+        prompt_tokens, completion_tokens: as the endpoint counts them; a prompt counts once per request.
+        seconds: since the first request.
+    """
+
+    wanted: int
+    sampled: int = 0
+    unparsed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+def plan_sampling(
+    store: Store,
+    dataset: Dataset,
+    split: str,
+    example_ids: Iterable[str],
+    teacher: TeacherIdentity,
+    sampling: SamplingConfig,
+    run_seed: int,
+) -> SamplingPlan:
+    """Compares what is wanted with what is stored.
+
+    Raises:
+        NothingToDo: no example is selected.
+        DamagedPart: what is stored cannot be read.
+    """
+    partition = {"dataset": dataset.name, "split": split}
+    wanted = list(example_ids)
+    if not wanted:
+        raise NothingToDo(f"No questions of {dataset.name!r}, split {split!r}, are selected; nothing to sample.")
+    with store.connect() as con:
+        con.register("wanted", pa.table({"example_id": wanted, "place": range(len(wanted))}))
+        rows = store.execute(
+            con,
+            f"SELECT example_id, question, choices FROM {store.relation(EXAMPLES, partition)} "
+            "JOIN wanted USING (example_id) ORDER BY place",
+        ).to_pylist()
+        stored = set(
+            store.execute(
+                con,
+                f"SELECT sample_id FROM {store.relation(RATIONALES, {**partition, 'source': 'teacher'})} "
+                "SEMI JOIN wanted USING (example_id)",
+            )["sample_id"].to_pylist()
+        )
+    requests: list[PlannedRequest] = []
+    known = 0
+    for row in rows:
+        planned = list(_missing(dataset, row, teacher, sampling, run_seed, stored))
+        known += sampling.n - sum(len(request.sample_ids) for request in planned)
+        requests += planned
+    return SamplingPlan(len(rows), len(rows) * sampling.n, known, requests)
+
+
+def _missing(
+    dataset: Dataset,
+    row: dict[str, Any],
+    teacher: TeacherIdentity,
+    sampling: SamplingConfig,
+    run_seed: int,
+    stored: set[str],
+) -> Iterator[PlannedRequest]:
+    """The requests for one question's missing samples: one for each run of consecutive indices."""
+    choices = tuple(row["choices"])
+    prompt = dataset.teacher_prompt(row["question"], choices)
+    messages, plain = prompt.messages(), prompt.plain
+    stop = prompt.stop if sampling.api == "completions" else ()
+    hashed = prompt_hash([sampling.api, messages if sampling.api == "chat" else plain, stop])
+    identity = {
+        "example": row["example_id"],
+        "model": teacher.model,
+        "revision": teacher.revision,
+        "prompt": hashed,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_tokens,
+        "seed": run_seed,
+    }
+    missing = [
+        (index, sample_id)
+        for index in range(sampling.n)
+        if (sample_id := teacher_sample_id(identity, index)) not in stored
+    ]
+    # index - position is constant along a run of consecutive indices
+    for _, run in groupby(enumerate(missing), key=lambda item: item[1][0] - item[0]):
+        indices, sample_ids = zip(*(pair for _, pair in run), strict=True)
+        request = TeacherRequest(
+            request_id=f"{row['example_id']}/{indices[0]}",
+            plain=plain,
+            messages=messages,
+            stop=stop,
+            n=len(indices),
+            seed=request_seed(row["example_id"], run_seed, indices[0]),
+        )
+        yield PlannedRequest(request, row["example_id"], choices, indices[0], hashed, sample_ids)
+
+
+def sample_teacher(
+    store: Store,
+    dataset: Dataset,
+    split: str,
+    plan: SamplingPlan,
+    identity: TeacherIdentity,
+    config: TeacherConfig,
+    sampling: SamplingConfig,
+    *,
+    run_id: str | None = None,
+    recover: Callable[[], Awaitable[bool]] | None = None,
+    on_progress: Callable[[SamplingProgress], None] | None = None,
+) -> SamplingProgress:
+    """Makes a plan's requests and stores the samples. The caller holds the lock it planned under.
+
+    Whatever ends it (an error, Ctrl-C), what has come in by then is stored first.
+
+    Args:
+        config: where the teacher is.
+        sampling: how it is sampled; the same as in the plan.
+        recover: starts a supervised server again (`VllmServer.ensure_alive`).
+        on_progress: called after each stored part.
+
+    Raises:
+        TeacherFailed, TeacherUnavailable, ServerFailed: from the teacher.
+        StoreWriteFailed: from the store.
+    """
+    progress = SamplingProgress(wanted=plan.missing)
+    asyncio.run(
+        _sample(store, dataset, split, plan, identity, config, sampling, progress, run_id, recover, on_progress)
+    )
+    return progress
+
+
+async def _sample(
+    store: Store,
+    dataset: Dataset,
+    split: str,
+    plan: SamplingPlan,
+    identity: TeacherIdentity,
+    config: TeacherConfig,
+    sampling: SamplingConfig,
+    progress: SamplingProgress,
+    run_id: str | None,
+    recover: Callable[[], Awaitable[bool]] | None,
+    on_progress: Callable[[SamplingProgress], None] | None,
+) -> None:
+    planned = {request.request.request_id: request for request in plan.requests}
+    finished: list[tuple[PlannedRequest, TeacherReply]] = []
+    start = time.monotonic()
+
+    def store_finished() -> None:
+        batch, finished[:] = finished[:], []
+        rows = [
+            row for request, reply in batch for row in _rows(dataset, split, identity, sampling, request, reply, run_id)
+        ]
+        store.append(RATIONALES, pa.Table.from_pylist(rows, RATIONALES.schema))
+        progress.sampled += len(rows)
+        progress.unparsed += sum(row["answer"] is None for row in rows)
+        for _, reply in batch:
+            progress.prompt_tokens += reply.prompt_tokens or 0
+            progress.completion_tokens += reply.completion_tokens or 0
+        progress.seconds = time.monotonic() - start
+        if on_progress:
+            on_progress(progress)
+
+    async def store_now_and_then() -> None:
+        while True:
+            await asyncio.sleep(STORE_EVERY_S)
+            if finished:
+                store_finished()
+
+    def refused(error: RequestRefused) -> None:
+        progress.refused[planned[error.request_id].example_id] = str(error)
+
+    async def receive(teacher: Teacher) -> None:
+        requests = (request.request for request in plan.requests)
+        async with aclosing(teacher.sample_many(requests, on_refused=refused)) as replies:
+            async for reply in replies:
+                finished.append((planned[reply.request_id], reply))
+
+    async with Teacher(config, sampling, recover) as teacher:
+        await teacher.check()
+        start = time.monotonic()
+        receiving = asyncio.create_task(receive(teacher))
+        storing = asyncio.create_task(store_now_and_then())
+        try:
+            # A store that refuses to be written to ends the sampling at once: samples cost money.
+            await asyncio.wait([receiving, storing], return_when=asyncio.FIRST_COMPLETED)
+            if storing.done():
+                await storing
+            await receiving
+        finally:
+            for task in (receiving, storing):
+                task.cancel()
+            outcomes = await asyncio.gather(receiving, storing, return_exceptions=True)
+            disk_failed = isinstance(outcomes[1], Exception)
+            if finished and not disk_failed:
+                store_finished()
+            progress.seconds = time.monotonic() - start
+
+
+def _rows(
+    dataset: Dataset,
+    split: str,
+    identity: TeacherIdentity,
+    sampling: SamplingConfig,
+    planned: PlannedRequest,
+    reply: TeacherReply,
+    run_id: str | None,
+) -> Iterator[dict[str, Any]]:
+    time_stored = now()
+    for sample, sample_id in zip(reply.samples, planned.sample_ids, strict=True):
+        parsed = dataset.parse(sample.text, planned.choices)
+        yield {
+            "sample_id": sample_id,
+            "example_id": planned.example_id,
+            "dataset": dataset.name,
+            "split": split,
+            "source": "teacher",
+            "model": identity.model,
+            "model_revision": identity.revision,
+            "sample_index": planned.first_index + sample.index,
+            "seed": sample.seed,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "prompt_hash": planned.prompt_hash,
+            "text": sample.text,
+            "rationale": parsed.rationale,
+            "rationale_hash": rationale_hash(parsed.rationale),
+            "answer": parsed.answer,
+            "parse_error": parsed.parse_error,
+            "finish_reason": sample.finish_reason,
+            "prompt_tokens": reply.prompt_tokens,
+            "completion_tokens": sample.completion_tokens,
+            "logprob": sample.logprob,
+            "created_at": time_stored,
+            "run_id": run_id,
+        }

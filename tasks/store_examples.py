@@ -1,0 +1,85 @@
+"""Puts a dataset's questions into the store."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from storage.datasets.definition import Dataset, Example
+from storage.ids import example_id
+from storage.schemas import EXAMPLES
+from storage.store import Store, now
+
+
+@dataclass(frozen=True)
+class ExamplesStored:
+    """What became of some questions.
+
+    Attributes:
+        example_ids: one per distinct question, in the order they first came.
+        added, changed, unchanged: how many of them were new, had a new label or new extra fields, were known.
+        repeated: questions that came more than once; they are one example.
+    """
+
+    example_ids: list[str]
+    added: int
+    changed: int
+    unchanged: int
+    repeated: int
+
+
+def store_examples(store: Store, dataset: Dataset, split: str, examples: Iterable[Example]) -> ExamplesStored:
+    """Stores questions; known ones are left alone, and a label that arrives later is added to its question.
+
+    Raises:
+        StoreWriteFailed, DamagedPart: from the store.
+    """
+    incoming: dict[str, Example] = {}
+    repeated = 0
+    for example in examples:
+        key = example_id(dataset.name, split, example.question, example.choices)
+        known = incoming.get(key)
+        repeated += known is not None
+        incoming[key] = example if known is None else _joined(known, example)
+    partition = {"dataset": dataset.name, "split": split}
+    with store.lock(f"examples {dataset.name}/{split}"):
+        for key, stored in _stored_examples(store, partition, incoming).items():
+            incoming[key] = _joined(stored, incoming[key])
+        time = now()
+        rows = [
+            {
+                "example_id": key,
+                "dataset": dataset.name,
+                "split": split,
+                "question": example.question,
+                "choices": list(example.choices),
+                "label": example.label,
+                "extra": json.dumps(dict(example.extra), ensure_ascii=False, sort_keys=True),
+                "created_at": time,
+            }
+            for key, example in incoming.items()
+        ]
+        counts = store.upsert(EXAMPLES, pa.Table.from_pylist(rows, EXAMPLES.schema))
+    return ExamplesStored(list(incoming), *counts, repeated)
+
+
+def _joined(known: Example, new: Example) -> Example:
+    """One question from two sources: a label is never lost to its absence, a corrected one counts; of the extra
+    fields those known first stay, so that importing two files in turn changes nothing back and forth."""
+    label = new.label if new.label is not None else known.label
+    return Example(known.question, known.choices, label, {**new.extra, **known.extra})
+
+
+def _stored_examples(store: Store, partition: dict[str, str], wanted: dict[str, Example]) -> dict[str, Example]:
+    with store.connect() as con:
+        con.register("wanted", pa.table({"example_id": pa.array(list(wanted), pa.string())}))
+        rows = store.execute(
+            con,
+            f"SELECT example_id, question, choices, label, extra FROM {store.relation(EXAMPLES, partition)} "
+            "SEMI JOIN wanted USING (example_id)",
+        ).to_pylist()
+    return {
+        row["example_id"]: Example(row["question"], tuple(row["choices"]), row["label"], json.loads(row["extra"]))
+        for row in rows
+    }

@@ -1,0 +1,195 @@
+"""What is refused before a server starts, what it is started with, and what its log is read as."""
+
+import json
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from models import server_log
+from models.errors import BadModel, PortTaken, ServerFailed
+from models.hardware import (
+    Hardware,
+    core_ranges,
+    detect_hardware,
+    kv_cache_gib,
+    model_length,
+    server_arguments,
+    server_environment,
+)
+from models.server import ServerConfig, VllmServer, check_model, child_environment, default_served_name, server_command
+
+CPU = Hardware(gpus=(), cores=(0, 1), memory_gib=20.0)
+GPU = Hardware(gpus=("GPU 0: NVIDIA H200 (UUID: GPU-1)",), cores=tuple(range(16)), memory_gib=100.0)
+
+
+def model_folder(folder: Path, config: object = None, leave_out: str = "") -> Path:
+    """The files of a model, as far as the checks look at them."""
+    folder.mkdir()
+    files = {"config.json": json.dumps(config or {"max_position_embeddings": 2048}), "model.safetensors": ""}
+    for name, text in (files | {"tokenizer.json": "{}"}).items():
+        if name != leave_out:
+            (folder / name).write_text(text)
+    return folder
+
+
+def test_a_whole_model_folder_and_a_hub_id_pass(tmp_path: Path) -> None:
+    check_model(str(model_folder(tmp_path / "lab")))
+    check_model("HuggingFaceTB/SmolLM2-135M-Instruct")
+
+
+@pytest.mark.parametrize(
+    ("leave_out", "line"),
+    [
+        ("config.json", "{} is not a Hugging Face model folder: it has no config.json"),
+        ("model.safetensors", "{} has no weights: no *.safetensors or *.bin file beside its config.json"),
+        ("tokenizer.json", "{} has no tokenizer: no tokenizer.json, tokenizer.model or vocab.json"),
+    ],
+)
+def test_an_incomplete_folder_is_refused(tmp_path: Path, leave_out: str, line: str) -> None:
+    folder = model_folder(tmp_path / "lab", leave_out=leave_out)
+    with pytest.raises(BadModel) as error:
+        check_model(str(folder))
+    assert str(error.value) == line.format(folder)
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadModel) as error:
+        check_model("./nowhere")
+    assert str(error.value) == "no model folder ./nowhere; give a Hugging Face folder or a hub id such as org/name"
+    t5 = model_folder(tmp_path / "t5", {"model_type": "t5", "is_encoder_decoder": True})
+    with pytest.raises(BadModel, match=r"t5 is a t5 model; vLLM serves decoder-only models"):
+        check_model(str(t5))
+    with pytest.raises(BadModel, match=r"config\.json is a file; give the Hugging Face folder"):
+        check_model(str(t5 / "config.json"))
+    (t5 / "config.json").write_text("{")
+    with pytest.raises(BadModel, match=r"config\.json cannot be read: Expecting"):
+        check_model(str(t5))
+
+
+def test_a_taken_port_is_named_before_anything_starts(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "lab")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with (
+            pytest.raises(PortTaken) as error,
+            VllmServer(ServerConfig(model=str(folder), port=port), tmp_path / "server.log"),
+        ):
+            pass
+    assert str(error.value) == (
+        f"port {port} on 127.0.0.1 cannot be used (Address already in use); choose another one, or leave port out "
+        "to have a free one picked"
+    )
+    assert not (tmp_path / "server.log").exists()
+
+
+def test_unknown_settings_are_refused() -> None:
+    with pytest.raises(ValidationError, match="max_len"):
+        ServerConfig(model="lab", max_len=5)  # type: ignore[call-arg]
+    with pytest.raises(ValidationError, match="65535"):
+        ServerConfig(model="lab", port=70000)
+
+
+def test_the_command_line_on_a_cpu(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "lab")
+    config = ServerConfig(model=str(folder), extra_args=("--seed", "3"))
+    assert server_command(config, default_served_name(str(folder)), 8123, CPU) == [
+        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)),
+        *("--served-model-name", "lab", "--host", "127.0.0.1", "--port", "8123", "--dtype", "auto"),
+        *("--generation-config", "vllm", "--disable-uvicorn-access-log", "--max-model-len", "2048"),
+        *("--enforce-eager", "--max-num-seqs", "256", "--no-enable-chunked-prefill"),
+        *("--max-num-batched-tokens", "4096", "--seed", "3"),
+    ]
+
+
+def test_a_gpu_needs_no_cpu_settings() -> None:
+    assert server_arguments(GPU, 2048) == ["--max-model-len", "2048"]
+    assert server_environment(GPU) == {}
+    assert GPU.describe == "1 x NVIDIA H200"
+
+
+def test_a_long_context_is_cut_on_a_cpu_only(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text('{"max_position_embeddings": 131072}')
+    assert model_length(file, CPU) == 4096
+    assert model_length(file, GPU) == 131072
+    file.write_text("{}")
+    assert model_length(file, CPU) is None
+
+
+def test_the_environment_holds_no_keys_and_no_telemetry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("QCRD_TEACHER_API_KEY", "OPENAI_API_KEY", "VLLM_API_KEY"):
+        monkeypatch.setenv(name, "sk-planted")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    environment = child_environment(str(tmp_path), CPU)
+    assert "sk-planted" not in environment.values()
+    assert (environment["VLLM_NO_USAGE_STATS"], environment["DO_NOT_TRACK"]) == ("1", "1")
+    assert environment["VLLM_CPU_OMP_THREADS_BIND"] == "0-1"
+    assert environment["VLLM_CPU_KVCACHE_SPACE"] == "2"
+    assert environment["HF_HUB_OFFLINE"] == "1"
+    assert "HF_HUB_OFFLINE" not in child_environment("org/name", CPU)
+
+
+@pytest.mark.parametrize(("cores", "text"), [((0,), "0"), ((0, 1, 2, 5), "0-2,5"), ((1, 3), "1,3")])
+def test_core_ranges(cores: tuple[int, ...], text: str) -> None:
+    assert core_ranges(cores) == text
+
+
+@pytest.mark.parametrize(("memory", "expected"), [(0.5, 1), (20.0, 2), (64.0, 8), (1000.0, 16)])
+def test_the_cache_takes_an_eighth_of_the_memory(memory: float, expected: int) -> None:
+    assert kv_cache_gib(memory) == expected
+
+
+def test_this_machine_has_cores_and_memory() -> None:
+    found = detect_hardware()
+    assert found.cores
+    assert found.memory_gib > 0
+    assert found.describe
+
+
+LOG = """\
+(APIServer pid=7) INFO 11-21 07:31:50 [api_utils.py:286] non-default args: {'port': 1}
+(EngineCore pid=8) INFO 11-21 07:32:08 [core.py:133] Initializing a V1 LLM engine (v0.32.0)
+/site-packages/torch.py:139: FutureWarning: `reduce_op` is deprecated
+(EngineCore pid=8) ERROR 11-21 07:32:09 [core.py:900] EngineCore failed to start.
+(EngineCore pid=8) ERROR 11-21 07:32:09 [core.py:900] Traceback (most recent call last):
+(EngineCore pid=8) ERROR 11-21 07:32:09 [core.py:900]   File "core.py", line 8, in load
+(EngineCore pid=8) ERROR 11-21 07:32:09 [core.py:900] ValueError: Model architectures ['Foo'] are not supported for now.
+(APIServer pid=7) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}
+"""
+
+
+def test_the_log_tells_the_root_cause() -> None:
+    assert (
+        server_log.last_words(LOG.splitlines()) == "ValueError: Model architectures ['Foo'] are not supported for now."
+    )
+    usage = "usage: api_server.py [options]\napi_server.py: error: unrecognized arguments: --foo"
+    assert server_log.last_words(usage.splitlines()) == "api_server.py: error: unrecognized arguments: --foo"
+    assert server_log.last_words(["INFO 11-21 07:31:50 [a.py:1] Shutting down", ""]) == "Shutting down"
+    assert server_log.last_words([]) == "nothing in its log"
+
+
+def test_the_log_tells_what_a_start_is_doing(tmp_path: Path) -> None:
+    assert server_log.phase([]) == "importing vLLM"
+    assert server_log.phase(LOG.splitlines()[:1]) == "reading the model's configuration"
+    assert server_log.phase(LOG.splitlines()) == "starting the engine"
+    assert server_log.tail(tmp_path / "none.log", 0) == []
+
+
+def test_a_start_that_dies_gives_the_reason_and_the_log_in_one_line(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "lab")
+    # "python -m vllm..." with an argument it does not know: dies after its imports
+    config = ServerConfig(model=str(folder), extra_args=("--no-such-argument",))
+    log_file = tmp_path / "logs" / "server.log"
+    said: list[str] = []
+    with pytest.raises(ServerFailed) as error:
+        VllmServer(config, log_file, on_progress=lambda text, _: said.append(text)).start()
+    assert str(error.value) == (
+        "vLLM's server died while starting: api_server.py: error: unrecognized arguments: --no-such-argument - "
+        f"log: {log_file}"
+    )
+    assert said[0] == "importing vLLM"

@@ -1,0 +1,53 @@
+"""Texts made to hang a parser: 100,000 characters each, every one read within a moment."""
+
+import time
+
+import pytest
+
+from storage.datasets.inference import NLI_LABELS
+from storage.datasets.parsing import parse_choice, parse_number
+
+LENGTH = 100_000
+SECONDS = 2.0  # about 30 times what the slowest takes on an idle machine
+PIECES = [
+    "answer is ",
+    "answer to the ",
+    "is the answer ",
+    "the correct ",
+    "so ",
+    "for example, if ",
+    "Rationale: ",
+    "#### ",
+    "\\boxed{",
+    "\\frac{",
+    "\\text{",
+    "<answer>",
+    "**",
+    "(",
+    "x (a",
+    "(a) ",
+    "a(",
+    "-",
+    "1",
+    "1,",
+    "1/",
+    "1. ",
+    "9**9",
+    "= ",
+    ". ",
+    " ",
+    "\n",
+    "cat ",
+    "\x00",
+    "\ud800",
+]
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_repeated_piece(piece: str) -> None:
+    text = piece * (LENGTH // len(piece))
+    started = time.perf_counter()
+    parse_number(text)
+    parse_choice(text, ("cat", "dog", "(a)"))
+    NLI_LABELS.parse(text, ())
+    assert time.perf_counter() - started < SECONDS
