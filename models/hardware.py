@@ -90,7 +90,9 @@ def _available_memory() -> int:
     available: int = psutil.virtual_memory().available
     limit, used = _read_words("/sys/fs/cgroup/memory.max"), _read_words("/sys/fs/cgroup/memory.current")
     if limit and used and limit[0].isdigit():
-        available = min(available, max(0, int(limit[0]) - int(used[0])))
+        stat = _read_words("/sys/fs/cgroup/memory.stat")  # name, value, name, value ...
+        cached = int(stat[stat.index("inactive_file") + 1]) if "inactive_file" in stat else 0  # given up when needed
+        available = min(available, max(0, int(limit[0]) - int(used[0]) + cached))
     return available
 
 

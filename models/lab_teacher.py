@@ -11,10 +11,10 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -29,7 +29,12 @@ IGNORED = -100  # the label that torch's cross-entropy leaves out
 
 
 class LabTeacherConfig(BaseModel):
-    """Size, budget and seed of the lab's teacher. The defaults make a teacher that is usefully wrong.
+    """Size, budget and seed of the lab's teacher. The defaults make a teacher that is usefully wrong (docs in
+    `tasks.build_lab`).
+
+    Parameters that control the worked problems it is trained on:
+        texts: how many different ones (each is seen about `steps * batch_size / texts` times).
+        slips: share of their calculations whose result is off by one.
 
     Parameters that control the model:
         vocab_size: most tokens the tokenizer may have; 256 bytes and 3 special tokens are always among them.
@@ -38,15 +43,18 @@ class LabTeacherConfig(BaseModel):
         max_tokens: longest sequence the model takes, in tokens.
 
     Parameters that control the training:
-        texts: how many different worked problems it sees (each about `steps * batch_size / texts` times).
         steps: optimizer steps.
         batch_size: problems per step.
-        learning_rate, warmup_steps, weight_decay: AdamW; linear warm-up, then linear decay to 0.
+        learning_rate, warmup_steps: linear warm-up, then linear decay to 0. Muon for the matrices inside the
+            layers, Adam for embeddings and norms: on this task Muon takes about a third of the steps Adam takes.
         dtype: "float32", or "bfloat16" for autocast over float32 weights.
         seed: of the weights and of the order of the problems.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    texts: int = Field(default=30_000, ge=1)
+    slips: float = Field(default=0.25, ge=0, lt=1)
 
     vocab_size: int = Field(default=1024, ge=300)
     hidden: int = Field(default=128, ge=32)
@@ -55,12 +63,10 @@ class LabTeacherConfig(BaseModel):
     intermediate: int = Field(default=384, ge=32)
     max_tokens: int = Field(default=256, ge=32)
 
-    texts: int = Field(default=40_000, ge=1)
-    steps: int = Field(default=800, ge=1)
-    batch_size: int = Field(default=64, ge=1)
+    steps: int = Field(default=900, ge=1)
+    batch_size: int = Field(default=32, ge=1)
     learning_rate: float = Field(default=3e-3, gt=0)
     warmup_steps: int = Field(default=50, ge=0)
-    weight_decay: float = Field(default=0.1, ge=0)
     dtype: str = "bfloat16"
     seed: int = 0
 
@@ -74,24 +80,16 @@ class LabTeacherConfig(BaseModel):
         return value
 
 
-@dataclass(frozen=True)
-class TrainingStep:
-    """How far a training is.
+class Progress(Protocol):
+    """Told how far a training is.
 
-    Attributes:
-        step: optimizer steps done.
-        steps: optimizer steps in all.
+    Args:
+        step, steps: optimizer steps done, and in all.
         loss: cross-entropy of the last step's completions, nats per token.
         tokens_per_s: real tokens (no padding) trained on per second since the start.
     """
 
-    step: int
-    steps: int
-    loss: float
-    tokens_per_s: float
-
-
-Progress = Callable[[TrainingStep], None]
+    def __call__(self, step: int, steps: int, loss: float, tokens_per_s: float) -> None: ...
 
 
 def build_tokenizer(texts: Sequence[str], vocab_size: int, max_tokens: int) -> PreTrainedTokenizerFast:
@@ -198,9 +196,7 @@ class _Sequence:
     prompt_length: int
 
 
-def _tokenise(
-    texts: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, max_tokens: int
-) -> list[_Sequence]:
+def _tokenise(texts: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, max_tokens: int) -> list[_Sequence]:
     prompts = tokenizer([prompt for prompt, _ in texts])["input_ids"]  # begin with <s>, as vLLM will feed them
     completions = tokenizer([completion for _, completion in texts], add_special_tokens=False)["input_ids"]
     sequences = []
@@ -244,12 +240,14 @@ def _train(
     on_progress: Progress | None,
     progress_every: int,
 ) -> None:
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=config.learning_rate,
-        betas=(0.9, 0.95),
-        weight_decay=config.weight_decay,
-        fused=True,
+    # Tied input and output embeddings and the one-dimensional norms are not what Muon is for.
+    matrices = [weight for name, weight in model.named_parameters() if weight.ndim == 2 and "embed" not in name]
+    others = [weight for name, weight in model.named_parameters() if weight.ndim != 2 or "embed" in name]
+    rate = config.learning_rate
+    optimizers = (
+        # match_rms_adamw scales Muon's update to the size of Adam's, so that one learning rate serves both.
+        torch.optim.Muon(matrices, lr=rate, weight_decay=0.0, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
     )
     warmup = min(config.warmup_steps, config.steps - 1)
 
@@ -259,7 +257,7 @@ def _train(
             return (step + 1) / (warmup + 1)
         return (config.steps - step) / (config.steps - warmup)
 
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, scale)
+    schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, scale) for optimizer in optimizers]
     batches = _batches(sequences, config.batch_size, config.seed)
     model.train()
     tokens, started = 0, time.monotonic()
@@ -274,11 +272,12 @@ def _train(
         )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        schedule.step()
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            schedule.step()
         if on_progress and (step in (1, config.steps) or step % progress_every == 0):
-            on_progress(TrainingStep(step, config.steps, loss.item(), tokens / (time.monotonic() - started)))
+            on_progress(step, config.steps, loss.item(), tokens / (time.monotonic() - started))
     model.eval()
 
 

@@ -79,7 +79,7 @@ class VllmServer:
     Args:
         config: what to serve, and how.
         log_file: where the server's output goes; appended to, its folder is made.
-        on_progress: called about once a second while the server starts.
+        on_progress: called about once a second while the server starts; during a restart from another thread.
         hardware: what to start it for; None looks at the machine.
 
     Attributes:
@@ -196,7 +196,7 @@ class VllmServer:
         deadline = time.monotonic() + AILING_S
         while not self._leave.is_set():
             if self.watchdog_pid is None:
-                return "died"
+                return self._how_it_ended()
             status = self._get_status("/health")
             if status == 200:
                 return None
@@ -207,10 +207,20 @@ class VllmServer:
             self._leave.wait(LOOK_S)
         return None
 
+    def _how_it_ended(self) -> str:
+        code = self._watchdog.returncode if self._watchdog is not None else None
+        if code is None or code < 0:
+            return "lost its watchdog"
+        return f"was ended by signal {code - 128}" if code > 128 else f"ended with code {code}"
+
     def _start_and_wait(self) -> None:
         hardware = self._hardware or detect_hardware()
-        self.log_file.parent.mkdir(parents=True, exist_ok=True)
-        self._log_offset = self.log_file.stat().st_size if self.log_file.exists() else 0
+        try:
+            self.log_file.parent.mkdir(parents=True, exist_ok=True)
+            self.log_file.touch()
+            self._log_offset = self.log_file.stat().st_size
+        except OSError as error:
+            raise ServerFailed(f"cannot write the server's log {self.log_file}: {error.strerror}") from None
         read_end, write_end = os.pipe()  # not inherited by default: only pass_fds hands one over
         watchdog = [sys.executable, "-I", "-S", str(Path(__file__).with_name("watchdog.py"))]
         options = ["--alive-fd", str(read_end), "--grace", str(GRACE_S), "--"]
@@ -266,6 +276,7 @@ class VllmServer:
             self._alive_fd = None
         if self._watchdog is None:
             return
+        self._watchdog.terminate()  # should a fork of this process still hold the pipe open
         try:
             self._watchdog.wait(timeout=GRACE_S + 20.0)
         except subprocess.TimeoutExpired:

@@ -155,12 +155,16 @@ def read_reply(content: bytes, sampling: SamplingConfig, request: TeacherRequest
         raise NonsenseError(f"{len(choices)} choices where n = {request.n} were asked for (does it support n?)")
     usage = reply.get("usage")
     total = _count(usage, "completion_tokens")
-    samples = tuple(
-        _read_choice(choice, index, sampling, request, total) for index, choice in enumerate(choices[: request.n])
-    )
+    ordered = sorted(choices, key=_place)[: request.n]  # a sample's seed goes by its index
+    samples = tuple(_read_choice(choice, index, sampling, request, total) for index, choice in enumerate(ordered))
     if total is None and all(sample.completion_tokens is not None for sample in samples):
         total = sum(sample.completion_tokens or 0 for sample in samples)
     return TeacherReply(request.request_id, samples, _count(usage, "prompt_tokens"), total)
+
+
+def _place(choice: Any) -> int:
+    index = choice.get("index") if isinstance(choice, dict) else None
+    return index if isinstance(index, int) else 0
 
 
 def _read_choice(

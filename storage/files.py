@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 import pyarrow as pa
 from pyarrow import fs as pafs
 
-from storage.errors import StorageError, StoreWriteFailed, UsageError
+from storage.errors import StoreWriteFailed, UsageError
 
 TEMPORARY = "_tmp"
 """Folder for files being written. Names that begin with "_" or "." are never read as data."""
@@ -156,7 +156,7 @@ def translated(root: str) -> Iterator[None]:
                 "Make the folder writable for this user, or choose another with --home."
             ) from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
-            raise StorageError(
+            raise UsageError(
                 f"The store at {root} cannot be a folder: {_one_line(error)}. Choose another place with --home."
             ) from error
         raise StoreWriteFailed(f"The store at {root} failed: {_one_line(error)}.") from error

@@ -14,7 +14,7 @@ SCHEMA_VERSION = 1
 _TIME = pa.timestamp("us", tz="UTC")
 _NAME = pa.string()
 _TARGETS = pa.list_(pa.field("element", pa.struct([("sample_id", pa.string()), ("count", pa.int32())])))
-"""Distinct rationale texts: the sample that stands for each (lowest sample index) and how often it was sampled."""
+"""Distinct rationale texts: the sample that stands for each (the lowest id) and how often it was sampled."""
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,17 @@ from storage.ids import content_id
 from storage.schemas import SCHEMA_VERSION, TABLES, Table
 
 MARKER = "store.json"
-PARQUET_OPTIONS: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True, "row_group_size": 128 * 1024}
-"""Checksums let `qcrd store check` find a flipped bit, not only a cut file. Row groups of 128k rows keep memory low."""
+ROWS_A_GROUP = 128 * 1024
+PARQUET_OPTIONS: dict[str, Any] = {
+    "compression": "zstd",
+    # so that `qcrd store check` finds a flipped bit, not only a cut file
+    "write_page_checksum": True,
+    # where few values repeat; building a dictionary of ids or texts only costs time
+    "use_dictionary": [
+        *("dataset", "split", "source", "model", "model_revision", "answer", "parse_error", "finish_reason"),
+        *("label", "vote_id", "winner", "rule", "run_id", "state"),
+    ],
+}
 
 
 def now() -> datetime:
@@ -90,7 +99,7 @@ class Store:
         written = []
         for partition, group in _by_partition(table, rows):
             sink = pa.BufferOutputStream()
-            pq.write_table(group, sink, **PARQUET_OPTIONS)
+            pq.write_table(group, sink, row_group_size=ROWS_A_GROUP, **PARQUET_OPTIONS)
             path = f"{_folder(table, partition)}/{_part_name(kind)}"
             self._mark()
             self.files.publish(path, sink.getvalue())
@@ -114,7 +123,10 @@ class Store:
         for partition, group in _by_partition(table, rows.cast(table.schema)):
             with self.connect() as con:
                 con.register("incoming_rows", group)
-                counts = self.merge(con, table, "incoming_rows", partition)
+                key = ", ".join(f'"{name}"' for name in table.key)
+                one_of_each = f"QUALIFY row_number() OVER (PARTITION BY {key}) = 1"
+                con.execute(f"CREATE TEMP TABLE incoming AS SELECT * FROM incoming_rows {one_of_each}")
+                counts = self.merge(con, table, "incoming", partition)
             added, changed, unchanged = added + counts[0], changed + counts[1], unchanged + counts[2]
         return added, changed, unchanged
 
@@ -125,34 +137,30 @@ class Store:
 
         Args:
             con: a connection made by `connect`.
-            source: a table or view of `con` with the table's columns, all rows in one partition.
+            source: a table or view of `con` with the table's columns, all rows in one partition, each key once.
             partition: that partition.
         """
-        names = ", ".join(f'i."{name}"' for name in table.schema.names)
+        columns = ", ".join(f'"{name}"' for name in table.schema.names)
+        total: int = con.execute(f"SELECT count(*) FROM {source}").fetchall()[0][0]
+        if not self.parts(table, partition):
+            self._append_query(con, table, f"SELECT {columns} FROM {source}", partition, "part")
+            return total, 0, 0
         key = ", ".join(f'"{name}"' for name in table.key)
         content = ", ".join(f'"{name}"' for name in table.schema.names if name not in ("created_at", "run_id"))
-        incoming = (
-            f"(SELECT *, hash({content}) AS content FROM {source} QUALIFY row_number() OVER (PARTITION BY {key}) = 1)"
+        # Materialised before anything is written: the two statements below must see the same state.
+        con.execute("DROP TABLE IF EXISTS stored_keys")
+        self.execute(
+            con,
+            f"CREATE TEMP TABLE stored_keys AS SELECT {key}, hash({content}) AS content "
+            f"FROM {self.relation(table, partition)} SEMI JOIN {source} USING ({key})",
         )
-        total = con.execute(f"SELECT count(*) FROM (SELECT DISTINCT {key} FROM {source})").fetchall()[0][0]
-        added = changed = 0
-        if not self.parts(table, partition):
-            added = self._append_query(con, table, f"SELECT {names} FROM {incoming} i", partition, "part")
-        else:
-            stored = f"(SELECT {key}, hash({content}) AS content FROM {self.relation(table, partition)})"
-            # Materialised before anything is written: the two statements below must see the same state.
-            con.execute("DROP TABLE IF EXISTS stored_keys")
-            self.execute(con, f"CREATE TEMP TABLE stored_keys AS SELECT * FROM {stored}")
-            added = self._append_query(
-                con, table, f"SELECT {names} FROM {incoming} i ANTI JOIN stored_keys s USING ({key})", partition, "part"
-            )
-            changed = self._append_query(
-                con,
-                table,
-                f"SELECT {names} FROM {incoming} i JOIN stored_keys s USING ({key}) WHERE i.content <> s.content",
-                partition,
-                "revision",
-            )
+        fresh = f"SELECT {columns} FROM {source} ANTI JOIN stored_keys USING ({key})"
+        differing = (
+            f"SELECT {columns} FROM (SELECT *, hash({content}) AS new_content FROM {source}) "
+            f"JOIN stored_keys USING ({key}) WHERE new_content <> content"
+        )
+        added = self._append_query(con, table, fresh, partition, "part")
+        changed = self._append_query(con, table, differing, partition, "revision")
         return added, changed, total - added - changed
 
     def _append_query(
@@ -161,10 +169,9 @@ class Store:
         """Publishes the rows of a query as one file, without holding them all in memory; returns how many."""
         path = f"{_folder(table, partition)}/{_part_name(kind)}"
         rows = 0
-        options = {name: value for name, value in PARQUET_OPTIONS.items() if name != "row_group_size"}
-        batches = con.sql(sql).to_arrow_reader(PARQUET_OPTIONS["row_group_size"])
+        batches = con.sql(sql).to_arrow_reader(ROWS_A_GROUP)
         with self.files.temporary() as unfinished:
-            with translated(self.files.given), pq.ParquetWriter(unfinished, table.schema, **options) as writer:
+            with translated(self.files.given), pq.ParquetWriter(unfinished, table.schema, **PARQUET_OPTIONS) as writer:
                 for batch in batches:
                     rows += batch.num_rows
                     writer.write_table(pa.Table.from_batches([batch]).cast(table.schema))

@@ -25,9 +25,9 @@ from storage.schemas import EXAMPLES, RATIONALES, VOTES
 from storage.store import Store, now
 
 Positives = Literal["majority", "gold", "majority-and-gold"]
-SAMPLES_AT_ONCE = 2_500_000
-"""Samples grouped in one pass; about 800 MB of DuckDB's memory."""
-MEMORY_LIMIT = "1100MB"
+SAMPLES_AT_ONCE = 1_250_000
+"""Samples grouped in one pass."""
+MEMORY_LIMIT = "1200MB"
 """DuckDB's own limit while voting; past it, DuckDB uses the disk."""
 
 
@@ -154,7 +154,7 @@ def stored_splits(store: Store, dataset: str) -> list[str]:
 def _fill_result(
     store: Store, con: duckdb.DuckDBPyConnection, dataset: Dataset, rule: VoteRule, partition: dict[str, str]
 ) -> int:
-    """Makes the temporary table `result`: the vote rows of one partition. Returns how many."""
+    """Makes the temporary view `result`: the vote rows of one partition. Returns how many."""
     samples = _selected_samples(store, con, rule, partition)
     total = con.execute(f"SELECT count(*) FROM {store.relation(RATIONALES, partition)}").fetchall()[0][0]
     store.execute(
@@ -163,27 +163,29 @@ def _fill_result(
         "WHERE label IS NOT NULL",
     )
     if dataset.compares_strings:
-        right = "x.answer = label"
-        gold = "gold"
+        right, gold = "answer = label", "gold"
     else:
         _judge(con, dataset, samples)
-        right = "list_contains(right_answers, x.answer)"
+        right = "list_contains(right_answers, answer)"
         gold = "(SELECT * FROM gold LEFT JOIN judged USING (example_id))"
     passes = max(1, math.ceil(total / SAMPLES_AT_ONCE))
-    constants = {
-        "vote_id": rule.vote_id,
-        "dataset": partition["dataset"],
-        "split": partition["split"],
-        "rule": json.dumps(rule.model_dump(), sort_keys=True),
-        "created_at": now(),
-        "run_id": None,
-    }
     for number in range(passes):
         chosen = f"(SELECT * FROM {samples} WHERE hash(example_id) % {passes} = {number})" if passes > 1 else samples
-        sql = _vote_sql(chosen, gold, right, rule.positives)
-        head = "CREATE TEMP TABLE result AS" if number == 0 else "INSERT INTO result"
-        store.execute(con, f"{head} {sql}", constants)
-    count: int = con.execute("SELECT count(*) FROM result").fetchall()[0][0]
+        head = "CREATE TEMP TABLE voted AS" if number == 0 else "INSERT INTO voted"
+        store.execute(con, f"{head} {_vote_sql(chosen, gold, right, rule.positives)}")
+    # What is the same in every row is added by a view: it would fill the memory of a table.
+    con.execute(
+        "CREATE TEMP TABLE constants AS SELECT $vote_id AS vote_id, $dataset AS dataset, $split AS split, "
+        "$rule AS rule, $created_at::TIMESTAMPTZ AS created_at, NULL::VARCHAR AS run_id",
+        {
+            "vote_id": rule.vote_id,
+            "rule": json.dumps(rule.model_dump(), sort_keys=True),
+            "created_at": now(),
+            **partition,
+        },
+    )
+    con.execute("CREATE TEMP VIEW result AS SELECT * FROM voted CROSS JOIN constants")
+    count: int = con.execute("SELECT count(*) FROM voted").fetchall()[0][0]
     return count
 
 
@@ -227,56 +229,66 @@ def _judge(con: duckdb.DuckDBPyConnection, dataset: Dataset, samples: str) -> No
 
 
 def _vote_sql(samples: str, gold: str, right: str, positives: Positives) -> str:
-    """One row per example, in the columns of the votes table. `right` is SQL for "answer x equals the gold label"."""
+    """One row per example: the columns of the votes table but those that are the same in every row.
+
+    Args:
+        samples: SQL for the selected samples.
+        gold: SQL for (example_id, label) and what `right` needs.
+        right: SQL for "this answer equals the gold label"; NULL or false where it does not.
+    """
     is_positive = {
-        "majority": "x.answer = winner",
-        "gold": f"coalesce({right}, false)",
-        "majority-and-gold": f"x.answer = winner AND coalesce({right}, false)",
+        "majority": "answer = winner",
+        "gold": "is_right",
+        "majority-and-gold": "answer = winner AND is_right",
     }[positives]
     is_negative = {
-        "majority": "x.answer <> winner",
-        "gold": f"label IS NOT NULL AND NOT coalesce({right}, false)",
-        "majority-and-gold": f"label IS NOT NULL AND NOT coalesce({right}, false)",
+        "majority": "answer <> winner",
+        "gold": "label IS NOT NULL AND NOT is_right",
+        "majority-and-gold": "label IS NOT NULL AND NOT is_right",
     }[positives]
-    # A missing log-probability sorts below every real one.
-    rank = "(votes, coalesce(logprob, '-infinity'::DOUBLE), -first_index)"
-    targets = "flatten(list_transform(list_filter(answers, lambda x: {}), lambda x: x.targets))"
+    target = "{'sample_id': sample_id, 'count': count}"
+    rightness = "JOIN (SELECT example_id, answer, label, is_right FROM answers) USING (example_id, answer)"
+    if positives == "majority":
+        rightness = ""  # a join saved
     return f"""
-    WITH texts AS (
+    WITH texts AS MATERIALIZED (
         SELECT example_id, answer, rationale_hash, count(*)::INTEGER AS count,
-               arg_min(sample_id, (sample_index, sample_id)) AS sample_id, min(sample_index) AS first_index,
+               min(sample_id) AS sample_id, min(sample_index) AS first_index,
                sum(logprob) AS logprob_sum, count(logprob) AS logprob_count
         FROM {samples} GROUP BY ALL
-    ), by_answer AS (
+    ), answers AS MATERIALIZED (
         SELECT example_id, answer, sum(count)::INTEGER AS votes, min(first_index) AS first_index,
-               sum(logprob_sum) / nullif(sum(logprob_count), 0) AS logprob,
-               list({{'sample_id': sample_id, 'count': count}} ORDER BY first_index, sample_id) AS targets
-        FROM texts GROUP BY ALL
-    ), by_example AS (
+               -- a missing log-probability ranks below every real one
+               coalesce(sum(logprob_sum) / nullif(sum(logprob_count), 0), '-infinity'::DOUBLE) AS logprob,
+               any_value(label) AS label, coalesce(any_value({right}), false) AS is_right
+        FROM texts LEFT JOIN {gold} USING (example_id) GROUP BY example_id, answer
+    ), winners AS MATERIALIZED (
         SELECT example_id, sum(votes)::INTEGER AS n_sampled,
                coalesce(sum(votes) FILTER (answer IS NOT NULL), 0)::INTEGER AS n_parsed,
                -- the last term makes the winner certain even where everything else is equal
-               arg_max(answer, ({rank[1:-1]}, answer)) FILTER (answer IS NOT NULL) AS winner,
+               arg_max(answer, (votes, logprob, -first_index, answer)) FILTER (answer IS NOT NULL) AS winner,
                coalesce(max(votes) FILTER (answer IS NOT NULL), 0)::INTEGER AS n_votes,
-               coalesce(list({{'answer': answer, 'votes': votes, 'targets': targets}} ORDER BY votes DESC, first_index,
-                             answer) FILTER (answer IS NOT NULL), []) AS answers
-        FROM by_answer GROUP BY ALL
+               -- entropy of shares v/n: ln n - sum(v ln v) / n; rounding can leave it just below zero
+               greatest(0, ln(n_parsed) - sum(votes * ln(votes)) FILTER (answer IS NOT NULL) / n_parsed) AS entropy,
+               any_value(label) AS label, coalesce(sum(votes) FILTER (is_right), 0)::INTEGER AS right_votes
+        FROM answers GROUP BY example_id
+    ), ties AS (
+        SELECT example_id, count(*) > 1 AS tie, bool_or(is_right AND answer = winner) AS winner_is_right
+        FROM answers JOIN (SELECT example_id, n_votes, winner FROM winners) USING (example_id)
+        WHERE answer IS NOT NULL AND votes = n_votes GROUP BY example_id
+    ), targets AS (
+        SELECT example_id, list({target}) FILTER ({is_positive}) AS positives,
+               list({target}) FILTER ({is_negative}) AS negatives
+        FROM texts JOIN (SELECT example_id, winner FROM winners) USING (example_id) {rightness}
+        GROUP BY example_id
     )
-    SELECT $vote_id AS vote_id, example_id, $dataset AS dataset, $split AS split, winner, n_sampled, n_parsed, n_votes,
-           n_votes / nullif(n_parsed, 0) AS share,
-           0 - list_sum(list_transform(answers, lambda x: x.votes / n_parsed * ln(x.votes / n_parsed))) AS entropy,
-           len(list_filter(answers, lambda x: x.votes = n_votes)) > 1 AS tie,
-           CASE WHEN label IS NOT NULL
-                THEN len(list_filter(answers, lambda x: x.answer = winner AND coalesce({right}, false))) > 0
-           END AS correct,
-           CASE WHEN label IS NOT NULL
-                THEN coalesce(list_sum(list_transform(answers,
-                     lambda x: CASE WHEN coalesce({right}, false) THEN x.votes ELSE 0 END)), 0)::INTEGER
-           END AS n_correct,
-           {targets.format(is_positive)} AS positives,
-           {targets.format(is_negative)} AS negatives,
-           $rule AS rule, $created_at::TIMESTAMPTZ AS created_at, $run_id AS run_id
-    FROM by_example LEFT JOIN {gold} USING (example_id)
+    SELECT example_id, winner, n_sampled, n_parsed, n_votes,
+           n_votes / nullif(n_parsed, 0) AS share, CASE WHEN n_parsed > 0 THEN entropy END AS entropy,
+           coalesce(tie, false) AS tie,
+           CASE WHEN label IS NOT NULL THEN coalesce(winner_is_right, false) END AS correct,
+           CASE WHEN label IS NOT NULL THEN right_votes END AS n_correct,
+           coalesce(list_sort(positives), []) AS positives, coalesce(list_sort(negatives), []) AS negatives
+    FROM winners LEFT JOIN ties USING (example_id) LEFT JOIN targets USING (example_id)
     """
 
 

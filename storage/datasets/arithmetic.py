@@ -18,7 +18,7 @@ from functools import lru_cache
 
 MAX_LENGTH = 400  # characters; the longest honest expression seen in recordings has about 60
 MAX_DEPTH = 40  # nested parentheses
-MAX_DIGITS = 30  # in one written number
+MAX_DIGITS = 50  # in one written number; at least those of MAX_MAGNITUDE and of DECIMALS, so results can be read back
 MAX_MAGNITUDE = 10**40  # of a numerator or a denominator on the way
 
 DECIMALS = 6  # of a written answer that is no whole number: 2/3 is "0.666667"

@@ -104,7 +104,7 @@ def _choice_options(choices: tuple[str, ...]) -> tuple[_Option, ...]:
     first: dict[str, str] = {}
     for choice in choices:
         first.setdefault(_key(choice), _SPACES.sub(" ", choice).strip())
-    return tuple(_Option(first[_key(choice)], (_key(choice),)) for choice in choices)
+    return tuple(_Option(first[key], (key,) if key else ()) for key in map(_key, choices))
 
 
 def _exactly(said: str, options: Sequence[_Option]) -> str | None:

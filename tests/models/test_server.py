@@ -26,16 +26,16 @@ pytestmark = pytest.mark.slow
 
 PLAIN = SamplingConfig(n=5, max_tokens=24, api="completions")
 
-# A program that serves a model until it is ended; says the port and its watchdog's pid when the server is up.
+# A program that serves a model until it is ended; says the port and its watchdog's pid when the server is up, and
+# looks after the server when told to. No restarts, so that this fails if the server died.
 PROGRAM = """
-import sys, time
+import asyncio, sys
 from pathlib import Path
 from models.server import ServerConfig, VllmServer
-with VllmServer(ServerConfig(model=sys.argv[1]), Path(sys.argv[2])) as server:
+with VllmServer(ServerConfig(model=sys.argv[1], max_restarts=0), Path(sys.argv[2])) as server:
     print(server.port, server.watchdog_pid, flush=True)
-    if sys.argv[3] == "wait":
-        time.sleep(600)
-    raise RuntimeError("the run failed")
+    sys.stdin.readline()
+    asyncio.run(server.ensure_alive())
 """
 
 
@@ -63,9 +63,9 @@ def texts(reply: TeacherReply) -> list[str]:
 
 
 def below(server: VllmServer) -> dict[str, psutil.Process]:
-    """The server's processes by what they are: api, engine, worker."""
+    """The server's processes by what they are: watchdog, api, engine, worker."""
     assert server.watchdog_pid is not None
-    found = {}
+    found = {"watchdog": psutil.Process(server.watchdog_pid)}
     for process in psutil.Process(server.watchdog_pid).children(recursive=True):
         line = " ".join(process.cmdline())
         for name, mark in (("api", "api_server"), ("engine", "EngineCore"), ("worker", "VLLM::Worker")):
@@ -151,7 +151,7 @@ def test_a_wrong_model_name_is_told_at_once(vllm_server: VllmServer) -> None:
         asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("victim", ["api", "engine"])
+@pytest.mark.parametrize("victim", ["api", "engine", "watchdog"])
 def test_all_requests_finish_though_the_server_is_killed(vllm_server: VllmServer, victim: str) -> None:
     port, restarts, before = vllm_server.port, vllm_server.restarts, below(vllm_server)
     requests = [ask(f"q{number}") for number in range(120)]
@@ -176,18 +176,33 @@ def test_all_requests_finish_though_the_server_is_killed(vllm_server: VllmServer
 class Program:
     """A process that serves a model, for tests that end it."""
 
-    def __init__(self, model: Path, log_file: Path, then: str = "wait") -> None:
+    def __init__(self, model: Path, log_file: Path) -> None:
+        self.log_file = log_file
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(model), str(log_file), then],
+            [sys.executable, "-c", PROGRAM, str(model), str(log_file)],
             cwd=Path(__file__).parents[2],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.port = 0
+        self.all: list[psutil.Process] = []  # watchdog, API server, engine, worker ...
+
+    def wait_until_up(self) -> None:
         assert self.process.stdout is not None
         self.port, watchdog = map(int, self.process.stdout.readline().split())
-        self.watchdog = psutil.Process(watchdog)
-        self.all = [self.watchdog, *self.watchdog.children(recursive=True)]
+        self.all = [psutil.Process(watchdog), *psutil.Process(watchdog).children(recursive=True)]
+        assert len(self.all) >= 4
+
+    def wait_until_engine_starts(self) -> None:
+        deadline = time.monotonic() + 120
+        while not any("EngineCore" in " ".join(process.cmdline()) for process in self.all):
+            assert time.monotonic() < deadline, "no engine was started"
+            time.sleep(0.05)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self.all = psutil.Process(self.process.pid).children(recursive=True)
+        self.port = int(self.all[1].cmdline()[self.all[1].cmdline().index("--port") + 1])
 
     def close(self) -> None:
         self.process.kill()
@@ -198,40 +213,38 @@ class Program:
 
 
 @pytest.fixture
-def programs(tiny_llama: Path, tmp_path: Path) -> Iterator[Any]:
-    started: list[Program] = []
-
-    def start(then: str = "wait") -> Program:
-        started.append(Program(tiny_llama, tmp_path / "server.log", then))
-        return started[-1]
-
-    yield start
-    for program in started:
-        program.close()
+def program(tiny_llama: Path, tmp_path: Path) -> Iterator[Program]:
+    started = Program(tiny_llama, tmp_path / "server.log")
+    yield started
+    started.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_nothing_is_left_when_the_program_is_ended(programs: Any, number: signal.Signals) -> None:
-    program = programs()
-    assert len(program.all) >= 4  # watchdog, API server, engine, worker
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_nothing_is_left_when_the_program_is_ended(program: Program, number: signal.Signals) -> None:
+    program.wait_until_up()
     program.process.send_signal(number)
     assert gone(program.all, within_s=20)
+    check_port("127.0.0.1", program.port)
+    assert program.process.wait(timeout=20) == -number
+
+
+def test_nothing_is_left_when_a_start_is_interrupted(program: Program) -> None:
+    program.wait_until_engine_starts()
+    program.process.send_signal(signal.SIGINT)  # Ctrl-C
+    assert gone(program.all, within_s=30)
     check_port("127.0.0.1", program.port)
     assert program.process.wait(timeout=20) != 0
 
 
-def test_nothing_is_left_when_the_program_fails(programs: Any) -> None:
-    program = programs("fail")
-    assert program.process.wait(timeout=30) == 1
+def test_a_server_that_dies_too_often_ends_the_program_and_leaves_nothing(program: Program) -> None:
+    program.wait_until_up()
+    next(process for process in program.all if "api_server" in " ".join(process.cmdline()[:3])).kill()
+    _, errors = program.process.communicate("look after it\n", timeout=60)
+    line = errors.strip().splitlines()[-1]
+    assert line.startswith("models.errors.ServerFailed: vLLM's server was ended by signal 9: ")
+    assert line.endswith(f"it was started again 0 times already (max_restarts), log: {program.log_file}")
+    assert program.process.returncode == 1
     assert gone(program.all, within_s=1)
-    check_port("127.0.0.1", program.port)
-    assert "RuntimeError: the run failed" in program.process.stderr.read()
-
-
-def test_nothing_is_left_when_the_watchdog_is_killed(programs: Any) -> None:
-    program = programs()
-    program.watchdog.kill()
-    assert gone(program.all, within_s=30)
     check_port("127.0.0.1", program.port)
 
 
@@ -247,14 +260,3 @@ def test_a_start_that_takes_too_long_is_ended(tiny_llama: Path, tmp_path: Path) 
     assert server.watchdog_pid is None
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", server.port)) != 0
-
-
-def test_a_server_that_dies_too_often_is_given_up(tiny_llama: Path, tmp_path: Path) -> None:
-    with VllmServer(ServerConfig(model=str(tiny_llama), max_restarts=0), tmp_path / "server.log") as server:
-        below(server)["api"].kill()
-        with pytest.raises(ServerFailed) as error:
-            asyncio.run(server.ensure_alive())
-    message = str(error.value)
-    assert message.startswith("vLLM's server died: ")
-    assert message.endswith(f"it was started again 0 times already (max_restarts), log: {tmp_path / 'server.log'}")
-    assert "\n" not in message

@@ -193,3 +193,12 @@ def test_a_start_that_dies_gives_the_reason_and_the_log_in_one_line(tmp_path: Pa
         f"log: {log_file}"
     )
     assert said[0] == "importing vLLM"
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "lab")
+    (tmp_path / "logs").write_text("a file where a folder should be")
+    log_file = tmp_path / "logs" / "server.log"
+    with pytest.raises(ServerFailed) as error:
+        VllmServer(ServerConfig(model=str(folder)), log_file).start()
+    assert str(error.value) == f"cannot write the server's log {log_file}: File exists"

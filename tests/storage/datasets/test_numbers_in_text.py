@@ -109,7 +109,9 @@ def test_normalise_is_idempotent(answer: str) -> None:
         assert normalise_number(normal) == normal
 
 
-@given(st.integers(-10**9, 10**9), st.sampled_from(["So the answer is {}.", "#### {}", "\\boxed{{{}}}", "Answer: {}"]))
+@given(
+    st.integers(-(10**9), 10**9), st.sampled_from(["So the answer is {}.", "#### {}", "\\boxed{{{}}}", "Answer: {}"])
+)
 def test_any_announced_number_is_read(number: int, form: str) -> None:
     assert parse_number(f"Some say 3, some say 4. {form.format(number)}").answer == str(number)
     assert parse_number(f"Some say 3, some say 4. {form.format(f'{number:,}')}").answer == str(number)

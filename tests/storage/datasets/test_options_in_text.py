@@ -29,7 +29,7 @@ PLACES = ("seattle", "large house", "wooded area", "house", "math problem")
         ("The answer is large house.", "large house"),
         ("The answer is a house.", "house"),
         ("The answer must be a place. Of the choices only a house is. So the answer is (d) house.", "house"),
-        ("The most likely answer to the question \"Where? A house?\" is **(A) seattle**. Not a house.", "seattle"),
+        ('The most likely answer to the question "Where? A house?" is **(A) seattle**. Not a house.', "seattle"),
         ("Seattle is the answer.", "seattle"),
         ("(b) large house\n\nIt has many rooms, not like a house.", "large house"),
         ("wooded area", "wooded area"),
@@ -58,7 +58,6 @@ def test_choice(text: str, answer: str) -> None:
 def test_no_choice(text: str, error: str) -> None:
     parsed = parse_choice(text, PLACES)
     assert (parsed.answer, parsed.parse_error) == (None, error)
-    assert parsed.rationale == text
 
 
 def test_choice_statement_leaves_the_rationale() -> None:

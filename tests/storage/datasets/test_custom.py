@@ -1,0 +1,141 @@
+"""A user's own dataset from a YAML file, and what is said when the file is wrong."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from storage.datasets.definition import Dataset
+from storage.datasets.registry import get_dataset
+from storage.errors import BadFile
+
+TICKETS: dict[str, Any] = {
+    "name": "tickets",
+    "answers": "label",
+    "labels": ["low", "high"],
+    "synonyms": {"high": ["urgent", "asap"]},
+    "question": "Ticket: {text}",
+    "fields": {"label": "priority"},
+    "splits": {"train": "tickets.csv"},
+    "instruction": "Say how urgent the ticket is.",
+    "exemplars": [{"question": "Ticket: shop down", "rationale": "Nobody can buy.", "answer": "high"}],
+}
+
+
+def dataset(folder: Path, **changes: Any) -> Dataset:
+    (folder / "tickets.csv").write_text("text,priority,id\nprinter on fire,URGENT,7\nnew mouse please,0,8\n")
+    settings = {key: value for key, value in (TICKETS | changes).items() if value is not None}
+    path = folder / "tickets.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return get_dataset(str(path))
+
+
+def complaint(folder: Path, **changes: Any) -> str:
+    with pytest.raises(BadFile) as caught:
+        dataset(folder, **changes)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.removeprefix(f"{folder / 'tickets.yaml'}: ")
+
+
+def test_labels(tmp_path: Path) -> None:
+    tickets = dataset(tmp_path)
+    first, second = tickets.load("train")
+    assert (first.question, first.label, first.extra) == ("Ticket: printer on fire", "high", {"id": "7"})
+    assert second.label == "low"
+    assert tickets.name == "tickets"
+    assert tickets.parse("It burns. So the answer is urgent.", ()).answer == "high"
+    prompt = tickets.teacher_prompt(first.question, ())
+    assert prompt.plain == (
+        "Say how urgent the ticket is.\n\nQ: Ticket: shop down\nA: Nobody can buy. So the answer is high.\n\n"
+        "Q: Ticket: printer on fire\nA:"
+    )
+
+
+def test_numbers_and_choices(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text('{"question": "q?", "choices": ["sea", "land"], "label": "b"}\n')
+    plain = {"labels": None, "synonyms": None, "question": None, "fields": None, "exemplars": None}
+    choice = dataset(tmp_path, **plain, answers="choice", splits={"test": "q.jsonl"})
+    [example] = choice.load("test")
+    assert (example.choices, example.label) == (("sea", "land"), "land")
+    number = dataset(tmp_path, **plain, answers="number")
+    assert number.parse("So the answer is (84 / 2).", ()).answer == "42"
+
+
+def test_python_entry_points(tmp_path: Path) -> None:
+    (tmp_path / "mine_for_test.py").write_text(
+        "def read(text, choices):\n    if 'boom' in text:\n        raise KeyError(text)\n"
+        "    head, mark, tail = text.partition('=>')\n    return (head, tail) if mark else None\n"
+        "def tidy(answer, choices):\n    return answer.strip().upper() or None\n"
+    )
+    changes = {"answers": "custom", "labels": None, "synonyms": None, "exemplars": None}
+    own = dataset(tmp_path, **changes, parser="mine_for_test:read", normaliser="mine_for_test:tidy")
+    parsed = own.parse("because => abc", ())
+    assert (parsed.rationale, parsed.answer, parsed.parse_error) == ("because ", "ABC", None)
+    assert own.parse("nothing", ()).parse_error == "no answer found"
+    assert own.parse("boom", ()).parse_error == "parser failed: KeyError"
+    assert next(own.load("train")).label == "URGENT"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"anwsers": "label"},
+            "unknown key 'anwsers' (value 'label'); allowed: name, description, answers, labels, synonyms, question, "
+            "fields, splits, instruction, exemplars, parser, normaliser. Did you mean 'answers'?",
+        ),
+        (
+            {"answers": "lable"},
+            "answers is 'lable'; allowed: number, choice, label, custom. Did you mean 'label'?",
+        ),
+        ({"name": None}, "the key 'name' is missing"),
+        ({"labels": ["one"], "synonyms": None}, "labels: answers are labels, so list at least two"),
+        ({"synonyms": {"hihg": ["x"]}}, "synonyms: 'hihg' is no label; allowed: low, high. Did you mean 'high'?"),
+        ({"synonyms": {"low": ["High"]}}, "'high' stands for both 'low' and 'high'"),
+        ({"answers": "number"}, "labels: only for answers: label, not for answers: number"),
+        (
+            {"answers": "custom", "labels": None, "synonyms": None},
+            'parser: answers are custom, so name a function as "package.module:function"',
+        ),
+        ({"parser": "json"}, "parser is 'json'; write \"package.module:function\""),
+        ({"parser": "json:lods"}, "parser 'json:lods': the module has no function 'lods'"),
+        (
+            {"parser": "no_such_module:f"},
+            "parser 'no_such_module:f' cannot be imported: ModuleNotFoundError: No module named 'no_such_module'",
+        ),
+        (
+            {"question": "no column"},
+            "question is 'no column'; it must name at least one column in braces, as in '{text}'",
+        ),
+        (
+            {"exemplars": [{"question": "q", "rationale": "r", "answer": "middling"}]},
+            "the exemplar 'q' of tickets answers 'middling', which its own parser reads as None",
+        ),
+        (
+            {"exemplars": [{"question": "q", "rational": "r", "answer": "low", "rationale": "r"}]},
+            "unknown key 'exemplars.0.rational' (value 'r'); allowed: question, rationale, answer, choices. "
+            "Did you mean 'rationale'?",
+        ),
+    ],
+)
+def test_complaints(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    assert complaint(tmp_path, **changes) == message
+
+
+def test_file_problems(tmp_path: Path) -> None:
+    path = tmp_path / "d.yaml"
+    with pytest.raises(BadFile, match=r"^No such dataset file: .*d\.yaml$"):
+        get_dataset(str(path))
+    path.write_text("name: [")
+    with pytest.raises(BadFile, match=r"d\.yaml is not YAML: "):
+        get_dataset(str(path))
+    path.write_text("- a\n- b\n")
+    with pytest.raises(BadFile, match="must hold keys and values"):
+        get_dataset(str(path))
+
+
+def test_missing_data_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadFile, match=r"^No such file: .*absent\.jsonl$"):
+        next(dataset(tmp_path, splits={"train": "absent.jsonl"}).load("train"))

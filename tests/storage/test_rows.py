@@ -1,0 +1,126 @@
+"""Reading users' files: every format, and one clear line for each way in which a file can be wrong."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from storage.errors import BadFile
+from storage.rows import missing_column, read_rows
+
+ROWS = [{"question": "1 + 1?", "label": "2"}, {"question": 'Größe, "x"\n?', "label": None}]
+
+
+def write(path: Path) -> Path:
+    """The same two rows in the format that the name asks for."""
+    jsonl = "".join(json.dumps(row) + "\n" for row in ROWS)
+    csv = 'question,label\n1 + 1?,2\n"Größe, ""x""\n?",\n'
+    if path.name.endswith(".parquet"):
+        pq.write_table(pa.Table.from_pylist(ROWS), path)
+    else:
+        data = (jsonl if ".jsonl" in path.name else csv).encode()
+        path.write_bytes(gzip.compress(data) if path.name.endswith(".gz") else data)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.csv", "a.csv.gz", "a.parquet", "A.JSONL"])
+def test_every_format_gives_the_same_rows(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name.lower()).rename(tmp_path / name)
+    assert list(read_rows(path)) == ROWS
+
+
+def test_a_byte_order_mark_and_blank_lines_do_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\r\n{"a": 2}')
+    assert list(read_rows(path)) == [{"a": 1}, {"a": 2}]
+
+
+def test_jsonl_is_streamed(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": 1}\nnot json\n')
+    assert next(read_rows(path)) == {"a": 1}  # the second line has not been looked at
+
+
+def problem(path: Path) -> str:
+    with pytest.raises(BadFile) as caught:
+        list(read_rows(path))
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.replace(str(path), "FILE")
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    assert problem(tmp_path / "no.jsonl") == "No such file: FILE"
+
+
+def test_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").mkdir()
+    assert problem(tmp_path / "a.csv").startswith("FILE is a folder; give a file (.jsonl, .jsonl.gz, .csv")
+
+
+def test_unknown_extension(tmp_path: Path) -> None:
+    path = tmp_path / "a.xlsx"
+    path.write_text("x")
+    assert problem(path) == (
+        "FILE is of no known kind: its name must end in .jsonl, .jsonl.gz, .csv, .csv.gz, .parquet"
+    )
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet", "a.jsonl.gz"])
+def test_empty_file(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"")
+    assert problem(path) == "FILE is empty"
+
+
+def test_no_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("question,label\n")
+    assert problem(path) == "FILE holds no rows"
+
+
+def test_not_json_names_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": 1}\n\n{"a": }\n')
+    assert problem(path) == "FILE line 3 is not JSON (Expecting value); expected one object a line"
+    path.write_text("[1, 2]\n")
+    assert problem(path) == "FILE line 1 is not a JSON object but list; expected one object a line"
+    path.write_text("[" * 100_000)
+    assert "line 1 is not JSON" in problem(path)
+
+
+def test_ragged_csv(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("question,label\nHow many, if any?,3\n")
+    assert problem(path) == (
+        "FILE line 2 has more cells than the header has columns (question, label); quote cells that hold commas"
+    )
+
+
+def test_damaged_parquet(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet")
+    path.write_bytes(path.read_bytes()[:-20])
+    assert problem(path).startswith("FILE is not a readable Parquet file (damaged or truncated): ")
+
+
+def test_truncated_gzip(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl.gz")
+    path.write_bytes(path.read_bytes()[:-12])
+    assert problem(path).startswith("FILE cannot be read: ")
+
+
+def test_fake_gzip_and_wrong_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_text("{}")
+    assert problem(path).startswith("FILE cannot be read: Not a gzipped file")
+    path = tmp_path / "a.jsonl"
+    path.write_bytes('{"a": "ü"}'.encode("latin-1"))
+    assert problem(path).startswith("FILE is not UTF-8 text: ")
+
+
+def test_missing_column_names_the_nearest() -> None:
+    error = missing_column("question", {"qestion": 1, "label": 2}, "Use --map.")
+    assert str(error) == "no column 'question'. Did you mean 'qestion'? Columns: qestion, label. Use --map."
