@@ -12,7 +12,6 @@ stored.
 
 import signal
 import sys
-from difflib import get_close_matches
 from types import FrameType
 from typing import Any
 
@@ -46,6 +45,9 @@ ClickUsageError: Any = typer.BadParameter.__mro__[1]
 ClickError: Any = typer.BadParameter.__mro__[2]
 
 
+INTERRUPTED, TERMINATED = 130, 143  # 128 + the signal's number, as shells have it
+
+
 class _Signals:
     """Treats SIGTERM like Ctrl-C, so that both end a sampling cleanly; remembers which one it was."""
 
@@ -66,7 +68,7 @@ def run(arguments: list[str]) -> int:
     signals = _Signals()
     signal.signal(signal.SIGTERM, signals.handle)
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, standalone_mode=False, prog_name="qcrd")
     except (StorageError, ModelError) as error:
         _complain(str(error))
         return 2
@@ -77,11 +79,13 @@ def run(arguments: list[str]) -> int:
         _complain(error.format_message())
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        _complain("Stopped. What was finished is stored; run the same command again to go on.")
-        return 143 if signals.terminated else 130
+        code = INTERRUPTED
     except BrokenPipeError:  # `qcrd sql ... | head`
         sys.stderr.close()
         return 0
+    if code == INTERRUPTED:  # typer turns Ctrl-C into this exit code by itself, without a word
+        _complain("Stopped. What was finished is stored; run the same command again to go on.")
+        return TERMINATED if signals.terminated else INTERRUPTED
     return code if isinstance(code, int) else 0
 
 
@@ -96,10 +100,6 @@ def _usage_text(error: Any) -> str:
         return "Give a command; see the list above."
     context = error.ctx
     if context is not None and text.startswith("No such command") and "Did you mean" not in text:
-        wanted = text.split("'")[1] if "'" in text else ""
-        names = list(getattr(context.command, "commands", {}))
-        nearest = get_close_matches(wanted, names, n=1, cutoff=0.5)
-        text = f"{text.rstrip('.')}." + (f" Did you mean {nearest[0]!r}?" if nearest else "")
-        text += f" Allowed: {', '.join(names)}."
+        text = f"{text.rstrip('.')}. Allowed: {', '.join(getattr(context.command, 'commands', {}))}."
     path = context.command_path if context is not None else "qcrd"
     return f"{text} See `{path} --help`."

@@ -33,7 +33,7 @@ def print_json(result: Any) -> None:
 
 def notice(text: str) -> None:
     """One line on standard error for people; results never go there."""
-    err.print(plain(text, "dim"))
+    err.print(plain(text, "dim"), soft_wrap=True)
 
 
 def figure(value: float | int | str | None) -> str:

@@ -270,7 +270,7 @@ def _train(
         loss = torch.nn.functional.cross_entropy(
             logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED
         )
-        loss.backward()
+        torch.autograd.backward(loss)  # what loss.backward() does, with type hints
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, schedule in zip(optimizers, schedules, strict=True):
             optimizer.step()

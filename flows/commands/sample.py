@@ -151,7 +151,8 @@ def validated(kind: type[BaseModel], **values: Any) -> Any:
         first = error.errors(include_url=False)[0]
         option = "--" + str(first["loc"][0] if first["loc"] else "option").replace("_", "-")
         option = {"--base-url": "--url", "--request-timeout-s": "--timeout"}.get(option, option)
-        raise UsageError(f"{option}: {first['msg']}, not {first['input']!r}.") from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{option}: {message}, not {first['input']!r}.") from error
 
 
 def _api(api: str, model: str, url: str | None) -> str:

@@ -1,0 +1,204 @@
+"""`qcrd sample` against endpoints that misbehave, two at once, and stopped: nothing lost, nothing twice."""
+
+import asyncio
+import json
+import os
+import signal
+from collections import Counter
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from storage.checking import check_store
+from storage.store import Store
+from tests.conftest import qcrd_command
+from tests.models.endpoint import KEY, Endpoint, gives, good, says, serving, too_late
+
+N = 5
+
+
+def questions(folder: Path, count: int) -> Path:
+    file = folder / "questions.jsonl"
+    rows = (
+        {"question": f"Ann has {n} apples and eats 1. How many are left?", "label": str(n - 1)} for n in range(count)
+    )
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+@asynccontextmanager
+async def sampling(home: Path, endpoint: Endpoint, file: Path, *more: object, **env: str) -> Any:
+    """A running `qcrd sample`; killed on the way out if it still runs."""
+    command = qcrd_command(
+        home, "sample", "--dataset", "svamp", "--path", file, "--url", endpoint.url, "--model", "lab",
+        "--api", "completions", "--n", N, "--json", *more,
+    )  # fmt: skip
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={**os.environ, **env}
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def sample(home: Path, endpoint: Endpoint, file: Path, *more: object, **env: str) -> tuple[int | None, str, str]:
+    """Runs `qcrd sample` to its end: exit code, standard output, standard error."""
+    async with sampling(home, endpoint, file, *more, **env) as process:
+        out, err = await process.communicate()
+        return process.returncode, out.decode(), err.decode()
+
+
+def assert_every_sample_once(home: Path, count: int) -> None:
+    store = Store(home / "store")
+    rows = store.query(
+        "SELECT example_id, list_sort(list(sample_index)) AS indices, count(DISTINCT seed) AS seeds, "
+        "count(DISTINCT sample_id) AS ids FROM rationales GROUP BY ALL ORDER BY ALL"
+    ).to_pylist()
+    assert len(rows) == count
+    for row in rows:
+        assert row["indices"] == list(range(N))
+        assert (row["seeds"], row["ids"]) == (N, N)
+    report = check_store(store)
+    assert report.sound
+    assert report.repeated == {}
+
+
+def test_429_500_and_nonsense_are_waited_out_and_every_sample_is_stored_once(tmp_path: Path, home: Path) -> None:
+    async def scenario() -> None:
+        trouble = [
+            says(429, "slow down", {"Retry-After": "0"}), says(500, "oops"), says(200, "<html>not json"),
+            says(200, {"choices": []}), gives(3), says(503, "starting"),
+        ]  # fmt: skip
+        async with serving(*trouble) as endpoint:
+            code, out, err = await sample(home, endpoint, questions(tmp_path, 20))
+            assert code == 0, err
+            figures = json.loads(out)
+            assert (figures["sampled"], figures["stored_before"], figures["unparsed"]) == (100, 0, 0)
+            assert figures["prompt_tokens"] == 20 * 11  # once a request
+            assert len(endpoint.bodies) == 20 + len(trouble)
+            # The second run asks for nothing.
+            code, out, err = await sample(home, endpoint, questions(tmp_path, 20))
+            assert (code, json.loads(out)["sampled"]) == (0, 0)
+            assert len(endpoint.bodies) == 20 + len(trouble)
+
+    asyncio.run(scenario())
+    assert_every_sample_once(home, 20)
+
+
+def test_more_samples_later_ask_only_for_the_new_ones(tmp_path: Path, home: Path) -> None:
+    async def scenario() -> None:
+        async with serving() as endpoint:
+            await sample(home, endpoint, questions(tmp_path, 4), "--n", 3)
+            code, out, _ = await sample(home, endpoint, questions(tmp_path, 4))
+            assert (code, json.loads(out)["sampled"]) == (0, 8)
+            assert Counter(body["n"] for body in endpoint.bodies) == {3: 4, 2: 4}
+            # another run seed, temperature or model is another sample
+            await sample(home, endpoint, questions(tmp_path, 4), "--seed", 1)
+            await sample(home, endpoint, questions(tmp_path, 4), "--temperature", 1.0)
+            assert Counter(body["n"] for body in endpoint.bodies) == {3: 4, 2: 4, 5: 8}
+            seeds = [body["seed"] + i for body in endpoint.bodies[:12] for i in range(body["n"])]
+            assert len(set(seeds)) == len(seeds)
+
+    asyncio.run(scenario())
+
+
+def test_an_endpoint_that_stays_too_late_ends_in_one_line_and_keeps_what_came(tmp_path: Path, home: Path) -> None:
+    async def scenario() -> None:
+        async with serving(*[too_late] * 400) as endpoint:
+            # the first ten are answered, the rest never
+            endpoint.script[:0] = [gives(N)] * 10
+            code, _, err = await sample(
+                home, endpoint, questions(tmp_path, 20), "--in-flight", 1, "--timeout", 0.5, "--retries", 0
+            )
+            assert code == 2
+            assert err.strip().splitlines()[-1].startswith(f"qcrd: {endpoint.url} failed 1 times in a row for request ")
+            assert "no reply within 0.5 s" in err
+            assert "Traceback" not in err
+            assert len(Store(home / "store").query("SELECT * FROM rationales")) == 10 * N
+            endpoint.script.clear()
+            code, out, err = await sample(home, endpoint, questions(tmp_path, 20))
+            assert (code, json.loads(out)["sampled"]) == (0, 10 * N), err
+
+    asyncio.run(scenario())
+    assert_every_sample_once(home, 20)
+
+
+def test_a_refused_key_is_one_line_without_the_key_and_the_key_is_stored_nowhere(tmp_path: Path, home: Path) -> None:
+    async def scenario() -> None:
+        refusal = says(401, {"error": {"message": f"Incorrect API key provided: {KEY}"}})
+        async with serving(refusal) as endpoint:
+            endpoint.models = []
+            file = questions(tmp_path, 3)
+            code, out, err = await sample(home, endpoint, file, "--in-flight", 1, QCRD_TEACHER_API_KEY=KEY)
+            assert code == 2
+            assert KEY not in out + err
+            assert "QCRD_TEACHER_API_KEY" in err.splitlines()[-1]
+            code, out, err = await sample(home, endpoint, file, QCRD_TEACHER_API_KEY=KEY)
+            assert code == 0
+            assert KEY not in out + err
+            assert endpoint.keys[-1] == f"Bearer {KEY}"
+
+    asyncio.run(scenario())
+    for path in home.rglob("*"):
+        if path.is_file():
+            assert KEY.encode() not in path.read_bytes(), path
+
+
+def test_a_question_the_endpoint_refuses_is_named_and_the_others_go_on(tmp_path: Path, home: Path) -> None:
+    async def scenario() -> None:
+        refusal = says(400, {"error": {"message": "This model's maximum context length is 512 tokens."}})
+        async with serving(refusal) as endpoint:
+            code, out, err = await sample(home, endpoint, questions(tmp_path, 5))
+            assert code == 0, err
+            figures = json.loads(out)
+            assert figures["sampled"] == 4 * N
+            [reason] = figures["refused"].values()
+            assert "512 tokens" in reason
+
+    asyncio.run(scenario())
+
+
+def test_two_at_once_ask_for_every_sample_once(tmp_path: Path, home: Path) -> None:
+    async def scenario() -> None:
+        async with serving() as endpoint:
+            file = questions(tmp_path, 60)
+            both = await asyncio.gather(*(sample(home, endpoint, file) for _ in range(2)))
+            assert [code for code, _, _ in both] == [0, 0], both
+            assert sorted(json.loads(out)["sampled"] for _, out, _ in both) == [0, 60 * N]
+            assert len(endpoint.bodies) == 60
+
+    asyncio.run(scenario())
+    assert_every_sample_once(home, 60)
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_by_a_signal_it_stores_what_came_and_says_so(
+    tmp_path: Path, home: Path, number: signal.Signals, expected: int
+) -> None:
+    async def scenario() -> None:
+        answered = asyncio.Event()
+
+        async def last(_: Endpoint, body: dict[str, Any]) -> web.StreamResponse:
+            answered.set()
+            return web.json_response(good(body))
+
+        async with serving(*[gives(N)] * 7, last, *[too_late] * 64) as endpoint:
+            async with sampling(home, endpoint, questions(tmp_path, 30), "--in-flight", 1) as process:
+                await answered.wait()
+                while len(endpoint.bodies) < 9:  # the ninth request proves that the eighth reply was received
+                    await asyncio.sleep(0.01)
+                process.send_signal(number)
+                _, err = await process.communicate()
+            assert process.returncode == expected
+            assert err.decode().strip().splitlines()[-1] == (
+                "qcrd: Stopped. What was finished is stored; run the same command again to go on."
+            )
+            assert len(Store(home / "store").query("SELECT * FROM rationales")) == 8 * N
+
+    asyncio.run(scenario())
