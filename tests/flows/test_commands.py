@@ -1,0 +1,132 @@
+"""What the commands print for people and for programs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Qcrd, figures
+
+QUESTION = {
+    "question": "Ann has 3 apples and buys 4. How many has she?",
+    "label": "7",
+    "samples": [
+        {"teacher": "big", "text": "She has 3 + 4 = 7. So the answer is 7."},
+        {"teacher": "big", "text": "She has 3 + 4 = 7. So the answer is 7."},
+        {"teacher": "big", "text": "She has 4 - 3 = 1. So the answer is 1."},
+        {"teacher": "other", "text": "Who knows?"},
+    ],
+}
+HOSTILE = {
+    "question": "Bob's [bold red]title[/] \x1b[2J\x1b]0;owned\x07 <script>alert(1)</script> ‮?",
+    "label": "1",
+    "samples": [{"teacher": "evil\x1b[31m", "text": "\x1b[2J[link=file:///etc/passwd]x[/link] So the answer is 1."}],
+}
+
+
+@pytest.fixture
+def voted(tmp_path: Path, qcrd: Qcrd) -> Qcrd:
+    file = tmp_path / "samples.jsonl"
+    file.write_text(json.dumps(QUESTION) + "\n" + json.dumps(HOSTILE) + "\n")
+    qcrd("import", file, "--dataset", "svamp")
+    qcrd("vote", "--dataset", "svamp")
+    return qcrd
+
+
+def test_vote_prints_figures_as_json(voted: Qcrd) -> None:
+    got = figures(voted("vote", "--dataset", "svamp", "--json"))
+    assert {name: got[name] for name in ("examples", "samples", "unparsed", "ties", "unchanged")} == {
+        "examples": 2, "samples": 5, "unparsed": 1, "ties": 0, "unchanged": 2,
+    }  # fmt: skip
+    assert got["single_accuracy"] == pytest.approx(3 / 5)
+    assert got["majority_accuracy"] == 1.0
+    assert got["mean_positives"] == 1.5
+    assert got["mean_share"] == pytest.approx((2 / 3 + 1) / 2)
+
+
+def test_vote_prints_a_table_for_people(voted: Qcrd) -> None:
+    shown = " ".join(voted("vote", "--dataset", "svamp").stdout.split())
+    for line in ("single accuracy 60.0 %", "majority accuracy 100.0 %", "votes for the winner 1.500"):
+        assert line in shown
+
+
+def test_accuracies_are_null_without_labels(tmp_path: Path, qcrd: Qcrd) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({**QUESTION, "label": None}) + "\n")
+    qcrd("import", tmp_path / "a.jsonl", "--dataset", "svamp")
+    got = figures(qcrd("vote", "--dataset", "svamp", "--json"))
+    assert (got["single_accuracy"], got["majority_accuracy"], got["examples"]) == (None, None, 1)
+
+
+def test_show_rationales_says_what_the_vote_made_of_each_sample_and_why(voted: Qcrd) -> None:
+    shown = voted("show", "rationales", "--dataset", "svamp", "--only", "unparsed").stdout
+    assert "Ann has 3 apples" in shown
+    assert "majority: 7 with 2 of 3 votes (1 without an answer)  right" in shown
+    assert "positive x2 | answer 7 | big #0" in shown or "positive x2 | answer 7 | big #1" in shown
+    assert "positive (same text) | answer 7" in shown
+    assert "negative | answer 1 | big #2" in shown
+    assert "out: " in shown
+    got = figures(voted("show", "rationales", "--dataset", "svamp", "--only", "unparsed", "--json"))
+    assert [sample["answer"] for sample in got[0]["samples"]] == ["7", "7", "1", None]
+
+
+def test_somebody_elses_text_reaches_the_terminal_as_text(voted: Qcrd) -> None:
+    for what in ("rationales", "examples", "votes"):
+        done = voted("show", what, "--dataset", "svamp")
+        for text in (done.stdout, done.stderr):
+            assert "\x1b[2J" not in text
+            assert "\x07" not in text
+            assert "\u202e" not in text
+        assert "[bold red]" in done.stdout
+    assert "\x1b[31m" not in voted("sql", "SELECT model FROM rationales ORDER BY ALL").stdout
+
+
+def test_show_votes_and_examples(voted: Qcrd) -> None:
+    shown = voted("show", "votes", "--dataset", "svamp").stdout
+    assert "7" in shown
+    assert "2/3" in shown
+    assert figures(voted("show", "examples", "--dataset", "svamp", "--json"))[0].keys() >= {"question", "samples"}
+    assert "4 samples" in voted("show", "examples", "--dataset", "svamp").stdout
+
+
+def test_sql_prints_rows_as_a_table_and_as_json(voted: Qcrd) -> None:
+    statement = "SELECT model, count(*) AS n FROM rationales GROUP BY ALL ORDER BY n DESC"
+    assert figures(voted("sql", statement, "--json"))[0] == {"model": "big", "n": 3}
+    shown = voted("sql", statement).stdout.splitlines()
+    assert shown[0].split() == ["model", "n"]
+    assert shown[1].split() == ["big", "3"]
+
+
+def test_store_check_reports_a_sound_store(voted: Qcrd) -> None:
+    got = figures(voted("store", "check", "--json"))
+    assert got["sound"]
+    assert got["rows"] == {"examples": 2, "rationales": 5, "votes": 2, "scores": 0, "predictions": 0, "runs": 0}
+
+
+def test_doctor_finds_no_problem_here_and_names_one_that_is_made(qcrd: Qcrd, tmp_path: Path) -> None:
+    found = {finding["what"]: finding for finding in figures(qcrd("doctor", "--json"))["findings"]}
+    assert found["vllm"]["status"] == "ok"
+    assert found["lab teacher"]["remedy"].startswith("`qcrd lab build`")
+    away = {
+        "PREFECT_API_URL": "http://user:secret@127.0.0.1:9/api",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/m.db",
+    }
+    done = qcrd("doctor", code=1, **away)
+    assert "start the server, or unset PREFECT_API_URL" in " ".join(done.stdout.split())
+    assert "secret" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [], ["sample"], ["import"], ["vote"], ["sql"], ["doctor"], ["lab"], ["lab", "build"], ["show"],
+        ["show", "rationales"], ["show", "votes"], ["show", "examples"], ["store"], ["store", "check"],
+    ],
+)  # fmt: skip
+def test_every_help_has_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    from flows.cli import run
+
+    assert run([*command, "--help"]) == 0
+    shown: Any = " ".join(capsys.readouterr().out.split())
+    assert "qcrd " in shown.split("Usage:")[1].split("Options")[0].replace("Usage: qcrd", "")
+    assert "Example: qcrd" in shown or "First steps: qcrd" in shown
