@@ -24,7 +24,7 @@ Sample = dict[str, Any]
 
 def fill(root: str | Path, samples: list[Sample], labels: dict[str, str | None], extra: str = "{}") -> Store:
     store = Store(root)
-    examples = [
+    examples: list[Sample] = [
         {"example_id": key, "dataset": "svamp", "split": "train", "question": key, "choices": [], "label": label,
          "extra": extra, "created_at": now()}
         for key, label in labels.items()

@@ -36,9 +36,9 @@ def jsonl(path: Path, *rows: Any) -> str:
 
 
 def stored(store: Store) -> list[dict[str, Any]]:
-    return store.query(
-        "SELECT model, answer, parse_error, text, sample_index FROM rationales ORDER BY example_id, sample_index"
-    ).to_pylist()
+    sql = "SELECT model, answer, parse_error, text, sample_index FROM rationales ORDER BY example_id, sample_index"
+    rows: list[dict[str, Any]] = store.query(sql).to_pylist()
+    return rows
 
 
 def test_nested_samples_are_parsed_and_equal_texts_stay_apart(tmp_path: Path) -> None:
@@ -128,6 +128,8 @@ def test_recorded_svamp_votes_as_published(tmp_path: Path) -> None:
     parsed = vote(store, SVAMP, rule)
     assert parsed.single_accuracy is not None
     assert parsed.majority_accuracy is not None
+    assert recorded.single_accuracy is not None
+    assert recorded.majority_accuracy is not None
     assert parsed.single_accuracy >= recorded.single_accuracy
     assert parsed.majority_accuracy >= recorded.majority_accuracy
     assert parsed.unparsed <= recorded.unparsed
