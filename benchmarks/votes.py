@@ -10,7 +10,6 @@ winners are compared before anything is printed.
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -163,16 +162,9 @@ def with_pandas(root: Path, result: Path) -> Callable[[], object]:
         del samples
         answers = (
             texts.groupby(["example_id", "answer"], dropna=False, sort=False)
-            .agg(
-                votes=("count", "sum"),
-                first_index=("first_index", "min"),
-                logprob=("logprob", "sum"),
-                targets=("sample_id", list),
-                counts=("count", list),
-            )
+            .agg(votes=("count", "sum"), first_index=("first_index", "min"), logprob=("logprob", "sum"))
             .reset_index()
         )
-        del texts
         answers["logprob"] /= answers["votes"]
         sampled = answers.groupby("example_id", sort=False)["votes"].sum().rename("n_sampled")
         parsed = answers[answers["answer"].notna()].sort_values(
@@ -181,14 +173,12 @@ def with_pandas(root: Path, result: Path) -> Callable[[], object]:
         del answers
         parsed = parsed.merge(labels, on="example_id", how="left")
         parsed["right"] = parsed["votes"].where(parsed["answer"] == parsed["label"], 0)
-        parsed["first"] = ~parsed.duplicated("example_id")
         groups = parsed.groupby("example_id", sort=False)
-        total = groups["votes"].transform("sum")
-        share = (parsed["votes"] / total).astype("float64")
+        share = (parsed["votes"] / groups["votes"].transform("sum")).astype("float64")
         parsed["information"] = -share * np.log(share)
         parsed["at_top"] = parsed["votes"] == groups["votes"].transform("max")
-        votes = parsed[parsed["first"]].set_index("example_id")[["answer", "votes", "targets", "counts", "label"]]
-        votes.columns = pd.Index(["winner", "n_votes", "positives", "positive_counts", "label"])
+        votes = parsed.drop_duplicates("example_id").set_index("example_id")[["answer", "votes", "label"]]
+        votes.columns = pd.Index(["winner", "n_votes", "label"])
         votes["correct"] = votes["winner"] == votes["label"]
         sums = groups.agg(
             n_parsed=("votes", "sum"),
@@ -196,11 +186,16 @@ def with_pandas(root: Path, result: Path) -> Callable[[], object]:
             top=("at_top", "sum"),
             n_correct=("right", "sum"),
         )
-        losers = parsed[~parsed["first"]].groupby("example_id", sort=False)[["targets", "counts"]].agg("sum")
-        losers.columns = pd.Index(["negatives", "negative_counts"])
-        votes = votes.join(sums).join(losers).join(sampled, how="right")
+        del parsed, groups
+        votes = votes.join(sums).join(sampled, how="right")
         votes["share"] = votes["n_votes"] / votes["n_parsed"]
         votes["tie"] = votes["top"] > 1
+        texts = texts[texts["answer"].notna()].merge(votes["winner"], left_on="example_id", right_index=True)
+        won = texts["answer"] == texts["winner"]
+        for side, chosen in (("positive", texts[won]), ("negative", texts[~won])):
+            lists = chosen.groupby("example_id", sort=False).agg(ids=("sample_id", list), counts=("count", list))
+            lists.columns = pd.Index([f"{side}s", f"{side}_counts"])
+            votes = votes.join(lists)
         votes.reset_index().to_parquet(result)
 
     return run
@@ -215,10 +210,14 @@ def run_one(way: str, root: Path, result: Path) -> None:
     start = time.perf_counter()
     run()
     seconds = time.perf_counter() - start
-    # Linux counts in KiB
-    sys.stdout.write(
-        json.dumps({"seconds": seconds, "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}) + "\n"
-    )
+    sys.stdout.write(json.dumps({"seconds": seconds, "mib": peak_mib()}) + "\n")
+
+
+def peak_mib() -> float:
+    """The peak of this process's resident memory. Not getrusage's: that one begins with the parent's."""
+    status = Path("/proc/self/status").read_text()
+    [line] = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) / 1024  # kB
 
 
 def winners(path: Path) -> pa.Table:

@@ -64,7 +64,7 @@ def build_lab(
 
     Args:
         home: the state folder; the teacher goes to `<home>/lab/teacher-<hash>`.
-        config: the teacher; the default one takes about two minutes on 2 calm cores.
+        config: the teacher; the default one takes about three minutes.
         force: train even where it is cached, and replace it once the new one is complete.
         on_progress: called during training.
     """

@@ -1,6 +1,5 @@
 """The lab teacher's tokenizer, its training and its saving, with a budget of a few steps."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,6 @@ TEXTS = [
     for n in range(3, 9)
     for m in range(2, 5)
 ]
-
-
-@pytest.fixture(autouse=True)
-def _two_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -90,12 +81,14 @@ def test_the_same_seed_gives_the_same_weights(folder: Path, tmp_path: Path) -> N
     assert (other / "model.safetensors").read_bytes() != weights
 
 
-def test_training_leaves_the_callers_random_state_alone(tmp_path: Path) -> None:
+def test_training_leaves_the_callers_random_state_and_threads_alone(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
     train_lab_teacher(TEXTS, tmp_path / "teacher", TINY)
     assert torch.equal(torch.rand(3), expected)
+    assert torch.get_num_threads() == threads
 
 
 def test_training_lowers_the_loss_and_reports(tmp_path: Path) -> None:
