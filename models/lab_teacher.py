@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors, trainers
 from tokenizers.models import BPE
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
 
 from models.errors import BadModel
 
@@ -29,8 +30,7 @@ IGNORED = -100  # the label that torch's cross-entropy leaves out
 
 
 class LabTeacherConfig(BaseModel):
-    """Size, budget and seed of the lab's teacher. The defaults make a teacher that is usefully wrong (docs in
-    `tasks.build_lab`).
+    """Size, budget and seed of the lab's teacher. The defaults make it usefully wrong: `tasks.build_lab` says how.
 
     Parameters that control the worked problems it is trained on:
         texts: how many different ones (each is seen about `steps * batch_size / texts` times).
@@ -46,10 +46,10 @@ class LabTeacherConfig(BaseModel):
         steps: optimizer steps.
         batch_size: problems per step.
         learning_rate, warmup_steps: linear warm-up, then linear decay to 0. Muon for the matrices inside the
-            layers, Adam for embeddings and norms: on this task Muon takes about a third of the steps Adam takes.
-        dtype: "float32", or "bfloat16" for autocast over float32 weights (no faster at this size).
+            layers, Adam for embeddings and norms: on this task Muon needs fewer than half of Adam's steps.
+        dtype: "float32", or "bfloat16" for autocast over float32 weights (hardly faster at this size).
         threads: of torch's, while it trains. Two on two idle cores are 1.4 times as fast as one; where another process
-            wants a core they wait for each other and are ten times as slow.
+            wants a core they wait for each other and are more than ten times as slow.
         seed: of the weights and of the order of the problems.
     """
 
@@ -298,11 +298,14 @@ def save_model_folder(model: Any, tokenizer: Any, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.parent / f".{folder.name}.partial-{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
+    transformers_logging.disable_progress_bar()  # one shard is no progress to show
     try:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
-        for path in [*partial.iterdir(), partial]:
+        for path in partial.iterdir():
+            path.chmod(0o644)  # safetensors writes files that only their owner can read; a server may be another
             _flush(path)
+        _flush(partial)
         if folder.exists():  # a rename cannot replace a folder that holds files
             replaced = folder.parent / f".{folder.name}.replaced-{os.getpid()}"
             folder.rename(replaced)

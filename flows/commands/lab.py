@@ -26,8 +26,8 @@ def build(
 ) -> None:
     """Train the lab's teacher (about 3 minutes on 2 cores), or find the one that was trained before.
 
-    It is a small Llama trained on the exact solver's worked solutions of procedural word problems, and stopped while
-    it still errs: single samples are wrong often enough for a majority to help.
+    It is a small Llama trained on worked solutions of procedural word problems in which a quarter of the calculations
+    slip by one, as a hurried pupil's do: its samples err often enough, and differently enough, for a majority to help.
 
     Example: qcrd lab build
     """
