@@ -13,10 +13,12 @@ the other's right after it; quoted is the median ratio.
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -86,7 +88,7 @@ class Offline:
         self._process = subprocess.Popen(
             [sys.executable, "-m", OFFLINE, "--offline-worker"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
-            env=child_environment(model, hardware),
+            env=child_environment(model, hardware), start_new_session=True,
         )  # fmt: skip
         self._say({"arguments": arguments})
         self._hear()
@@ -109,7 +111,8 @@ class Offline:
         return result
 
     def close(self) -> None:
-        self._process.terminate()
+        """Ends it and the engine processes it started; those stay behind when only the first one is ended."""
+        os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._log.close()
 
@@ -171,8 +174,10 @@ def main() -> None:
         store_examples(store, dataset, "train", dataset.load("train", None, arguments.questions))
         assert store.parts(EXAMPLES)
         console.print(f"loading both engines with {arguments.model} ...")
-        offline = Offline(arguments.model, folder / "offline.log")
-        with VllmServer(ServerConfig(model=arguments.model), folder / "server.log") as server:
+        with (
+            closing(Offline(arguments.model, folder / "offline.log")) as offline,
+            VllmServer(ServerConfig(model=arguments.model), folder / "server.log") as server,
+        ):
             ratios, table = [], Table("run", "qcrd sample, tokens/s", "LLM.generate, tokens/s", "ratio", box=None)
             for number in range(arguments.runs + 1):
                 mine = ours(server, folder / "home", number, arguments)
@@ -186,7 +191,6 @@ def main() -> None:
                 table.add_row(str(number), f"{speeds[0]:,.0f}", f"{speeds[1]:,.0f}", f"{ratios[-1]:.3f}")
             console.print(table)
             console.print(f"median ratio {statistics.median(ratios):.3f}")
-        offline.close()
 
 
 if __name__ == "__main__":
