@@ -108,7 +108,7 @@ def with_polars(root: Path, result: Path) -> Callable[[], object]:
         labels = pl.scan_parquet(f"{root}/examples/**/*.parquet").select("example_id", "label")
         texts = samples.group_by("example_id", "answer", "rationale_hash").agg(
             count=pl.len(),
-            sample_id=pl.col("sample_id").sort_by("sample_index").first(),
+            sample_id=pl.col("sample_id").min(),
             first_index=pl.col("sample_index").min(),
             logprob=pl.col("logprob").sum(),
         )
@@ -116,13 +116,12 @@ def with_polars(root: Path, result: Path) -> Callable[[], object]:
             votes=pl.col("count").sum(),
             first_index=pl.col("first_index").min(),
             logprob=pl.col("logprob").sum() / pl.col("count").sum(),
-            targets=pl.struct("sample_id", "count").sort_by("first_index"),
         )
         parsed = pl.col("answer").is_not_null()
         ranked = answers.join(labels, on="example_id", how="left").sort(
             ["votes", "logprob", "first_index"], descending=[True, True, False]
         )
-        votes = ranked.group_by("example_id", maintain_order=True).agg(
+        winners = ranked.group_by("example_id", maintain_order=True).agg(
             winner=pl.col("answer").filter(parsed).first(),
             n_sampled=pl.col("votes").sum(),
             n_parsed=pl.col("votes").filter(parsed).sum(),
@@ -132,9 +131,25 @@ def with_polars(root: Path, result: Path) -> Callable[[], object]:
             tie=(pl.col("votes").filter(parsed) == pl.col("votes").filter(parsed).max()).sum() > 1,
             correct=(pl.col("answer") == pl.col("label")).filter(parsed).first(),
             n_correct=pl.col("votes").filter(pl.col("answer") == pl.col("label")).sum(),
-            positives=pl.col("targets").filter(parsed).first(),
-            negatives=pl.col("targets").filter(parsed).slice(1).list.explode(),
         )
+        won = pl.col("answer") == pl.col("winner")
+        targets = (
+            texts.filter(parsed)
+            .join(winners.select("example_id", "winner"), on="example_id")
+            .group_by("example_id", "rationale_hash")
+            .agg(
+                is_positive=won.any(),
+                sample_id=pl.when(won.any())
+                .then(pl.col("sample_id").filter(won).min())
+                .otherwise(pl.col("sample_id").min()),
+                count=pl.when(won.any()).then(pl.col("count").filter(won).sum()).otherwise(pl.col("count").sum()),
+            )
+        )
+        target = pl.struct("sample_id", "count")
+        lists = targets.group_by("example_id").agg(
+            positives=target.filter(pl.col("is_positive")), negatives=target.filter(~pl.col("is_positive"))
+        )
+        votes = winners.join(lists, on="example_id", how="left")
         votes.sink_parquet(result, engine="streaming")
 
     return run
@@ -148,12 +163,11 @@ def with_pandas(root: Path, result: Path) -> Callable[[], object]:
         labels = pd.read_parquet(
             root / "examples", columns=["example_id", "label"], dtype_backend="pyarrow", partitioning=None
         )
-        samples = samples.sort_values("sample_index", kind="stable")
         texts = (
             samples.groupby(["example_id", "answer", "rationale_hash"], dropna=False, sort=False)
             .agg(
                 count=("sample_id", "size"),
-                sample_id=("sample_id", "first"),
+                sample_id=("sample_id", "min"),
                 first_index=("sample_index", "min"),
                 logprob=("logprob", "sum"),
             )
@@ -191,8 +205,16 @@ def with_pandas(root: Path, result: Path) -> Callable[[], object]:
         votes["share"] = votes["n_votes"] / votes["n_parsed"]
         votes["tie"] = votes["top"] > 1
         texts = texts[texts["answer"].notna()].merge(votes["winner"], left_on="example_id", right_index=True)
-        won = texts["answer"] == texts["winner"]
-        for side, chosen in (("positive", texts[won]), ("negative", texts[~won])):
+        texts["won"] = texts["answer"] == texts["winner"]
+        text = ["example_id", "rationale_hash"]
+        texts["positive"] = texts.groupby(text, sort=False)["won"].transform("any")
+        kept = texts[texts["won"] | ~texts["positive"]]  # a text the winner was drawn from is no negative
+        targets = kept.groupby([*text, "positive"], sort=False).agg(
+            sample_id=("sample_id", "min"), count=("count", "sum")
+        )
+        targets = targets.reset_index()
+        del texts, kept
+        for side, chosen in (("positive", targets[targets["positive"]]), ("negative", targets[~targets["positive"]])):
             lists = chosen.groupby("example_id", sort=False).agg(ids=("sample_id", list), counts=("count", list))
             lists.columns = pd.Index([f"{side}s", f"{side}_counts"])
             votes = votes.join(lists)

@@ -10,6 +10,8 @@ failed service, after one clear line on standard error; 130 or 143 after Ctrl-C 
 stored.
 """
 
+import io
+import os
 import signal
 import sys
 from types import FrameType
@@ -66,9 +68,17 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Runs one command; returns the exit code. Errors meant for people become one line on standard error."""
     signals = _Signals()
-    signal.signal(signal.SIGTERM, signals.handle)
+    # A shell starts background jobs (`qcrd sample ... &`) with SIGINT ignored; Ctrl-C's way out must work there too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signals.handle)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that knows no UTF-8 still shows something
     try:
         code = app(arguments, standalone_mode=False, prog_name="qcrd")
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except (StorageError, ModelError) as error:
         _complain(str(error))
         return 2
@@ -80,13 +90,26 @@ def run(arguments: list[str]) -> int:
         return 2
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    except BrokenPipeError:  # `qcrd sql ... | head`
-        sys.stderr.close()
-        return 0
+    except OSError as error:
+        _forget_output()
+        if isinstance(error, BrokenPipeError):  # `qcrd sql ... | head` has read enough
+            return 0
+        _complain(f"Cannot go on: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+        return 2
+    except UnicodeEncodeError as error:
+        _complain(f"A name or value holds bytes that are no text: {error.reason}. Give it in UTF-8.")
+        return 2
     if code == INTERRUPTED:  # typer turns Ctrl-C into this exit code by itself, without a word
         _complain("Stopped. What was finished is stored; run the same command again to go on.")
         return TERMINATED if signals.terminated else INTERRUPTED
     return code if isinstance(code, int) else 0
+
+
+def _forget_output() -> None:
+    """What could not be written to standard output must not be tried again at exit."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    os.close(nothing)
 
 
 def _complain(text: str) -> None:

@@ -49,6 +49,17 @@ def at_least(option: str, value: int | None, least: int) -> int | None:
     return value
 
 
+def split_named(value: str) -> str:
+    """The name of a split, if it can be one.
+
+    Raises:
+        UsageError: it is empty or holds control characters.
+    """
+    if not value.strip() or not value.isprintable():
+        raise UsageError(f"--split takes a name such as train, not {value!r}.")
+    return value
+
+
 def pairs(option: str, values: Iterable[str]) -> dict[str, str]:
     """`["text=completion"]` as a mapping.
 
@@ -70,6 +81,9 @@ def home_at(path: Path) -> Home:
     Raises:
         UsageError: it is a file.
     """
-    if path.exists() and not path.is_dir():
-        raise UsageError(f"--home {path} is a file; give a folder (it is made where missing).")
+    try:
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"--home {path} is a file; give a folder (it is made where missing).")
+    except OSError as error:  # a name that is too long, for one
+        raise UsageError(f"--home {str(path)[:60]!r}... cannot be a folder: {error.strerror}.") from error
     return Home(path)

@@ -1,6 +1,7 @@
 """What the command line prints and how: results on standard output, progress and notices on standard error."""
 
 import dataclasses
+import errno
 import json
 import re
 import sys
@@ -12,7 +13,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-out = Console(highlight=False, soft_wrap=False)
+
+class Output(Console):
+    """Standard output. A reader that has seen enough (`| head`) is no error: `flows.cli` exits with 0."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+out = Output(highlight=False, soft_wrap=False)
 err = Console(stderr=True, highlight=False)
 
 # Everything a terminal acts on but line feed and tab: dataset texts and teachers' samples are data, never commands.
@@ -28,6 +37,8 @@ def print_json(result: Any) -> None:
     """One JSON object (a dataclass, a dict or a list of them) on standard output."""
     if dataclasses.is_dataclass(result) and not isinstance(result, type):
         result = dataclasses.asdict(result)
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "standard output is closed")
     sys.stdout.write(json.dumps(result, ensure_ascii=False, indent=2, default=str) + "\n")
 
 

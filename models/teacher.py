@@ -104,10 +104,14 @@ class TeacherConfig(BaseModel):
     @classmethod
     def _plain_http_url(cls, url: str) -> str:
         parts = urlsplit(url)
+        try:
+            parts.port  # noqa: B018 - reading it checks it
+        except ValueError:
+            raise ValueError("its port must be a number from 0 to 65535") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("base_url must be like http://host:8000/v1 or https://host/v1")
+            raise ValueError("it must be like http://host:8000/v1 or https://host/v1")
         if parts.username or parts.password or parts.query:
-            raise ValueError(f"base_url must hold no user name, password or query; a key belongs in {KEY_VARIABLES[0]}")
+            raise ValueError(f"it must hold no user name, password or query; a key belongs in {KEY_VARIABLES[0]}")
         return url.rstrip("/")
 
 
@@ -147,6 +151,10 @@ class Teacher:
         self._recover = recover
         self._recovery: asyncio.Task[bool] | None = None
         key = next((os.environ[name].strip() for name in KEY_VARIABLES if os.environ.get(name, "").strip()), "")
+        if not (key.isascii() and key.isprintable()):
+            raise TeacherFailed(
+                f"the key in {' or '.join(KEY_VARIABLES)} holds characters no key has; set it again, without quotes"
+            )
         self._redact = redactor(key)
         self._client = openai.AsyncOpenAI(
             api_key=key or "none",

@@ -4,10 +4,13 @@ Pure functions and small frozen classes; the client that sends and receives them
 """
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+MOST_TOKENS = 2**31 - 1  # what a count may be; more is nonsense
 
 
 class SamplingConfig(BaseModel):
@@ -146,7 +149,7 @@ def read_reply(content: bytes, sampling: SamplingConfig, request: TeacherRequest
     """
     try:
         reply = json.loads(content)
-    except ValueError:  # also what cannot be decoded as UTF-8
+    except (ValueError, RecursionError):  # also what cannot be decoded as UTF-8, or is nested without end
         raise NonsenseError(f"a body that is not JSON: {_start_of(content)}") from None
     choices = reply.get("choices") if isinstance(reply, dict) else None
     if not isinstance(choices, list) or not choices:
@@ -175,10 +178,16 @@ def _read_choice(
         text = (choice["message"]["content"] or "") if sampling.api == "chat" else choice["text"]
         if not isinstance(text, str):
             raise TypeError
-        logprobs = _logprobs(choice, sampling) if sampling.logprobs else None
         token_ids = choice.get("token_ids")
+        finish_reason = choice.get("finish_reason")
     except (KeyError, TypeError, AttributeError):
         raise NonsenseError(f"a choice without a text: {_start_of(json.dumps(choice).encode())}") from None
+    try:
+        logprobs = _logprobs(choice, sampling) if sampling.logprobs else None
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
+        raise NonsenseError(
+            f"log-probabilities that are no numbers: {_start_of(json.dumps(choice).encode())}"
+        ) from None
     if isinstance(token_ids, list):
         tokens: int | None = len(token_ids)
     elif logprobs is not None:
@@ -188,10 +197,10 @@ def _read_choice(
     return TeacherSample(
         index=index,
         seed=request.seed + index,
-        text=text,
-        finish_reason=choice.get("finish_reason"),
+        text=_without_surrogates(text),
+        finish_reason=finish_reason if isinstance(finish_reason, str) else None,
         completion_tokens=tokens,
-        logprob=sum(logprobs) / len(logprobs) if logprobs else None,
+        logprob=_finite_mean(logprobs),
     )
 
 
@@ -205,9 +214,20 @@ def _logprobs(choice: dict[str, Any], sampling: SamplingConfig) -> list[float] |
     return [float(value) for value in found.get("token_logprobs") or []]
 
 
+def _without_surrogates(text: str) -> str:
+    """JSON can hold half a character ("\\ud800"), a file in UTF-8 cannot; it becomes the replacement character."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _finite_mean(logprobs: list[float] | None) -> float | None:
+    """Mean log-probability; None where there is none or it is no number: NaN would win every tie of a vote."""
+    mean = sum(logprobs) / len(logprobs) if logprobs else None
+    return mean if mean is not None and math.isfinite(mean) else None
+
+
 def _count(usage: Any, name: str) -> int | None:
     value = usage.get(name) if isinstance(usage, dict) else None
-    return value if isinstance(value, int) else None
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None  # True is an int to isinstance
 
 
 def _start_of(content: bytes) -> str:

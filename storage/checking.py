@@ -5,6 +5,7 @@ Nothing is deleted but unfinished temporary files of processes that no longer ru
 """
 
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,14 +135,15 @@ def _repeated(store: Store, table: Table, *, repair: bool) -> int:
 
 
 def _unfinished(store: Store) -> list[str]:
-    """Temporary files whose process is gone. Their names begin with its process id."""
+    """Temporary files whose process is gone. Their names begin with its process id and its machine; whether another
+    machine's process still runs cannot be seen from here, so its files are left alone."""
     folder = Path(store.files.absolute(TEMPORARY))
     if not store.files.local or not folder.is_dir():
         return []
     found = []
     for file in sorted(folder.iterdir()):
-        pid = file.name.split("-", 1)[0]
-        if not (pid.isdigit() and _runs(int(pid))):
+        pid, _, rest = file.name.partition("-")
+        if pid.isdigit() and rest.startswith(f"{socket.gethostname()}-") and not _runs(int(pid)):
             found.append(f"{TEMPORARY}/{file.name}")
     return found
 

@@ -8,6 +8,7 @@ first, so that an error halfway through encoding uploads nothing.
 
 import errno
 import os
+import socket
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from pyarrow import fs as pafs
 
 from storage.errors import StoreWriteFailed, UsageError
 
+ELSEWHERE = "Choose another place with --home (or QCRD_STORE, where that is set)."
 TEMPORARY = "_tmp"
 """Folder for files being written. Names that begin with "_" or "." are never read as data."""
 
@@ -58,6 +60,12 @@ class Files:
             self.fs, self.root = pafs.LocalFileSystem(), str(Path(self.given).absolute())
         self.local = isinstance(self.fs, pafs.LocalFileSystem)
         self.root = self.root.rstrip("/")
+        if not self.root:
+            raise UsageError(f"The store's URL {self.given!r} names no bucket or folder; give s3://bucket/prefix.")
+        if self.local:
+            with translated(self.given):
+                if Path(self.root).exists() and not Path(self.root).is_dir():
+                    raise UsageError(f"The store at {self.given} cannot be a folder: a file is there. {ELSEWHERE}")
 
     def absolute(self, path: str) -> str:
         """The path as the file system knows it."""
@@ -125,7 +133,7 @@ class Files:
         folder = Path(self.absolute(TEMPORARY))
         with translated(self.given):
             folder.mkdir(parents=True, exist_ok=True)
-        unfinished = folder / f"{os.getpid()}-{uuid.uuid4().hex}"
+        unfinished = folder / f"{os.getpid()}-{socket.gethostname()}-{uuid.uuid4().hex}"
         try:
             yield unfinished
         finally:
@@ -153,13 +161,13 @@ def translated(root: str) -> Iterator[None]:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise StoreWriteFailed(
                 f"Cannot write to the store at {root}: {os.strerror(error.errno or 0)}. "
-                "Make the folder writable for this user, or choose another with --home."
+                f"Make the folder writable for this user. {ELSEWHERE}"
             ) from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
-            raise UsageError(
-                f"The store at {root} cannot be a folder: {_one_line(error)}. Choose another place with --home."
-            ) from error
+            raise UsageError(f"The store at {root} cannot be a folder: {_one_line(error)}. {ELSEWHERE}") from error
         raise StoreWriteFailed(f"The store at {root} failed: {_one_line(error)}.") from error
+    except pa.ArrowInvalid as error:
+        raise UsageError(f"The store at {root} cannot be used: {_one_line(error)}. {ELSEWHERE}") from error
 
 
 def _one_line(error: Exception) -> str:

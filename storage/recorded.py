@@ -10,16 +10,15 @@ Two layouts, told apart by the column `samples`:
 them. `answer` is what somebody else's parser read, and may be missing.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from storage.datasets.definition import Dataset, Example
-from storage.datasets.layout import NO_MAPPING, check_mapping, renamed
+from storage.datasets.layout import NO_MAPPING, as_text, check_mapping, renamed
 from storage.errors import BadFile
-from storage.rows import missing_column, read_rows
+from storage.rows import missing_column, parse_json, read_rows
 
 SAMPLE_FIELDS = ("teacher", "text", "answer")
 UNKNOWN_TEACHER = "recorded"
@@ -79,7 +78,7 @@ def _question(row: Mapping[str, Any], dataset: Dataset, mapping: Mapping[str, st
         of_row = {field: column for field, column in mapping.items() if field not in SAMPLE_FIELDS}
         of_sample = {field: column for field, column in mapping.items() if field in SAMPLE_FIELDS}
         row = renamed(row, of_row)
-        fallback = str(row.get("teacher") or UNKNOWN_TEACHER)
+        fallback = as_text(row.get("teacher"), "teacher") or UNKNOWN_TEACHER
         samples = tuple(_sample(item, of_sample, fallback) for item in _sample_list(row["samples"]))
         taken: tuple[str, ...] = ("samples", "teacher")
     else:
@@ -91,10 +90,10 @@ def _question(row: Mapping[str, Any], dataset: Dataset, mapping: Mapping[str, st
 
 
 def _sample_list(value: Any) -> list[Any]:
-    if isinstance(value, str):  # a CSV cell
+    if isinstance(value, (str, bytes)):  # a CSV cell
         try:
-            value = json.loads(value)
-        except (json.JSONDecodeError, RecursionError) as error:
+            value = parse_json(as_text(value, "samples"))
+        except ValueError as error:
             raise BadFile("samples is a text that is not JSON; expected a list of samples") from error
     if not isinstance(value, list):
         raise BadFile(f"samples must be a list, not {type(value).__name__}")
@@ -102,16 +101,15 @@ def _sample_list(value: Any) -> list[Any]:
 
 
 def _sample(item: Any, mapping: Mapping[str, str], teacher: str) -> RecordedSample:
-    if isinstance(item, str):
-        return RecordedSample(teacher, item, None)
+    if isinstance(item, (str, bytes)):
+        return RecordedSample(teacher, as_text(item, "text"), None)
     if not isinstance(item, Mapping):
         raise BadFile(f"a sample must be an object or a text, not {type(item).__name__}")
     fields = renamed(item, mapping)
     if "text" not in fields:
         raise missing_column("text", fields, _HINT)
-    text, answer = fields["text"], fields.get("answer")
     return RecordedSample(
-        teacher=str(fields.get("teacher") or teacher),
-        text="" if text is None else str(text),
-        answer=None if answer is None or answer == "" else str(answer),
+        teacher=as_text(fields.get("teacher"), "teacher") or teacher,
+        text=as_text(fields["text"], "text"),
+        answer=as_text(fields.get("answer"), "answer") or None,
     )

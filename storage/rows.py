@@ -7,6 +7,7 @@ in which a file can be wrong is one clear `BadFile` line that names the file, an
 import csv
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -25,6 +26,8 @@ MAX_CELL = 2**27  # bytes of one CSV cell; the default of 128 KiB is less than a
 
 Row = dict[str, Any]
 
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
 
 def read_rows(path: str | Path) -> Iterator[Row]:
     """Yields the rows of a file, in order.
@@ -35,19 +38,19 @@ def read_rows(path: str | Path) -> Iterator[Row]:
     """
     file = Path(path)
     kind = _kind(file)
-    if not file.exists():
-        raise BadFile(f"No such file: {file}")
-    if file.is_dir():
-        raise BadFile(f"{file} is a folder; give a file ({', '.join(SUFFIXES)})")
-    if file.stat().st_size == 0:
-        raise BadFile(f"{file} is empty")
     count = 0
     try:
+        if not file.exists():
+            raise BadFile(f"No such file: {file}")
+        if file.is_dir():
+            raise BadFile(f"{file} is a folder; give a file ({', '.join(SUFFIXES)})")
+        if file.stat().st_size == 0:
+            raise BadFile(f"{file} is empty")
         for row in _parquet(file) if kind == ".parquet" else _text_rows(file, kind):
             count += 1
             yield row
     except (OSError, EOFError, zlib.error) as error:
-        # A truncated or fake gzip file, or one that may not be read.
+        # A truncated or fake gzip file, one that may not be read, or a name that is too long.
         raise BadFile(f"{file} cannot be read: {_one_line(error)}") from error
     except UnicodeDecodeError as error:
         raise BadFile(f"{file} is not UTF-8 text: {_one_line(error)}") from error
@@ -63,6 +66,39 @@ def missing_column(wanted: str, row: Mapping[str, Any], hint: str = "") -> BadFi
     return BadFile(
         f"no column {wanted!r}.{suggestion} Columns: {', '.join(columns) or 'none'}.{' ' + hint if hint else ''}"
     )
+
+
+def parse_json(text: str) -> Any:
+    """What a JSON text holds, without halves of characters.
+
+    Raises:
+        ValueError: it is not JSON that can be held; says why in a few words.
+    """
+    try:
+        value = json.loads(text)
+        # Only an escape can bring in half a character, and few lines have one that looks like it.
+        return _clean(value) if "\\ud" in text or "\\uD" in text else value
+    except json.JSONDecodeError as error:
+        raise ValueError(error.msg) from error
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    except ValueError as error:  # Python reads no whole number of more than 4300 digits
+        raise ValueError("a number has too many digits") from error
+
+
+def without_surrogates(text: str) -> str:
+    """JSON and Python can hold half a character ("\\ud800"), which no UTF-8 file can; it becomes U+FFFD."""
+    return _SURROGATES.sub("\ufffd", text)
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return without_surrogates(value)
+    if isinstance(value, list):
+        return [_clean(inner) for inner in value]
+    if isinstance(value, dict):
+        return {without_surrogates(key): _clean(inner) for key, inner in value.items()}
+    return value
 
 
 def _kind(file: Path) -> str:
@@ -85,10 +121,9 @@ def _jsonl(file: Path, lines: Iterable[str]) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-            raise BadFile(f"{file} line {number} is not JSON ({reason}); expected one object a line") from error
+            row = parse_json(line)
+        except ValueError as error:
+            raise BadFile(f"{file} line {number} is not JSON ({error}); expected one object a line") from error
         if not isinstance(row, dict):
             raise BadFile(
                 f"{file} line {number} is not a JSON object but {type(row).__name__}; expected one object a line"
@@ -98,16 +133,22 @@ def _jsonl(file: Path, lines: Iterable[str]) -> Iterator[Row]:
 
 def _csv(file: Path, lines: Iterable[str]) -> Iterator[Row]:
     csv.field_size_limit(MAX_CELL)
-    reader = csv.DictReader(lines, strict=True)
+    reader = csv.reader(lines, strict=True)
+    rows = (cells for cells in reader if cells)  # without blank lines
     try:
-        for row in reader:
-            if None in row:
+        header = next(rows, [])
+        for column in header:
+            if header.count(column) > 1:
+                raise BadFile(f"{file} line {reader.line_num} names the column {column!r} more than once")
+        for cells in rows:
+            if len(cells) != len(header):
+                difference = "more" if len(cells) > len(header) else "fewer"
                 raise BadFile(
-                    f"{file} line {reader.line_num} has more cells than the header has columns "
-                    f"({', '.join(reader.fieldnames or ())}); quote cells that hold commas"
+                    f"{file} line {reader.line_num} has {difference} cells than the header has columns "
+                    f"({', '.join(header)}); quote cells that hold commas"
                 )
             # An empty cell is a missing value, as it is in the other formats.
-            yield {column: (value if value != "" else None) for column, value in row.items()}
+            yield {column: (cell if cell != "" else None) for column, cell in zip(header, cells, strict=True)}
     except csv.Error as error:
         raise BadFile(f"{file} line {reader.line_num} is not CSV: {_one_line(error)}") from error
 
@@ -119,6 +160,8 @@ def _parquet(file: Path) -> Iterator[Row]:
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise BadFile(f"{file} is not a readable Parquet file (damaged or truncated): {_one_line(error)}") from error
+    except (OverflowError, ValueError, LookupError) as error:  # a date after the year 9999, an unknown time zone
+        raise BadFile(f"{file} holds a value that cannot be read: {_one_line(error)}") from error
 
 
 def _one_line(error: BaseException) -> str:

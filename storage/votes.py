@@ -9,6 +9,7 @@ example.
 
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -20,13 +21,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from storage.datasets.definition import Dataset
 from storage.errors import NothingToDo, UnknownName
 from storage.files import folder_value
-from storage.ids import content_id
+from storage.ids import content_id, rationale_hash
 from storage.schemas import EXAMPLES, RATIONALES, VOTES
 from storage.store import Store, now
 
 Positives = Literal["majority", "gold", "majority-and-gold"]
 SAMPLES_AT_ONCE = 1_250_000
 """Samples grouped in one pass."""
+NO_RATIONALE = rationale_hash("")
 MEMORY_LIMIT = "1200MB"
 """DuckDB's own limit while voting; past it, DuckDB uses the disk."""
 
@@ -80,8 +82,9 @@ class VoteSummary:
         mean_positives: votes for the winner, mean over examples.
         mean_share: votes for the winner / parsed samples, mean over examples with a parsed sample.
         mean_entropy: entropy of the parsed answers in nats, mean over the same.
-        targets: distinct positive and distinct negative rationale texts.
-        stored: vote rows (added, changed, unchanged) in the store.
+        positive_targets, negative_targets: distinct rationale texts, summed over examples. A text that the winner
+            was drawn from is no negative too, and an empty one is neither.
+        added, changed, unchanged: vote rows in the store.
     """
 
     vote_id: str
@@ -117,13 +120,12 @@ def vote(store: Store, dataset: Dataset, rule: VoteRule, split: str | None = Non
     if not stored:
         raise NothingToDo(
             f"Nothing to vote on: no rationales of {dataset.name!r} are stored at {store.files.given}. "
-            f"Sample some with `qcrd sample --dataset {dataset.name}` or bring some with `qcrd import`."
+            "Sample some with `qcrd sample` or bring some with `qcrd import`."
         )
     if split is not None and split not in stored:
         raise UnknownName("split", split, stored, f"Rationales of {dataset.name!r} are stored for these.")
     splits = [split] if split is not None else stored
-    selected = 0
-    counts = [0, 0, 0]
+    sums: Counter[str] = Counter()
     for name in splits:
         partition = {"dataset": dataset.name, "split": name}
         # A small memory limit and no insertion order: ten million samples are grouped in about a gigabyte.
@@ -131,10 +133,11 @@ def vote(store: Store, dataset: Dataset, rule: VoteRule, split: str | None = Non
             store.lock(f"votes {dataset.name}/{name}"),
             store.connect(memory_limit=MEMORY_LIMIT, preserve_insertion_order="false") as con,
         ):
-            selected += _fill_result(store, con, dataset, rule, partition)
-            for position, count in enumerate(store.merge(con, VOTES, "result", partition)):
-                counts[position] += count
-    if not selected:
+            _fill_result(store, con, dataset, rule, partition)
+            sums.update(_sums(con))
+            counts = store.merge(con, VOTES, "result", partition)
+            sums.update(dict(zip(("added", "changed", "unchanged"), counts, strict=True)))
+    if not sums["examples"]:
         models = store.query("SELECT DISTINCT model FROM rationales WHERE dataset = $1 ORDER BY model", [dataset.name])[
             "model"
         ].to_pylist()
@@ -142,7 +145,7 @@ def vote(store: Store, dataset: Dataset, rule: VoteRule, split: str | None = Non
             f"Nothing to vote on: no teacher of {dataset.name!r} matches {' or '.join(map(repr, rule.teachers))}. "
             f"Stored: {', '.join(models)}."
         )
-    return summarise(store, rule, splits, counts)
+    return _summary(rule, splits, sums)
 
 
 def stored_splits(store: Store, dataset: str) -> list[str]:
@@ -153,8 +156,8 @@ def stored_splits(store: Store, dataset: str) -> list[str]:
 
 def _fill_result(
     store: Store, con: duckdb.DuckDBPyConnection, dataset: Dataset, rule: VoteRule, partition: dict[str, str]
-) -> int:
-    """Makes the temporary view `result`: the vote rows of one partition. Returns how many."""
+) -> None:
+    """Makes the temporary view `result`: the vote rows of one partition."""
     samples = _selected_samples(store, con, rule, partition)
     total = con.execute(f"SELECT count(*) FROM {store.relation(RATIONALES, partition)}").fetchall()[0][0]
     store.execute(
@@ -173,6 +176,17 @@ def _fill_result(
         chosen = f"(SELECT * FROM {samples} WHERE hash(example_id) % {passes} = {number})" if passes > 1 else samples
         head = "CREATE TEMP TABLE voted AS" if number == 0 else "INSERT INTO voted"
         store.execute(con, f"{head} {_vote_sql(chosen, gold, right, rule.positives)}")
+    # Examples of an earlier vote by this rule that have no selected sample any more (a damaged file was set aside).
+    gone = (
+        f"(SELECT example_id FROM {store.relation(VOTES, partition)} WHERE vote_id = $vote_id AND n_sampled > 0) "
+        "ANTI JOIN voted USING (example_id)"
+    )
+    store.execute(
+        con,
+        "INSERT INTO voted BY NAME SELECT example_id, 0 AS n_sampled, 0 AS n_parsed, 0 AS n_votes, false AS tie, "
+        f"[] AS positives, [] AS negatives FROM {gone}",
+        {"vote_id": rule.vote_id},
+    )
     # What is the same in every row is added by a view: it would fill the memory of a table.
     con.execute(
         "CREATE TEMP TABLE constants AS SELECT $vote_id AS vote_id, $dataset AS dataset, $split AS split, "
@@ -185,8 +199,6 @@ def _fill_result(
         },
     )
     con.execute("CREATE TEMP VIEW result AS SELECT * FROM voted CROSS JOIN constants")
-    count: int = con.execute("SELECT count(*) FROM voted").fetchall()[0][0]
-    return count
 
 
 def _selected_samples(store: Store, con: duckdb.DuckDBPyConnection, rule: VoteRule, partition: dict[str, str]) -> str:
@@ -246,7 +258,6 @@ def _vote_sql(samples: str, gold: str, right: str, positives: Positives) -> str:
         "gold": "label IS NOT NULL AND NOT is_right",
         "majority-and-gold": "label IS NOT NULL AND NOT is_right",
     }[positives]
-    target = "{'sample_id': sample_id, 'count': count}"
     rightness = "JOIN (SELECT example_id, answer, label, is_right FROM answers) USING (example_id, answer)"
     if positives == "majority":
         rightness = ""  # a join saved
@@ -277,10 +288,20 @@ def _vote_sql(samples: str, gold: str, right: str, positives: Positives) -> str:
         FROM answers JOIN (SELECT example_id, n_votes, winner FROM winners) USING (example_id)
         WHERE answer IS NOT NULL AND votes = n_votes GROUP BY example_id
     ), targets AS (
-        SELECT example_id, list({target}) FILTER ({is_positive}) AS positives,
-               list({target}) FILTER ({is_negative}) AS negatives
+        -- A text is one target however often and with whatever answers it was sampled. A text that the winner was
+        -- drawn from is no negative, and an empty one explains nothing.
+        SELECT example_id, rationale_hash,
+               min(sample_id) FILTER ({is_positive}) AS positive, sum(count) FILTER ({is_positive}) AS positive_count,
+               min(sample_id) FILTER ({is_negative}) AS negative, sum(count) FILTER ({is_negative}) AS negative_count
         FROM texts JOIN (SELECT example_id, winner FROM winners) USING (example_id) {rightness}
-        GROUP BY example_id
+        WHERE rationale_hash <> {NO_RATIONALE} GROUP BY example_id, rationale_hash
+    ), listed AS (
+        SELECT example_id,
+               list({{'sample_id': positive, 'count': positive_count::INTEGER}}) FILTER (positive IS NOT NULL)
+                   AS positives,
+               list({{'sample_id': negative, 'count': negative_count::INTEGER}})
+                   FILTER (positive IS NULL AND negative IS NOT NULL) AS negatives
+        FROM targets GROUP BY example_id
     )
     SELECT example_id, winner, n_sampled, n_parsed, n_votes,
            n_votes / nullif(n_parsed, 0) AS share, CASE WHEN n_parsed > 0 THEN entropy END AS entropy,
@@ -288,25 +309,50 @@ def _vote_sql(samples: str, gold: str, right: str, positives: Positives) -> str:
            CASE WHEN label IS NOT NULL THEN coalesce(winner_is_right, false) END AS correct,
            CASE WHEN label IS NOT NULL THEN right_votes END AS n_correct,
            coalesce(list_sort(positives), []) AS positives, coalesce(list_sort(negatives), []) AS negatives
-    FROM winners LEFT JOIN ties USING (example_id) LEFT JOIN targets USING (example_id)
+    FROM winners LEFT JOIN ties USING (example_id) LEFT JOIN listed USING (example_id)
     """
 
 
-def summarise(store: Store, rule: VoteRule, splits: list[str], counts: list[int]) -> VoteSummary:
-    """The figures of a stored vote over some splits."""
-    sql = """
-    SELECT count(*) AS examples, sum(n_sampled) AS samples, sum(n_sampled - n_parsed) AS unparsed,
-           count(*) FILTER (tie) AS ties, count(correct) AS labelled,
-           sum(n_correct) / nullif(sum(n_sampled) FILTER (correct IS NOT NULL), 0) AS single_accuracy,
-           count(*) FILTER (correct) / nullif(count(correct), 0) AS majority_accuracy,
-           avg(n_votes) AS mean_positives, avg(share) AS mean_share, avg(entropy) AS mean_entropy,
-           sum(len(positives)) AS positive_targets, sum(len(negatives)) AS negative_targets
-    FROM votes WHERE vote_id = $1 AND dataset = $2 AND list_contains($3, split)
-    """
-    row: dict[str, Any] = store.query(sql, [rule.vote_id, rule.dataset, splits]).to_pylist()[0]
-    integers = ("examples", "samples", "unparsed", "ties", "labelled", "positive_targets", "negative_targets")
-    figures = {name: int(row[name] or 0) if name in integers else row[name] for name in row}
-    added, changed, unchanged = counts
+def _sums(con: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    """The sums that a summary is made of, for one partition."""
+    columns = {
+        "examples": "count(*)",
+        "samples": "sum(n_sampled)",
+        "unparsed": "sum(n_sampled - n_parsed)",
+        "ties": "count(*) FILTER (tie)",
+        "labelled": "count(correct)",
+        "labelled_samples": "sum(n_sampled) FILTER (correct IS NOT NULL)",
+        "right_samples": "sum(n_correct)",
+        "right": "count(*) FILTER (correct)",
+        "votes": "sum(n_votes)",
+        "parsed_examples": "count(share)",
+        "share": "sum(share)",
+        "entropy": "sum(entropy)",
+        "positives": "sum(len(positives))",
+        "negatives": "sum(len(negatives))",
+    }
+    sql = ", ".join(f"coalesce({expression}, 0) AS {name}" for name, expression in columns.items())
+    values = con.execute(f"SELECT {sql} FROM voted WHERE n_sampled > 0").fetchall()[0]
+    return dict(zip(columns, values, strict=True))
+
+
+def _summary(rule: VoteRule, splits: list[str], sums: Counter[str]) -> VoteSummary:
+    """The figures of a vote from the sums of its partitions."""
+
+    def mean(total: str, count: str) -> float | None:
+        # Sums of floats depend on their order in the last digits, and threads finish in any order.
+        return round(float(sums[total]) / sums[count], 12) if sums[count] else None
+
     return VoteSummary(
-        vote_id=rule.vote_id, splits=splits, added=added, changed=changed, unchanged=unchanged, **figures
+        vote_id=rule.vote_id,
+        splits=splits,
+        **{name: int(sums[name]) for name in ("examples", "samples", "unparsed", "ties", "labelled")},
+        single_accuracy=mean("right_samples", "labelled_samples"),
+        majority_accuracy=mean("right", "labelled"),
+        mean_positives=mean("votes", "examples") or 0.0,
+        mean_share=mean("share", "parsed_examples"),
+        mean_entropy=mean("entropy", "parsed_examples"),
+        positive_targets=int(sums["positives"]),
+        negative_targets=int(sums["negatives"]),
+        **{name: int(sums[name]) for name in ("added", "changed", "unchanged")},
     )

@@ -77,9 +77,15 @@ def import_recorded(
                 teachers[sample.teacher] += 1
             if on_progress and number % 200 == 0:
                 on_progress(total.questions + number, total.samples + len(rows))
+        # Both before anything is stored, so that a file that turns out bad leaves nothing behind.
+        if not rows:
+            raise NothingToDo(
+                f"{path} holds no samples: each question needs a `text`, or `samples` with a `text` each."
+            )
+        table = pa.Table.from_pylist(rows, RATIONALES.schema)
         with store.lock(f"import {dataset.name}/{split}"):
             stored = store_examples(store, dataset, split, (question.example for question in chunk))
-            counts = store.upsert(RATIONALES, pa.Table.from_pylist(rows, RATIONALES.schema))
+            counts = store.upsert(RATIONALES, table)
         total = replace(
             total,
             questions=total.questions + len(stored.example_ids),
@@ -93,8 +99,6 @@ def import_recorded(
         )
         if on_progress:
             on_progress(total.questions, total.samples)
-    if not total.samples:
-        raise NothingToDo(f"{path} holds no samples: each question needs a `text`, or `samples` with a `text` each.")
     return replace(total, teachers=dict(teachers.most_common()))
 
 

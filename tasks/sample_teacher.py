@@ -17,7 +17,7 @@ import pyarrow as pa
 from models.seeds import request_seed
 from models.teacher import RequestRefused, SamplingConfig, Teacher, TeacherConfig, TeacherReply, TeacherRequest
 from storage.datasets.definition import Dataset
-from storage.errors import NothingToDo
+from storage.errors import NothingToDo, StoreWriteFailed
 from storage.ids import prompt_hash, rationale_hash, teacher_sample_id
 from storage.schemas import EXAMPLES, RATIONALES
 from storage.store import Store, now
@@ -232,11 +232,13 @@ async def _sample(
     start = time.monotonic()
 
     def store_finished() -> None:
-        batch, finished[:] = finished[:], []
+        batch = finished[:]
         rows = [
             row for request, reply in batch for row in _rows(dataset, split, identity, sampling, request, reply, run_id)
         ]
-        store.append(RATIONALES, pa.Table.from_pylist(rows, RATIONALES.schema))
+        table = pa.Table.from_pylist(rows, RATIONALES.schema)
+        del finished[: len(batch)]  # from here on they are the store's: never written twice
+        store.append(RATIONALES, table)
         progress.sampled += len(rows)
         progress.unparsed += sum(row["answer"] is None for row in rows)
         for _, reply in batch:
@@ -276,8 +278,8 @@ async def _sample(
             for task in (receiving, storing):
                 task.cancel()
             outcomes = await asyncio.gather(receiving, storing, return_exceptions=True)
-            disk_failed = isinstance(outcomes[1], Exception)
-            if finished and not disk_failed:
+            store_failed = isinstance(outcomes[1], StoreWriteFailed)
+            if finished and not store_failed:
                 store_finished()
             progress.seconds = time.monotonic() - start
 

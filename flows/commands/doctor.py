@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from tempfile import TemporaryFile
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -109,7 +110,10 @@ def _machine(_: Home) -> list[Finding]:
 def _home(place: Home) -> list[Finding]:
     where = f"{place.path.absolute()}"
     existing = next(path for path in (place.path.absolute(), *place.path.absolute().parents) if path.exists())
-    if not os.access(existing, os.W_OK):
+    try:
+        with TemporaryFile(dir=existing):  # asking for permission is not enough: some file systems refuse anyway
+            pass
+    except OSError:
         remedy = f"make {existing} writable, or choose another folder with --home or {HOME_VARIABLE}"
         return [Finding("home", "problem", f"{where} cannot be written", remedy)]
     free = shutil.disk_usage(existing).free / 2**30

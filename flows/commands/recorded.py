@@ -4,7 +4,7 @@ from typing import Annotated, cast
 
 import typer
 
-from flows.options import DEFAULT_HOME, DatasetOption, HomeOption, JsonOption, home_at, one_of, pairs
+from flows.options import DEFAULT_HOME, DatasetOption, HomeOption, JsonOption, home_at, one_of, pairs, split_named
 from flows.terminal import notice, out, print_json, progress_bar
 from storage.datasets.registry import get_dataset
 from tasks.import_recorded import Answers, import_recorded
@@ -41,7 +41,7 @@ def import_file(
             store,
             named,
             file,
-            split,
+            split_named(split),
             answers=cast("Answers", answers),
             mapping=pairs("--map", mapping or []),
             on_progress=on_progress,
@@ -57,5 +57,12 @@ def import_file(
     )
     for teacher, count in summary.teachers.items():
         out.print(f"  {count:>9,}  {teacher}", markup=False)
+    if answers == "parsed" and summary.unparsed * 2 > summary.samples:
+        notice(
+            "Most texts state no answer. Where they were recorded without their closing statement, import them again "
+            "with --answers recorded."
+        )
+    if not summary.labelled:
+        notice("No question has a label. If the file has one under another name: --map label=COLUMN.")
     if summary.repeated_questions:
         notice(f"{summary.repeated_questions:,} questions came more than once; each is one example.")

@@ -9,7 +9,7 @@ import typer
 from pydantic import BaseModel, ConfigDict
 
 from flows.home import Home
-from flows.options import DEFAULT_HOME, DatasetOption, HomeOption, JsonOption, at_least, home_at, one_of
+from flows.options import DEFAULT_HOME, DatasetOption, HomeOption, JsonOption, at_least, home_at, one_of, split_named
 from flows.terminal import duration, figure, notice, out, print_json, progress_bar
 from storage.datasets.definition import Dataset
 from storage.datasets.registry import get_dataset
@@ -87,6 +87,7 @@ def sample(
     at_least("--n", n, 1)
     at_least("--limit", limit, 1)
     one_of("--api", api, APIS)
+    split_named(split)
     named = get_dataset(dataset)
     place = home_at(home)
     store = place.open_store()
@@ -152,7 +153,9 @@ def validated(kind: type[BaseModel], **values: Any) -> Any:
         option = "--" + str(first["loc"][0] if first["loc"] else "option").replace("_", "-")
         option = {"--base-url": "--url", "--request-timeout-s": "--timeout"}.get(option, option)
         message = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{option}: {message}, not {first['input']!r}.") from error
+        # An endpoint's URL may hold a password, which belongs on no screen.
+        given = "" if option == "--url" else f", not {first['input']!r}"
+        raise UsageError(f"{option}: {message}{given}.") from (None if option == "--url" else error)
 
 
 def _api(api: str, model: str, url: str | None) -> str:

@@ -11,7 +11,7 @@ from rich.text import Text
 from flows.options import DEFAULT_HOME, DatasetOption, HomeOption, JsonOption, SplitOption, at_least, home_at, one_of
 from flows.terminal import figure, notice, out, plain, print_json
 from storage.datasets.registry import get_dataset
-from storage.errors import NothingToDo
+from storage.errors import NothingToDo, UnknownName
 from storage.store import Store
 
 app = typer.Typer(
@@ -80,10 +80,10 @@ def rationales(
     one_of("--only", only, PICKS)
     store = home_at(home).open_store()
     name = get_dataset(dataset).name
-    vote = vote or _newest_vote(store, name, split)
+    vote = _vote(store, name, split, vote)
     found = store.query(
         "SELECT e.example_id, e.split, e.question, e.choices, e.label, v.* EXCLUDE (example_id, split, dataset) "
-        "FROM examples e LEFT JOIN (SELECT * FROM votes WHERE vote_id = $4) v USING (example_id) "
+        "FROM examples e LEFT JOIN (SELECT * FROM votes WHERE vote_id = $4 AND n_sampled > 0) v USING (example_id) "
         "WHERE e.dataset = $1 AND ($2::VARCHAR IS NULL OR e.split = $2) AND ($3::VARCHAR IS NULL OR example_id = $3) "
         f"AND {PICKS[only]} AND example_id IN (SELECT example_id FROM rationales WHERE dataset = $1) "
         "ORDER BY v.vote_id IS NULL, e.split, example_id LIMIT $5",
@@ -97,10 +97,10 @@ def rationales(
         "ORDER BY example_id, model, sample_index",
         [[row["example_id"] for row in found]],
     ).to_pylist()
-    texts = {sample["sample_id"]: (sample["answer"], sample["rationale_hash"]) for sample in samples}
+    hashes = {sample["sample_id"]: sample["rationale_hash"] for sample in samples}
     for row in found:
         row["samples"] = [
-            {**sample, "vote": _standing(row, sample, texts)}
+            {**sample, "vote": _standing(row, sample, hashes)}
             for sample in samples
             if sample["example_id"] == row["example_id"]
         ]
@@ -132,10 +132,11 @@ def votes(
     one_of("--only", only, PICKS)
     store = home_at(home).open_store()
     name = get_dataset(dataset).name
-    vote = vote or _newest_vote(store, name, split)
+    vote = _vote(store, name, split, vote)
     rows = store.query(
         "SELECT v.*, e.question, e.label FROM votes v LEFT JOIN examples e USING (example_id) WHERE v.dataset = $1 "
-        "AND v.vote_id = $2 AND ($3::VARCHAR IS NULL OR v.split = $3) AND ($4::VARCHAR IS NULL OR example_id = $4) "
+        "AND v.vote_id = $2 AND v.n_sampled > 0 AND ($3::VARCHAR IS NULL OR v.split = $3) "
+        "AND ($4::VARCHAR IS NULL OR example_id = $4) "
         f"AND {PICKS[only]} ORDER BY v.split, example_id LIMIT $5",
         [name, vote, split, example, limit],
     ).to_pylist()
@@ -163,13 +164,20 @@ def votes(
     notice(f"vote {vote}: {kept}")
 
 
-def _newest_vote(store: Store, dataset: str, split: str | None) -> str | None:
-    rows = store.query(
+def _vote(store: Store, dataset: str, split: str | None, wanted: str | None) -> str | None:
+    """The id of the wanted vote, or of the newest one; None where nothing is voted on yet.
+
+    Raises:
+        UnknownName: the wanted one is not stored.
+    """
+    ids: list[str] = store.query(
         "SELECT vote_id FROM votes WHERE dataset = $1 AND ($2::VARCHAR IS NULL OR split = $2) "
-        "ORDER BY created_at DESC, vote_id LIMIT 1",
+        "GROUP BY vote_id ORDER BY max(created_at) DESC, vote_id",
         [dataset, split],
     )["vote_id"].to_pylist()
-    return rows[0] if rows else None
+    if wanted is not None and wanted not in ids:
+        raise UnknownName("vote", wanted, ids)
+    return wanted or (ids[0] if ids else None)
 
 
 def _nothing(store: Store, dataset: str, what: str, split: str | None, example: str | None, only: str = "all") -> str:
@@ -177,9 +185,9 @@ def _nothing(store: Store, dataset: str, what: str, split: str | None, example: 
     chosen += [f"--only {only}"] * (only != "all")
     selection = f" with {' and '.join(chosen)}" if chosen else ""
     todo = {
-        "examples": f"qcrd sample --dataset {dataset}, or qcrd import FILE --dataset {dataset}",
-        "rationales": f"qcrd sample --dataset {dataset}, or qcrd import FILE --dataset {dataset}",
-        "votes": f"qcrd vote --dataset {dataset}",
+        "examples": "`qcrd sample` or `qcrd import`",
+        "rationales": "`qcrd sample` or `qcrd import`",
+        "votes": "`qcrd vote`",
     }[what]
     stored = store.query("SELECT DISTINCT dataset FROM examples ORDER BY dataset")["dataset"].to_pylist()
     return (
@@ -188,21 +196,20 @@ def _nothing(store: Store, dataset: str, what: str, split: str | None, example: 
     )
 
 
-def _standing(row: dict[str, Any], sample: dict[str, Any], texts: dict[str, tuple[str | None, int]]) -> str:
-    """What the vote made of a sample, in words. `texts` holds (answer, rationale_hash) of every sample by its id."""
+def _standing(row: dict[str, Any], sample: dict[str, Any], hashes: dict[str, int]) -> str:
+    """What the vote made of a sample, in words. `hashes` holds the rationale_hash of every sample by its id."""
     if row["vote_id"] is None:
         return "not voted"
-    for side in ("positives", "negatives"):
-        for target in row[side]:
-            if target["sample_id"] == sample["sample_id"]:
-                return side.removesuffix("s") + (f" x{target['count']}" if target["count"] > 1 else "")
+    sides = [(side.removesuffix("s"), target) for side in ("positives", "negatives") for target in row[side]]
+    for side, target in sides:
+        if target["sample_id"] == sample["sample_id"]:
+            return side + (f" x{target['count']}" if target["count"] > 1 else "")
     if sample["answer"] is None:
         return f"out: {sample['parse_error']}"
-    for side in ("positives", "negatives"):
-        for target in row[side]:
-            if texts.get(target["sample_id"]) == (sample["answer"], sample["rationale_hash"]):
-                return f"{side.removesuffix('s')} (same text)"
-    return "not selected"
+    for side, target in sides:
+        if hashes.get(target["sample_id"]) == sample["rationale_hash"]:
+            return f"same text as a {side}"
+    return "not selected" if sample["rationale"] else "out: no rationale, only an answer"
 
 
 def _question(row: dict[str, Any]) -> Text:
@@ -245,8 +252,8 @@ def _print_rationales(row: dict[str, Any]) -> None:
         line.append(", a tie  " if row["tie"] else "  ")
         line.append_text(_verdict(row))
         out.print(line)
-    order = {"positive": 0, "negative": 1, "out": 2}
-    for sample in sorted(row["samples"], key=lambda sample: order.get(sample["vote"].split(" ")[0].rstrip(":"), 3)):
+    order = {"positive": 0, "same": 1, "negative": 2, "out": 3}
+    for sample in sorted(row["samples"], key=lambda sample: order.get(sample["vote"].split(" ")[0].rstrip(":"), 4)):
         standing = sample["vote"]
         line = Text("  ")
         line.append(standing, style=STYLES.get(standing.split(" ")[0], "yellow"))

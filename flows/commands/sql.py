@@ -3,6 +3,7 @@
 import contextlib
 import readline  # noqa: F401  # gives input() its line editing and history
 import sys
+from collections import Counter
 from typing import Annotated
 
 import duckdb
@@ -12,7 +13,7 @@ from rich.table import Table
 
 from flows.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
 from flows.terminal import err, notice, out, plain, print_json
-from storage.errors import StorageError
+from storage.errors import BadFile, StorageError
 from storage.schemas import TABLES
 from storage.store import Store
 
@@ -20,7 +21,7 @@ ROWS_SHOWN = 40
 
 
 def sql(
-    statement: Annotated[str | None, typer.Argument(help="One SQL statement; a prompt opens when absent.")] = None,
+    statement: Annotated[str | None, typer.Argument(help="SQL; a prompt opens when absent.")] = None,
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
@@ -32,7 +33,7 @@ def sql(
     with store.connect() as con:
         store.create_views(con)
         if statement is not None:
-            _show(store.execute(con, statement), as_json)
+            _run(store, con, statement, as_json)
         else:
             _prompt(store, con, as_json)
 
@@ -57,27 +58,53 @@ def _prompt(store: Store, con: duckdb.DuckDBPyConnection, as_json: bool) -> None
 def _try(store: Store, con: duckdb.DuckDBPyConnection, statement: str, as_json: bool) -> None:
     """At a prompt an error is shown and the prompt goes on; in a script it ends the script."""
     if not sys.stdin.isatty():
-        _show(store.execute(con, statement), as_json)
+        _run(store, con, statement, as_json)
         return
     try:
         with contextlib.suppress(KeyboardInterrupt):
-            _show(store.execute(con, statement), as_json)
+            _run(store, con, statement, as_json)
     except StorageError as error:
         err.print(plain(str(error), "red"))
 
 
+def _run(store: Store, con: duckdb.DuckDBPyConnection, text: str, as_json: bool) -> None:
+    """Runs one or several statements and shows the rows of each."""
+    try:
+        statements = con.extract_statements(text)
+    except duckdb.Error as error:
+        raise BadFile("DuckDB: " + " ".join(str(error).split("\n\n")[0].split())) from error
+    for statement in statements:
+        _show(store.execute(con, statement.query), as_json)
+
+
 def _show(rows: pa.Table, as_json: bool) -> None:
-    if as_json:
-        print_json(rows.to_pylist())
+    names = _different(rows.schema.names)
+    if not names:
         return
-    if not rows.num_columns:
+    try:
+        shown = rows if as_json else rows.slice(0, ROWS_SHOWN)
+        values = list(zip(*(column.to_pylist() for column in shown.columns), strict=True))
+    except (OverflowError, ValueError) as error:
+        raise BadFile(f"A value cannot be shown ({error}); cast its column to VARCHAR in the query.") from error
+    if as_json:
+        print_json([dict(zip(names, row, strict=True)) for row in values])
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, kind in zip(rows.schema.names, rows.schema.types, strict=True):
+    for name, kind in zip(names, rows.schema.types, strict=True):
         number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
         table.add_column(plain(name), justify="right" if number else "left", overflow="fold")
-    for row in rows.slice(0, ROWS_SHOWN).to_pylist():
-        table.add_row(*(plain("" if value is None else str(value)) for value in row.values()))
+    for row in values:
+        table.add_row(*(plain("" if value is None else str(value)) for value in row))
     out.print(table)
     if rows.num_rows > ROWS_SHOWN:
         notice(f"{rows.num_rows:,} rows, the first {ROWS_SHOWN} shown; --json prints all")
+
+
+def _different(names: list[str]) -> list[str]:
+    """Column names as they are, repeated ones numbered: a join of two tables may name both their ids `a`."""
+    seen: Counter[str] = Counter()
+    out_names = []
+    for name in names:
+        out_names.append(f"{name}_{seen[name]}" if seen[name] else name)
+        seen[name] += 1
+    return out_names

@@ -5,7 +5,7 @@
     answers: label                     # number, choice, label, or custom (with a parser, see below)
     labels: [low, high]                # for label: in the order of the codes 0, 1, ...
     synonyms: {high: [urgent, asap]}   # other words for a label
-    question: "Ticket: {text}"         # made of columns; "{question}" by default
+    question: "Ticket: {ticket}"       # made of columns; "{question}" by default
     fields: {label: priority}          # field -> column, where the files use other names
     splits: {train: tickets.jsonl, test: tickets_test.csv}   # beside this file; JSONL, CSV (also .gz) or Parquet
     instruction: Say how urgent the ticket is. Explain, then finish with "So the answer is LABEL."
@@ -37,10 +37,13 @@ from storage.datasets.definition import Dataset, Exemplar, Parsed
 from storage.datasets.layout import renamed
 from storage.datasets.parsing import NO_ANSWER, normalise_choice
 from storage.errors import BadFile
-from storage.rows import read_rows
+from storage.recorded import SAMPLE_FIELDS
+from storage.rows import read_rows, without_surrogates
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 PARSER_FAILED = "parser failed"
+RESERVED_NAMES = ("anli1", "cqa", "esnli", "gsm8k", "lab", "svamp")  # the built-in datasets of registry.py
+RESERVED_FIELDS = (*SAMPLE_FIELDS, "samples", "label")  # these mean something else in a file of recorded samples
 
 
 class CustomExemplar(BaseModel):
@@ -74,6 +77,8 @@ class CustomDataset(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "CustomDataset":
+        if self.name in RESERVED_NAMES:
+            raise ValueError(f"name: {self.name!r} is a built-in dataset; choose another name")
         if self.answers == "label" and len(self.labels) < 2:
             raise ValueError("labels: answers are labels, so list at least two")
         if self.answers != "label" and (self.labels or self.synonyms):
@@ -116,12 +121,12 @@ def load_custom(path: str | Path) -> Dataset:
 
 
 def _settings(file: Path) -> CustomDataset:
-    if not file.is_file():
-        raise BadFile(f"No such dataset file: {file}")
     try:
+        if not file.is_file():
+            raise BadFile(f"No such dataset file: {file}")
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError, RecursionError) as error:
-        raise BadFile(f"{file} is not YAML: {' '.join(str(error).split())[:200]}") from error
+    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:  # ValueError: not UTF-8, no such date
+        raise BadFile(f"{file} is not YAML: {_one_line(error)}") from error
     if not isinstance(content, Mapping):
         raise BadFile(f"{file} must hold keys and values (name: ..., answers: ..., splits: ...)")
     try:
@@ -156,15 +161,32 @@ def _allowed(name: str, allowed: tuple[str, ...]) -> str:
 
 def _check_template(template: str, file: Path) -> None:
     try:
-        names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
+        fields = [
+            (name, format_spec, conversion)
+            for _, name, format_spec, conversion in Formatter().parse(template)
+            if name is not None
+        ]
     except ValueError as error:
         raise BadFile(
             f"{file}: question is {template[:60]!r}: {error}; write {{column}}, and {{{{ for a brace"
         ) from error
-    if not names or not all(re.fullmatch(r"\w+", name) for name in names):
+    if not fields:
         raise BadFile(
-            f"{file}: question is {template[:60]!r}; it must name at least one column in braces, as in '{{text}}'"
+            f"{file}: question is {template[:60]!r}; it must name at least one column in braces, as in '{{ticket}}'"
         )
+    for name, format_spec, conversion in fields:
+        # Python's templates can do more than name a column; "{0}" would be the first of a list.
+        if format_spec or conversion or not re.fullmatch(r"\w+", name) or name.isdecimal():
+            raise BadFile(
+                f"{file}: question is {template[:60]!r}; between braces may be a column's name and nothing else, "
+                "as in '{ticket}'"
+            )
+        if name in RESERVED_FIELDS:
+            raise BadFile(
+                f"{file}: question names the field {name!r}, which has a meaning of its own (so have "
+                f"{', '.join(other for other in RESERVED_FIELDS if other != name)}); choose another name, "
+                f"as in fields: {{ticket: {name}}}"
+            )
 
 
 def _rows(settings: CustomDataset, file: Path, split: str) -> Iterator[Mapping[str, Any]]:
@@ -200,8 +222,9 @@ def _entry_point(name: str, key: str, file: Path) -> Callable[..., Any]:
     sys.path.insert(0, folder)
     try:
         function = getattr(importlib.import_module(module_name), function_name, None)
-    except Exception as error:  # whatever the user's module does when it is imported
-        raise BadFile(f"{file}: {key} {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever the user's module does when it is imported
+        reason = f"{type(error).__name__}: {_one_line(error)}"
+        raise BadFile(f"{file}: {key} {name!r} cannot be imported: {reason}") from error
     finally:
         sys.path.remove(folder)
     if not callable(function):
@@ -217,13 +240,17 @@ def _guarded_parser(
     def parse(text: str, choices: tuple[str, ...]) -> Parsed:
         try:
             returned = function(text, choices)
-        except Exception as error:  # one strange text must not end a run of thousands
+            if isinstance(returned, Parsed):
+                rationale, answer, reason = returned.rationale, returned.answer, returned.parse_error
+            else:
+                # A tuple that is no pair raises a ValueError here.
+                rationale, answer = returned if isinstance(returned, tuple) else (text.strip(), returned)
+                reason = None
+            normalised = None if answer is None else normalise(without_surrogates(str(answer)), choices)
+            reason = None if normalised is not None else without_surrogates(str(reason or NO_ANSWER))
+            return Parsed(without_surrogates(str(rationale)), normalised, reason)
+        except (Exception, SystemExit) as error:  # one strange text must not end a run of thousands
             return Parsed(text.strip(), None, f"{PARSER_FAILED}: {type(error).__name__}")
-        if isinstance(returned, Parsed):
-            return returned
-        rationale, answer = returned if isinstance(returned, tuple) else (text.strip(), returned)
-        normalised = None if answer is None else normalise(str(answer), choices)
-        return Parsed(str(rationale), normalised, None if normalised is not None else NO_ANSWER)
 
     return parse
 
@@ -232,11 +259,15 @@ def _guarded_normaliser(function: Callable[..., Any]) -> Callable[[str, tuple[st
     def normalise(answer: str, choices: tuple[str, ...]) -> str | None:
         try:
             returned = function(answer, choices)
-        except Exception:  # an answer that the user's function chokes on is no answer
+            return None if returned is None else without_surrogates(str(returned))
+        except (Exception, SystemExit):  # an answer that the user's function chokes on is no answer
             return None
-        return None if returned is None else str(returned)
 
     return normalise
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _unparsed(text: str, choices: tuple[str, ...]) -> Parsed:  # noqa: ARG001 - replaced by the user's parser

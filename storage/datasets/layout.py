@@ -5,7 +5,6 @@ the question's place. Files that use other names are mapped onto these (`--map`,
 built-in dataset's `adapt`, which knows the published column names); all other columns end up in `extra`.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -16,7 +15,7 @@ from typing import Any
 
 from storage.datasets.definition import Example
 from storage.errors import BadFile, UnknownName
-from storage.rows import missing_column, read_rows
+from storage.rows import missing_column, parse_json, read_rows
 
 NO_MAPPING: Mapping[str, str] = {}
 _MAP_HINT = "Name the right one with --map {field}=COLUMN."
@@ -70,11 +69,12 @@ class Layout:
         # -1 is how published inference datasets mark an example its annotators could not agree on.
         if value is None or value == "" or (value in (-1, "-1") and self.allowed):
             return None
-        label = self.normalise(str(value), choices)
+        text = as_text(value, "label")
+        label = self.normalise(text, choices)
         if label is None:
             allowed = self.allowed or choices
             expected = f"none of {', '.join(allowed)}" if allowed else "no number"
-            raise BadFile(f"label {str(value)[:80]!r} is {expected}")
+            raise BadFile(f"label {text[:80]!r} is {expected}")
         return label
 
 
@@ -127,24 +127,42 @@ def check_mapping(mapping: Mapping[str, str], fields: Sequence[str]) -> None:
             raise UnknownName("field", field, fields, "Write --map FIELD=COLUMN.")
 
 
+def as_text(value: Any, field: str) -> str:
+    """The value as text: nothing is "", bytes are UTF-8, numbers and dates as Python writes them.
+
+    Raises:
+        BadFile: it is a list or an object, or bytes that are not UTF-8; names the field.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError as error:
+            raise BadFile(f"{field} holds bytes that are not UTF-8 text") from error
+    if isinstance(value, (list, tuple, Mapping)):
+        raise BadFile(f"{field} must be a text, not {type(value).__name__}")
+    return str(value)
+
+
 def choice_list(value: Any) -> tuple[str, ...]:
     """Choices as files hold them: a list, a JSON list in a text, or texts with "|" between them.
 
     Raises:
         BadFile: it is none of these, or fewer than two.
     """
-    if isinstance(value, str):
-        text = value.strip()
+    if isinstance(value, (str, bytes)):
+        text = as_text(value, "choices").strip()
         if text.startswith("["):
             try:
-                value = json.loads(text)
-            except (json.JSONDecodeError, RecursionError) as error:
+                value = parse_json(text)
+            except ValueError as error:
                 raise BadFile(f"choices {text[:80]!r} start like a JSON list but are none") from error
         else:
             value = text.split("|")
     if not isinstance(value, (list, tuple)):
         raise BadFile(f"choices must be a list or texts separated by '|', not {type(value).__name__}")
-    choices = tuple(str(choice).strip() for choice in value)
+    choices = tuple(as_text(choice, "each of choices").strip() for choice in value)
     if len(choices) < 2 or not all(choices):
         raise BadFile(f"choices need at least two texts, none empty; got {str(list(choices))[:120]}")
     return choices
@@ -170,8 +188,7 @@ def jsonable(value: Any) -> Any:
 def _text(row: Mapping[str, Any], name: str) -> str:
     if name not in row:
         raise missing_column(name, row, _MAP_HINT.format(field=name))
-    value = row[name]
-    text = "" if value is None else str(value).strip()
+    text = as_text(row[name], name).strip()
     if not text:
         raise BadFile(f"{name} is empty")
     return text

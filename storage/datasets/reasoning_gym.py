@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from storage.datasets.definition import Dataset, Example, Parsed
-from storage.datasets.layout import examples_from_file, jsonable
+from storage.datasets.layout import as_text, examples_from_file, jsonable
 from storage.datasets.parsing import EMPTY_TEXT, NO_ANSWER, normalise_number, parse_number
 from storage.datasets.prompts import few_shot, render_question
 from storage.datasets.statements import find_statements, rationale_of
@@ -146,8 +146,9 @@ def _example_from_row(name: str) -> Callable[[Mapping[str, Any]], Example]:
             "answer": label,
             "metadata": row.get("metadata") or {},
         }
-        normalised = None if label is None else _normalise(name, str(label))
-        return Example(str(row["question"]).strip(), (), normalised, {"entry": jsonable(entry), "gym": name})
+        question = as_text(row["question"], "question").strip()
+        normalised = None if label is None else _normalise(name, as_text(label, "label"))
+        return Example(question, (), normalised, {"entry": jsonable(entry), "gym": name})
 
     return example
 

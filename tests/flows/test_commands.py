@@ -1,12 +1,14 @@
 """What the commands print for people and for programs."""
 
 import json
+import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import Qcrd, figures
+from tests.conftest import Qcrd, figures, qcrd_command
 
 QUESTION = {
     "question": "Ann has 3 apples and buys 4. How many has she?",
@@ -63,7 +65,7 @@ def test_show_rationales_says_what_the_vote_made_of_each_sample_and_why(voted: Q
     assert "Ann has 3 apples" in shown
     assert "majority: 7 with 2 of 3 votes (1 without an answer)  right" in shown
     assert "positive x2 | answer 7 | big #0" in shown or "positive x2 | answer 7 | big #1" in shown
-    assert "positive (same text) | answer 7" in shown
+    assert "same text as a positive | answer 7" in shown
     assert "negative | answer 1 | big #2" in shown
     assert "out: " in shown
     got = figures(voted("show", "rationales", "--dataset", "svamp", "--only", "unparsed", "--json"))
@@ -95,6 +97,22 @@ def test_sql_prints_rows_as_a_table_and_as_json(voted: Qcrd) -> None:
     shown = voted("sql", statement).stdout.splitlines()
     assert shown[0].split() == ["model", "n"]
     assert shown[1].split() == ["big", "3"]
+
+
+def test_sql_keeps_columns_of_one_name_apart_and_runs_several_statements(qcrd: Qcrd) -> None:
+    assert figures(qcrd("sql", "SELECT 1 AS a, 2 AS b, 3 AS a", "--json")) == [{"a": 1, "b": 2, "a_1": 3}]
+    assert qcrd("sql", "SELECT 1 AS first; SELECT 2 AS second").stdout.split() == ["first", "1", "second", "2"]
+    assert "cast its column to VARCHAR" in qcrd("sql", "SELECT date 'infinity'", code=2).stderr
+
+
+@pytest.mark.usefixtures("voted")
+def test_a_reader_that_has_seen_enough_and_a_full_output_are_no_tracebacks(home: Path) -> None:
+    command = " ".join(shlex.quote(word) for word in qcrd_command(home, "show", "rationales", "--dataset", "svamp"))
+    piped = subprocess.run(["/bin/sh", "-c", f"{command} | head -c 1"], capture_output=True, text=True, check=False)
+    assert "Traceback" not in piped.stderr
+    full = subprocess.run(["/bin/sh", "-c", f"{command} > /dev/full"], capture_output=True, text=True, check=False)
+    assert full.returncode == 2
+    assert full.stderr.strip() == "qcrd: Cannot go on: No space left on device"
 
 
 def test_store_check_reports_a_sound_store(voted: Qcrd) -> None:

@@ -180,7 +180,7 @@ def test_the_key_comes_from_the_first_variable_that_is_set(monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("url", "line"),
     [
-        ("localhost:8000/v1", "base_url must be like http://host:8000/v1 or https://host/v1"),
+        ("localhost:8000/v1", "it must be like http://host:8000/v1 or https://host/v1"),
         (f"http://user:{KEY}@host/v1", "a key belongs in QCRD_TEACHER_API_KEY"),
         (f"http://host/v1?key={KEY}", "a key belongs in QCRD_TEACHER_API_KEY"),
     ],

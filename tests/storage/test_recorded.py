@@ -71,6 +71,23 @@ def test_samples_may_be_plain_texts_or_json_in_csv(tmp_path: Path) -> None:
     assert read(tmp_path / "r.csv", "svamp")[0].samples == question.samples
 
 
+def test_half_a_character_in_a_csv_cell_of_json(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text('question,samples\nq,"[""\\ud800""]"\n')
+    assert read(tmp_path / "r.csv", "svamp")[0].samples[0].text == "\ufffd"
+
+
+def test_bytes_are_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "r.parquet"
+    row = {"question": "Größe?".encode(), "label": b"2", "text": "2 ü".encode(), "answer": b"2", "teacher": b"t"}
+    pq.write_table(pa.Table.from_pylist([row]), path)
+    [question] = read(path, "svamp")
+    assert (question.example.question, question.example.label) == ("Größe?", "2")
+    assert question.samples == (RecordedSample("t", "2 ü", "2"),)
+    pq.write_table(pa.Table.from_pylist([row | {"text": b"\xff"}]), path)
+    with pytest.raises(BadFile, match="row 1: text holds bytes that are not UTF-8 text"):
+        read(path, "svamp")
+
+
 def test_rows_are_streamed(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     path.write_text('{"question": "q", "text": "1"}\nbroken\n')
@@ -112,6 +129,16 @@ def test_rows_are_streamed(tmp_path: Path) -> None:
             "cqa",
             "row 1: choices must be a list or texts separated by '|', not int",
         ),
+        (
+            {"question": "q", "choices": ["a", None], "text": "t"},
+            "cqa",
+            "row 1: choices need at least two texts, none empty; got ['a', '']",
+        ),
+        ({"question": ["q"], "text": "t"}, "svamp", "row 1: question must be a text, not list"),
+        ({"question": "q", "text": "t", "label": {}}, "svamp", "row 1: label must be a text, not dict"),
+        ({"question": "q", "text": {"a": 1}}, "svamp", "row 1: text must be a text, not dict"),
+        ({"question": "q", "text": "t", "answer": [1]}, "svamp", "row 1: answer must be a text, not list"),
+        ({"question": "q", "text": "t", "teacher": ["x"]}, "svamp", "row 1: teacher must be a text, not list"),
         ({"question": "q", "samples": 3}, "svamp", "row 1: samples must be a list, not int"),
         ({"question": "q", "samples": [3]}, "svamp", "row 1: a sample must be an object or a text, not int"),
     ],

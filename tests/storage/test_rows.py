@@ -100,6 +100,43 @@ def test_ragged_csv(tmp_path: Path) -> None:
     )
 
 
+def test_csv_row_that_is_too_short(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("question,label\nHow many?,3\nHow many\n")
+    assert problem(path) == (
+        "FILE line 3 has fewer cells than the header has columns (question, label); quote cells that hold commas"
+    )
+
+
+def test_csv_column_named_twice(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("question,label,label\nHow many?,3,4\n")
+    assert problem(path) == "FILE line 1 names the column 'label' more than once"
+
+
+def test_halves_of_characters_are_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(r'{"a\uD800": ["x\udc00y", {"b": "\ud83d\ude00"}, 1], "c": "\\ud800"}')
+    assert list(read_rows(path)) == [{"a\ufffd": ["x\ufffdy", {"b": "😀"}, 1], "c": "\\ud800"}]
+
+
+def test_number_of_too_many_digits(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": ' + "1" * 5000 + "}")
+    assert problem(path) == "FILE line 1 is not JSON (a number has too many digits); expected one object a line"
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("us"), pa.timestamp("us", tz="No/Where"), pa.duration("s")])
+def test_parquet_time_that_python_cannot_hold(tmp_path: Path, kind: pa.DataType) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"a": pa.array([2**62], kind)}), path)
+    assert problem(path).startswith("FILE holds a value that cannot be read: ")
+
+
+def test_file_name_that_is_too_long() -> None:
+    assert problem(Path("x" * 300 + ".jsonl")).startswith("FILE cannot be read: [Errno 36] File name too long")
+
+
 def test_damaged_parquet(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet")
     path.write_bytes(path.read_bytes()[:-20])

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import resource
+import socket
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -141,13 +142,16 @@ def test_what_a_killed_process_left_unfinished_is_removed_by_repair_only(tmp_pat
     store.append(RATIONALES, rationale_rows(0, 5))
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    left, busy = tmp_path / "_tmp" / f"{dead.pid}-left", tmp_path / "_tmp" / f"{os.getpid()}-busy"
-    left.touch()
-    busy.touch()
+    here = socket.gethostname()
+    left, busy = tmp_path / "_tmp" / f"{dead.pid}-{here}-left", tmp_path / "_tmp" / f"{os.getpid()}-{here}-busy"
+    elsewhere = tmp_path / "_tmp" / f"{dead.pid}-another.machine-busy"
+    for file in (left, busy, elsewhere):
+        file.touch()
     assert check_store(store).unfinished == [f"_tmp/{left.name}"]
     check_store(store, repair=True)
     assert not left.exists()
     assert busy.exists()
+    assert elsewhere.exists()
 
 
 def test_a_newer_store_is_refused(tmp_path: Path) -> None:
@@ -191,7 +195,7 @@ except Exception as error:
 def test_a_root_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(
-        UsageError, match=r"^The store at .*/file cannot be a folder: .* Choose another place with --home"
+        UsageError, match=r"^The store at .*/file cannot be a folder: a file is there\. Choose another place"
     ):
         Store(tmp_path / "file").append(EXAMPLES, example_rows(1))
 

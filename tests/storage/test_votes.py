@@ -16,7 +16,7 @@ from storage.datasets.registry import get_dataset
 from storage.errors import NothingToDo, UnknownName
 from storage.schemas import EXAMPLES, RATIONALES
 from storage.store import Store, now
-from storage.votes import Positives, VoteRule, vote
+from storage.votes import NO_RATIONALE, Positives, VoteRule, vote
 
 SVAMP = get_dataset("svamp")
 Sample = dict[str, Any]
@@ -63,11 +63,13 @@ def reference(samples: list[Sample], label: str | None, positives: Positives) ->
             return "negatives"
         return "positives" if positives == "gold" or sample["answer"] == winner else None
 
-    targets: dict[str, dict[tuple[str, int], list[Sample]]] = {"positives": {}, "negatives": {}}
+    targets: dict[str, dict[int, list[Sample]]] = {"positives": {}, "negatives": {}}
     for sample in sorted(samples, key=lambda sample: sample["sample_index"]):
         name = side(sample)
-        if name:
-            targets[name].setdefault((sample["answer"], sample["rationale_hash"]), []).append(sample)
+        if name and sample["rationale_hash"] != NO_RATIONALE:
+            targets[name].setdefault(sample["rationale_hash"], []).append(sample)
+    for text in targets["positives"]:
+        targets["negatives"].pop(text, None)
     return {
         "winner": winner,
         "n_sampled": len(samples),
@@ -89,7 +91,7 @@ def reference(samples: list[Sample], label: str | None, positives: Positives) ->
 sample_lists = st.lists(
     st.tuples(
         st.sampled_from([None, "1", "2", "3"]),
-        st.integers(1, 3),
+        st.sampled_from([1, 2, 3, NO_RATIONALE]),
         st.one_of(st.none(), st.integers(-8, 0).map(lambda n: n / 8)),
     ),
     min_size=1,
@@ -190,6 +192,23 @@ def test_a_new_sample_revises_only_its_example(tmp_path: Path) -> None:
     summary = vote(store, SVAMP, VoteRule(dataset="svamp"))
     assert (summary.added, summary.changed, summary.unchanged) == (0, 1, 19)
     assert store.query("SELECT n_votes FROM votes WHERE example_id = 'e0'")["n_votes"].to_pylist() == [2]
+
+
+def test_samples_that_are_gone_no_longer_count(tmp_path: Path) -> None:
+    """As after `qcrd store check --repair` set a damaged file aside."""
+    store = fill(tmp_path, made_up(4, 3), dict.fromkeys((f"e{e}" for e in range(4)), "0"))
+    more = [
+        {**row, "sample_id": "x" + row["sample_id"], "example_id": "x" + row["example_id"]} for row in made_up(2, 3)
+    ]
+    fill(tmp_path, more, dict.fromkeys(("xe0", "xe1"), "0"))
+    assert vote(store, SVAMP, VoteRule(dataset="svamp")).examples == 6
+    first, _ = store.parts(RATIONALES)
+    (tmp_path / first).unlink()
+    left = len(store.query("SELECT DISTINCT example_id FROM rationales"))
+    summary = vote(store, SVAMP, VoteRule(dataset="svamp"))
+    assert (summary.examples, summary.samples) == (left, 3 * left)
+    assert store.query("SELECT count(*) AS n FROM votes WHERE n_sampled > 0")["n"].to_pylist() == [left]
+    assert vote(store, SVAMP, VoteRule(dataset="svamp")).changed == 0
 
 
 def test_teachers_are_chosen_by_glob(tmp_path: Path) -> None:

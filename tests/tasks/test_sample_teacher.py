@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from collections import Counter
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,68 @@ def test_a_question_the_endpoint_refuses_is_named_and_the_others_go_on(tmp_path:
     asyncio.run(scenario())
 
 
+def odd_replies() -> list[Any]:
+    """Replies that real endpoints send: half a character, fields of other kinds than promised."""
+
+    def changed(change: Callable[[dict[str, Any]], None]) -> Any:
+        async def answer(_: Endpoint, body: dict[str, Any]) -> web.StreamResponse:
+            reply = good(body)
+            change(reply)
+            return web.Response(text=json.dumps(reply), content_type="application/json")
+
+        return answer
+
+    return [
+        changed(lambda reply: reply["choices"][0].update(text="half a \ud800 character. So the answer is 4.")),
+        changed(lambda reply: reply["choices"][0].update(finish_reason={"kind": "stop"})),
+        changed(lambda reply: reply["usage"].update(prompt_tokens=2**40)),
+        changed(lambda reply: reply["usage"].update(completion_tokens=True)),
+        says(200, "[" * 100_000),
+    ]
+
+
+def test_odd_replies_cost_no_sample(tmp_path: Path, home: Path) -> None:
+    async def scenario() -> None:
+        async with serving(*odd_replies()) as endpoint:
+            code, out, err = await sample(home, endpoint, questions(tmp_path, 10))
+            assert code == 0, err
+            assert json.loads(out)["sampled"] == 10 * N
+
+    asyncio.run(scenario())
+    assert_every_sample_once(home, 10)
+    texts = Store(home / "store").query("SELECT text FROM rationales WHERE answer = '4'")["text"].to_pylist()
+    assert texts == ["half a \ufffd character. So the answer is 4."]
+
+
+def test_a_full_disk_ends_the_sampling_and_the_next_run_goes_on(tmp_path: Path, home: Path) -> None:
+    """The kernel refuses the write: a limit on the size of files, set for the sampler alone."""
+    small = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    small += "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); from flows.cli import main; main()"
+
+    async def scenario() -> None:
+        async with serving() as endpoint:
+            file = questions(tmp_path, 8)
+            await sample(home, endpoint, file, "--limit", 2)
+            before = len(Store(home / "store").query("SELECT * FROM rationales"))
+            command = qcrd_command(
+                home, "sample", "--dataset", "svamp", "--path", questions(tmp_path, 900), "--url", endpoint.url,
+                "--model", "lab", "--api", "completions", "--n", N,
+            )  # fmt: skip
+            command[2] = small
+            process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+            _, err = await process.communicate()
+            assert process.returncode == 2, err
+            last = err.decode().strip().splitlines()[-1]
+            assert last.startswith(f"qcrd: Cannot write to the store at {home}/store: File too large.")
+            assert "it continues where it stopped" in last
+            assert len(Store(home / "store").query("SELECT * FROM rationales")) == before
+            code, _, err_text = await sample(home, endpoint, questions(tmp_path, 8))
+            assert code == 0, err_text
+
+    asyncio.run(scenario())
+    assert_every_sample_once(home, 8)
+
+
 def test_two_at_once_ask_for_every_sample_once(tmp_path: Path, home: Path) -> None:
     async def scenario() -> None:
         async with serving() as endpoint:
@@ -177,10 +240,15 @@ def test_two_at_once_ask_for_every_sample_once(tmp_path: Path, home: Path) -> No
     assert_every_sample_once(home, 60)
 
 
+@pytest.mark.parametrize("ignored", [False, True], ids=["", "in the background of a script"])
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_by_a_signal_it_stores_what_came_and_says_so(
-    tmp_path: Path, home: Path, number: signal.Signals, expected: int
+    tmp_path: Path, home: Path, number: signal.Signals, expected: int, ignored: bool
 ) -> None:
+    """A shell without job control starts `qcrd sample ... &` with SIGINT ignored; it must be stoppable all the same."""
+    if ignored:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what a child inherits
+
     async def scenario() -> None:
         answered = asyncio.Event()
 
@@ -201,4 +269,8 @@ def test_stopped_by_a_signal_it_stores_what_came_and_says_so(
             )
             assert len(Store(home / "store").query("SELECT * FROM rationales")) == 8 * N
 
-    asyncio.run(scenario())
+    try:
+        asyncio.run(scenario())
+    finally:
+        if ignored:
+            signal.signal(signal.SIGINT, before)

@@ -6,16 +6,18 @@ from typing import Any
 import pytest
 import yaml
 
-from storage.datasets.definition import Dataset
-from storage.datasets.registry import get_dataset
+from storage.datasets.custom import RESERVED_FIELDS, RESERVED_NAMES
+from storage.datasets.definition import Dataset, Parsed
+from storage.datasets.registry import dataset_names, get_dataset
 from storage.errors import BadFile
+from storage.recorded import read_recorded
 
 TICKETS: dict[str, Any] = {
     "name": "tickets",
     "answers": "label",
     "labels": ["low", "high"],
     "synonyms": {"high": ["urgent", "asap"]},
-    "question": "Ticket: {text}",
+    "question": "Ticket: {ticket}",
     "fields": {"label": "priority"},
     "splits": {"train": "tickets.csv"},
     "instruction": "Say how urgent the ticket is.",
@@ -24,7 +26,7 @@ TICKETS: dict[str, Any] = {
 
 
 def dataset(folder: Path, **changes: Any) -> Dataset:
-    (folder / "tickets.csv").write_text("text,priority,id\nprinter on fire,URGENT,7\nnew mouse please,0,8\n")
+    (folder / "tickets.csv").write_text("ticket,priority,id\nprinter on fire,URGENT,7\nnew mouse please,0,8\n")
     settings = {key: value for key, value in (TICKETS | changes).items() if value is not None}
     path = folder / "tickets.yaml"
     path.write_text(yaml.safe_dump(settings))
@@ -78,6 +80,63 @@ def test_python_entry_points(tmp_path: Path) -> None:
     assert next(own.load("train")).label == "URGENT"
 
 
+def test_python_entry_points_that_return_strange_things(tmp_path: Path) -> None:
+    (tmp_path / "strange_for_test.py").write_text(
+        "import sys\nfrom storage.datasets.definition import Parsed\n"
+        "def read(text, choices):\n"
+        "    if text == 'exit':\n        sys.exit(3)\n"
+        "    return {'three': (1, 2, 3), 'number': Parsed(text, 42, None), 'none': Parsed(text, None, 'odd'),\n"
+        "            'pair': ('\\ud800', 7)}.get(text, text)\n"
+        "def tidy(answer, choices):\n"
+        "    return '\\ud800' if answer == 'half' else answer\n"
+    )
+    changes = {"answers": "custom", "labels": None, "synonyms": None, "exemplars": None}
+    own = dataset(tmp_path, **changes, parser="strange_for_test:read", normaliser="strange_for_test:tidy")
+    assert own.parse("three", ()) == Parsed("three", None, "parser failed: ValueError")
+    assert own.parse("exit", ()) == Parsed("exit", None, "parser failed: SystemExit")
+    assert own.parse("number", ()) == Parsed("number", "42", None)
+    assert own.parse("none", ()) == Parsed("none", None, "odd")
+    assert own.parse("pair", ()) == Parsed("\ufffd", "7", None)
+    assert own.parse("half", ()) == Parsed("half", "\ufffd", None)
+
+
+def test_module_that_exits_when_imported(tmp_path: Path) -> None:
+    (tmp_path / "exits_for_test.py").write_text("import sys\nsys.exit('bye\\nbye')\n")
+    assert complaint(tmp_path, parser="exits_for_test:f") == (
+        "parser 'exits_for_test:f' cannot be imported: SystemExit: bye bye"
+    )
+
+
+def test_every_built_in_name_is_reserved() -> None:
+    assert sorted(RESERVED_NAMES) == dataset_names()
+
+
+def test_flat_samples_can_be_imported(tmp_path: Path) -> None:
+    path = tmp_path / "recorded.csv"
+    path.write_text("ticket,priority,text,answer\nprinter on fire,high,It burns.,urgent\n")
+    [question] = read_recorded(path, dataset(tmp_path))
+    assert (question.example.question, question.example.label) == ("Ticket: printer on fire", "high")
+    assert (question.samples[0].text, question.samples[0].answer) == ("It burns.", "urgent")
+
+
+def test_a_column_with_a_reserved_name_can_be_renamed(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,priority\nprinter on fire,high\n")
+    changes = {"fields": {"ticket": "text", "label": "priority"}, "splits": {"train": "t.csv"}}
+    assert next(dataset(tmp_path, **changes).load("train")).question == "Ticket: printer on fire"
+
+
+@pytest.mark.parametrize("name", RESERVED_FIELDS)
+def test_reserved_fields(tmp_path: Path, name: str) -> None:
+    assert complaint(tmp_path, question=f"{{{name}}}").startswith(f"question names the field {name!r}")
+
+
+@pytest.mark.parametrize("question", ["{q!x}", "{q!r}", "{q:d}", "{q:>99999999999}", "{q:{a}}", "{q.a}", "{}", "{0}"])
+def test_only_names_between_braces(tmp_path: Path, question: str) -> None:
+    assert complaint(tmp_path, question=question) == (
+        f"question is {question!r}; between braces may be a column's name and nothing else, as in '{{ticket}}'"
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -89,6 +148,12 @@ def test_python_entry_points(tmp_path: Path) -> None:
         (
             {"answers": "lable"},
             "answers is 'lable'; allowed: number, choice, label, custom. Did you mean 'label'?",
+        ),
+        ({"name": "svamp"}, "name: 'svamp' is a built-in dataset; choose another name"),
+        (
+            {"question": "Ticket: {text}"},
+            "question names the field 'text', which has a meaning of its own (so have teacher, answer, samples, "
+            "label); choose another name, as in fields: {ticket: text}",
         ),
         ({"name": None}, "the key 'name' is missing"),
         ({"labels": ["one"], "synonyms": None}, "labels: answers are labels, so list at least two"),
@@ -107,7 +172,7 @@ def test_python_entry_points(tmp_path: Path) -> None:
         ),
         (
             {"question": "no column"},
-            "question is 'no column'; it must name at least one column in braces, as in '{text}'",
+            "question is 'no column'; it must name at least one column in braces, as in '{ticket}'",
         ),
         (
             {"exemplars": [{"question": "q", "rationale": "r", "answer": "middling"}]},
@@ -131,6 +196,11 @@ def test_file_problems(tmp_path: Path) -> None:
     path.write_text("name: [")
     with pytest.raises(BadFile, match=r"d\.yaml is not YAML: "):
         get_dataset(str(path))
+    path.write_text("name: 2020-99-99")
+    with pytest.raises(BadFile, match=r"d\.yaml is not YAML: "):
+        get_dataset(str(path))
+    with pytest.raises(BadFile, match="File name too long"):
+        get_dataset("x" * 300 + ".yaml")
     path.write_text("- a\n- b\n")
     with pytest.raises(BadFile, match="must hold keys and values"):
         get_dataset(str(path))
