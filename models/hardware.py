@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped,unused-ignore]
 
 CPU_MODEL_LEN_LIMIT = 4096  # tokens; a longer context than this is seldom wanted on a CPU and costs memory at start
+COMPILERS = (os.environ.get("CXX") or "g++", "clang++")  # what torch looks for
 FEW_CORES = 4  # up to this many, every core computes; above it vLLM's own binding leaves one free for its scheduler
 GIB = 2**30
 
@@ -147,6 +148,10 @@ def server_environment(hardware: Hardware) -> dict[str, str]:
         "VLLM_CPU_OMP_THREADS_BIND": core_ranges(hardware.cores) if len(hardware.cores) <= FEW_CORES else "auto",
         "VLLM_CPU_KVCACHE_SPACE": str(kv_cache_gib(hardware.memory_gib)),
     }
+    if not any(shutil.which(compiler) for compiler in COMPILERS):
+        # vLLM compiles parts of its sampler at their first use (log-probabilities, for one) even when told to run
+        # eagerly, and the engine dies where there is no C++ compiler. Without compilation they run as they are.
+        environment["TORCHDYNAMO_DISABLE"] = "1"
     return environment | ({"LD_PRELOAD": ":".join(preload)} if preload else {})
 
 

@@ -202,3 +202,8 @@ def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(ServerFailed) as error:
         VllmServer(ServerConfig(model=str(folder)), log_file).start()
     assert str(error.value) == f"cannot write the server's log {log_file}: File exists"
+
+
+def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert server_environment(CPU)["TORCHDYNAMO_DISABLE"] == "1"
