@@ -3,21 +3,16 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 
 import pytest
 
 from storage.datasets.registry import get_dataset
 from storage.recorded import RecordedQuestion, read_recorded
-
-FOLDER = Path(__file__).parents[2] / "../shared/data/recorded"
+from tests.recorded_data import recorded_file
 
 
 def questions(name: str, dataset: str, limit: int | None = None) -> Iterator[RecordedQuestion]:
-    path = FOLDER / f"{name}.jsonl.gz"
-    if not path.exists():
-        pytest.skip(f"no recorded samples at {path}")
-    return islice(read_recorded(path, get_dataset(dataset)), limit)
+    return islice(read_recorded(recorded_file(name), get_dataset(dataset)), limit)
 
 
 def single_accuracies(name: str, dataset: str, limit: int | None = None) -> dict[str, tuple[float, float, float]]:
