@@ -54,13 +54,18 @@ class VoteRule(BaseModel):
     seed: int = 0
     positives: Positives = "majority"
 
+    def content(self) -> dict[str, Any]:
+        """The rule in its one spelling: two rules that choose the same samples in every case have equal contents."""
+        rule = self.model_dump()
+        rule["teachers"] = sorted(set(self.teachers))
+        if self.n is None:
+            rule["seed"] = 0  # without effect
+        return rule
+
     @property
     def vote_id(self) -> str:
-        rule = self.model_dump()
-        if self.n is None:
-            rule["seed"] = 0
-        rule["teachers"] = sorted(set(self.teachers))
-        return content_id("vote", rule)
+        """The id under which the rule's votes are stored."""
+        return content_id("vote", self.content())
 
 
 @dataclass(frozen=True)
@@ -193,7 +198,7 @@ def _fill_result(
         "$rule AS rule, $created_at::TIMESTAMPTZ AS created_at, NULL::VARCHAR AS run_id",
         {
             "vote_id": rule.vote_id,
-            "rule": json.dumps(rule.model_dump(), sort_keys=True),
+            "rule": json.dumps(rule.content(), sort_keys=True),
             "created_at": now(),
             **partition,
         },

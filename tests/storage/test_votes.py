@@ -255,3 +255,10 @@ def test_a_vote_id_follows_from_the_rule() -> None:
     rule = VoteRule(dataset="svamp", teachers=("b", "a"))
     assert rule.vote_id == VoteRule(dataset="svamp", teachers=("a", "b"), seed=9).vote_id  # no n: the seed is idle
     assert rule.vote_id != VoteRule(dataset="svamp", teachers=("a", "b"), n=5).vote_id
+
+
+def test_the_same_rule_spelt_otherwise_changes_nothing_stored(tmp_path: Path) -> None:
+    store = fill(tmp_path, made_up(3, 3), dict.fromkeys(("e0", "e1", "e2"), "0"))
+    assert vote(store, SVAMP, VoteRule(dataset="svamp", teachers=("m", "x"))).added == 3
+    again = vote(store, SVAMP, VoteRule(dataset="svamp", teachers=("x", "m"), seed=9))
+    assert (again.added, again.changed, again.unchanged) == (0, 0, 3)
