@@ -10,6 +10,7 @@ failed service, after one clear line on standard error; 130 or 143 after Ctrl-C 
 stored.
 """
 
+import atexit
 import io
 import os
 import signal
@@ -19,7 +20,7 @@ from typing import Any
 
 import typer
 
-from flows.commands import doctor, lab, recorded, sample, show, sql, store, vote
+from flows.commands import distill, doctor, lab, recorded, sample, show, sql, store, vote
 from flows.terminal import err, plain
 from models.errors import ModelError
 from storage.errors import StorageError
@@ -34,6 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(lab.app, name="lab")
+app.command("distill")(distill.distill_command)
 app.command("sample")(sample.sample)
 app.command("import")(recorded.import_file)
 app.command("vote")(vote.vote_command)
@@ -62,6 +64,9 @@ class _Signals:
 
 def main() -> None:
     """Runs the command line and exits."""
+    # Runs after all other exit functions: what DuckDB's binding says of itself while Python takes itself apart
+    # ("nanobind: leaked ...") is for nobody.
+    atexit.register(_forget_errors)
     sys.exit(run(sys.argv[1:]))
 
 
@@ -110,6 +115,12 @@ def _forget_output() -> None:
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.close(nothing)
+
+
+def _forget_errors() -> None:
+    sys.stderr.flush()
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
 
 
 def _complain(text: str) -> None:

@@ -39,3 +39,9 @@ def request_seed(example_id: str, run_seed: int, first_index: int) -> int:
     digest = hashlib.blake2b(f"{run_seed}:{example_id}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     base = int.from_bytes(digest, "big") % (MAX_SEED + 1 - MAX_SAMPLES)
     return base + first_index
+
+
+def derived_seed(*parts: str | int) -> int:
+    """A seed from 0 to 2**53 - 1 for whatever the parts name: ("step", run seed, step, process) ..."""
+    text = ":".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") % (MAX_SEED + 1)

@@ -41,6 +41,10 @@ class UnknownName(UsageError):
         listing = ", ".join(names) if names else "none"
         super().__init__(f"Unknown {kind} {name!r}.{suggestion} Allowed: {listing}.{' ' + hint if hint else ''}")
 
+    def __reduce__(self) -> tuple[type[UsageError], tuple[str]]:
+        """How it crosses to another process: its text, which is all that is shown of it."""
+        return UsageError, (str(self),)
+
 
 class NothingToDo(UsageError):
     """The selection holds no rows."""

@@ -159,6 +159,17 @@ def stored_splits(store: Store, dataset: str) -> list[str]:
     return sorted(folder_value(folder) for folder in folders)
 
 
+def matching_teachers(store: Store, partition: dict[str, str], rule: VoteRule) -> list[str]:
+    """The teachers of a partition that a rule lets take part, sorted."""
+    with store.connect() as con:
+        models = store.execute(
+            con,
+            f"SELECT DISTINCT model FROM {store.relation(RATIONALES, partition)} "
+            "WHERE source IN ('teacher', 'recorded') ORDER BY model",
+        )["model"].to_pylist()
+    return [model for model in models if any(fnmatchcase(model, glob) for glob in rule.teachers)]
+
+
 def _fill_result(
     store: Store, con: duckdb.DuckDBPyConnection, dataset: Dataset, rule: VoteRule, partition: dict[str, str]
 ) -> None:
@@ -210,8 +221,7 @@ def _selected_samples(store: Store, con: duckdb.DuckDBPyConnection, rule: VoteRu
     """SQL for the samples that take part: a view over the store's files, or a table when they are shuffled."""
     columns = "sample_id, example_id, sample_index, answer, rationale_hash, logprob"
     teachers = f"(SELECT * FROM {store.relation(RATIONALES, partition)} WHERE source IN ('teacher', 'recorded'))"
-    models = store.execute(con, f"SELECT DISTINCT model FROM {teachers}")["model"].to_pylist()
-    matching = [model for model in models if any(fnmatchcase(model, glob) for glob in rule.teachers)]
+    matching = matching_teachers(store, partition, rule)
     con.register("matching_models", pa.table({"model": pa.array(matching, pa.string())}))
     wanted = f"SELECT {columns} FROM {teachers} SEMI JOIN matching_models USING (model)"
     if rule.n is None:

@@ -1,12 +1,11 @@
 """`qcrd sample`: a teacher's samples, from our own vLLM server or from any OpenAI-compatible endpoint."""
 
-import time
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from flows.home import Home
 from flows.options import DEFAULT_HOME, DatasetOption, HomeOption, JsonOption, at_least, home_at, one_of, split_named
@@ -18,25 +17,11 @@ from storage.schemas import EXAMPLES
 from storage.store import Store
 
 if TYPE_CHECKING:
-    from tasks.sample_teacher import SamplingPlan, SamplingProgress, TeacherIdentity
+    from tasks.sample_teacher import SamplingProgress
+    from tasks.teach import Price, Taught
 
 LAB_TEACHER = "lab"
 APIS = ("auto", "chat", "completions")
-
-
-class Price(BaseModel):
-    """What a teacher costs, in any currency, per million tokens."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    per_million_prompt: float = 0.0
-    per_million_completion: float = 0.0
-
-    def of(self, prompt_tokens: int, completion_tokens: int) -> float | None:
-        """The price of some tokens; None where no price is given."""
-        if not self.per_million_prompt and not self.per_million_completion:
-            return None
-        return (prompt_tokens * self.per_million_prompt + completion_tokens * self.per_million_completion) / 1e6
 
 
 def sample(
@@ -82,7 +67,10 @@ def sample(
     Example: qcrd sample --dataset lab --limit 200
     Example: qcrd sample --dataset svamp --path svamp.jsonl --url https://host/v1 --model big-model
     """
-    from models.teacher import SamplingConfig, TeacherConfig  # imports the openai package
+    # These import the openai package, which takes a moment.
+    from models.server import ServerConfig
+    from models.teacher import SamplingConfig, TeacherConfig
+    from tasks.teach import Price, TeacherChoice, choose_api, identify, teach
 
     at_least("--n", n, 1)
     at_least("--limit", limit, 1)
@@ -110,32 +98,18 @@ def sample(
         top_p=top_p,
         max_tokens=max_tokens,
         logprobs=logprobs,
-        api=_api(api, model, url),
+        api=choose_api(cast("Any", api), model, url),
     )
     client = {"model": model, "in_flight": in_flight, "request_timeout_s": timeout, "retries": retries}
     # Both are checked before anything is loaded, started or stored.
     validated(TeacherConfig, base_url=url or "http://127.0.0.1/v1", **client)
-    identity = _identity(model, name, local=url is None)
+    server = None if url is not None else validated(ServerConfig, model=model, port=port)
+    teacher = TeacherChoice(identify(model, name, url), sampling, client, url, server)
     price = Price(per_million_prompt=price_prompt, per_million_completion=price_completion)
-    started = time.monotonic()
-    with ExitStack() as stack:
-        what = f"sample {named.name}/{split} {identity.model}"
-        if not stack.enter_context(store.lock(what, wait=False)):
-            notice("Another process is sampling this teacher on this split; waiting for it, then taking the rest.")
-            stack.enter_context(store.lock(what))
-        plan = _plan(store, named, split, path, limit, identity, sampling, seed)
-        if not plan.requests:
-            _report(as_json, plan, None, price, started)
-            return
-        notice(f"{plan.missing:,} samples of {plan.examples:,} questions to make; {plan.stored:,} are stored already.")
-        recover = None
-        if url is None:
-            server = stack.enter_context(_server(place, model, port))
-            url, recover = server.base_url, server.ensure_alive
-            client["model"] = server.served_name
-            client["return_token_ids"] = True
-        done = _sample(store, named, split, plan, identity, {"base_url": url, **client}, sampling, recover, as_json)
-        _report(as_json, plan, done, price, started)
+    example_ids = stored_questions(store, named, split, path, limit)
+    with sampling_bar(teacher.identity.model, show=not as_json) as on_progress:
+        taught = teach(store, named, split, example_ids, teacher, seed, place.logs, notice, on_progress)
+    _report(as_json, taught, price)
 
 
 def validated(kind: type[BaseModel], **values: Any) -> Any:
@@ -158,26 +132,6 @@ def validated(kind: type[BaseModel], **values: Any) -> Any:
         raise UsageError(f"{option}: {message}{given}.") from (None if option == "--url" else error)
 
 
-def _api(api: str, model: str, url: str | None) -> str:
-    """chat, unless the model is a local folder whose tokenizer has no chat template."""
-    from models.revision import has_chat_template
-
-    if api != "auto":
-        return api
-    return "completions" if url is None and Path(model).is_dir() and not has_chat_template(model) else "chat"
-
-
-def _identity(model: str, name: str | None, *, local: bool) -> "TeacherIdentity":
-    from models.revision import model_revision
-    from models.server import check_model, default_served_name
-    from tasks.sample_teacher import TeacherIdentity
-
-    if not local:
-        return TeacherIdentity(name or model)
-    check_model(model)
-    return TeacherIdentity(name or default_served_name(model), model_revision(model))
-
-
 def _lab_folder(place: Home) -> str:
     from tasks.build_lab import find_lab
 
@@ -187,23 +141,7 @@ def _lab_folder(place: Home) -> str:
     return str(folder)
 
 
-def _plan(
-    store: Store,
-    dataset: Dataset,
-    split: str,
-    path: str | None,
-    limit: int | None,
-    identity: "TeacherIdentity",
-    sampling: Any,
-    seed: int,
-) -> "SamplingPlan":
-    from tasks.sample_teacher import plan_sampling
-
-    example_ids = _questions(store, dataset, split, path, limit)
-    return plan_sampling(store, dataset, split, example_ids, identity, sampling, seed)
-
-
-def _questions(store: Store, dataset: Dataset, split: str, path: str | None, limit: int | None) -> list[str]:
+def stored_questions(store: Store, dataset: Dataset, split: str, path: str | None, limit: int | None) -> list[str]:
     """Stores the questions to sample and returns their ids; stored ones serve where the source is out of reach."""
     from tasks.store_examples import store_examples
 
@@ -224,63 +162,26 @@ def _questions(store: Store, dataset: Dataset, split: str, path: str | None, lim
         return ids
 
 
-def _server(place: Home, model: str, port: int | None) -> Any:
-    """A vLLM server for the model, with its start shown on standard error."""
-    from models.server import ServerConfig, VllmServer
+@contextmanager
+def sampling_bar(teacher: str, *, show: bool) -> Iterator[Callable[["SamplingProgress"], None]]:
+    """A progress bar for `teach`."""
+    with progress_bar(show=show) as progress:
+        bar = progress.add_task(f"sampling {teacher}", total=None, note="")
 
-    log_file = place.logs / f"vllm-{time.strftime('%Y%m%d-%H%M%S')}.log"
-    shown = ""
-
-    def on_progress(text: str, seconds: float) -> None:
-        nonlocal shown
-        if text != shown:
-            notice(f"vLLM: {text} ({seconds:.0f} s)")
-            shown = text
-
-    config = validated(ServerConfig, model=model, port=port)
-    return VllmServer(config, log_file, on_progress)
-
-
-def _sample(
-    store: Store,
-    dataset: Dataset,
-    split: str,
-    plan: "SamplingPlan",
-    identity: "TeacherIdentity",
-    client: dict[str, Any],
-    sampling: Any,
-    recover: Any,
-    as_json: bool,
-) -> "SamplingProgress":
-    from models.teacher import TeacherConfig
-    from tasks.sample_teacher import SamplingProgress, sample_teacher
-
-    with progress_bar(show=not as_json) as progress:
-        bar = progress.add_task(f"sampling {identity.model}", total=plan.missing, note="")
-
-        def on_progress(state: SamplingProgress) -> None:
+        def on_progress(state: "SamplingProgress") -> None:
             seconds = max(state.seconds, 1e-9)
             left = (state.wanted - state.sampled) * seconds / max(state.sampled, 1)
             note = (
                 f"{state.sampled / seconds:,.1f} samples/s, {state.completion_tokens / seconds:,.0f} tokens/s, "
                 f"{duration(left)} left"
             )
-            progress.update(bar, completed=state.sampled, note=note)
+            progress.update(bar, completed=state.sampled, total=state.wanted, note=note)
 
-        return sample_teacher(
-            store,
-            dataset,
-            split,
-            plan,
-            identity,
-            validated(TeacherConfig, **client),
-            cast("Any", sampling),
-            recover=recover,
-            on_progress=on_progress,
-        )
+        yield on_progress
 
 
-def _report(as_json: bool, plan: "SamplingPlan", done: "SamplingProgress | None", price: Price, started: float) -> None:
+def _report(as_json: bool, taught: "Taught", price: "Price") -> None:
+    plan, done = taught.plan, taught.done
     sampled, unparsed, refused = (done.sampled, done.unparsed, done.refused) if done else (0, 0, {})
     prompt, completion, seconds = (done.prompt_tokens, done.completion_tokens, done.seconds) if done else (0, 0, 0.0)
     cost = price.of(prompt, completion)
@@ -294,7 +195,7 @@ def _report(as_json: bool, plan: "SamplingPlan", done: "SamplingProgress | None"
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "seconds": round(seconds, 3),
-        "seconds_in_all": round(time.monotonic() - started, 3),
+        "seconds_in_all": round(taught.seconds, 3),
         "samples_per_s": round(sampled / seconds, 2) if seconds else None,
         "tokens_per_s": round(completion / seconds, 1) if seconds else None,
         "cost": cost,

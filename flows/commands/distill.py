@@ -1,0 +1,50 @@
+"""`qcrd distill`: from questions to a registered student."""
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from flows.embedded import prepare_prefect, show_own_lines
+from flows.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
+from flows.terminal import notice, out, plain, print_json
+
+ConfigArgument = Annotated[str, typer.Argument(help="A shipped configuration's name, or the path of your own YAML.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="section.key=value, wins over the file; repeatable.")
+]
+
+
+def distill_command(
+    config: ConfigArgument,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Teach a small model to answer and to explain; stop and go on at any time with the same command.
+
+    Example: qcrd distill lab --set rounds.rounds=6 --set method.scheme=mean
+    """
+    from flows.config import load_config
+
+    loaded = load_config(config, settings or [])
+    place = home_at(home)
+    prepare_prefect(place.path)
+    from flows.distill import distill  # takes some seconds: Prefect, MLflow, torch
+    from flows.report import result_rows
+
+    show_own_lines()
+    result = distill(loaded, place.path)
+    if as_json:
+        print_json(result.model_dump(mode="json"))
+        return
+    rows = result_rows(result)
+    table = Table(box=None, pad_edge=False)
+    for name in rows[0]:
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for row in rows:
+        table.add_row(*(row.get(name, "") for name in rows[0]))
+    out.print(table)
+    if result.registered:
+        out.print(plain(f"{result.registered.name} version {result.registered.version}: {result.registered.reason}"))
+    notice(f"run {result.run_id}; more: `qcrd show rounds --run {result.methods[0].training_id}`, `qcrd ui`")

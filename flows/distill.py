@@ -1,0 +1,97 @@
+"""The flow `distill`: from questions to a registered student.
+
+    dataset -> examples -> teacher samples -> votes -> [ negatives -> discriminator -> student -> evaluation ] x rounds
+    -> best round -> registered model -> champion?
+
+Everything that has been done before is found, not done again: run the same configuration after a crash, or with new
+questions, and it goes on from there.
+"""
+
+from pathlib import Path
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows import report
+from flows.config import DistillConfig
+from flows.outcome import DistillResult, MethodResult, RegisteredResult
+from flows.runs import begin_run, recorded_run
+from models.methods import MethodConfig
+from storage.votes import VoteRule
+from tasks import steps
+from tasks.registering import gate, register_best
+from tasks.steps import Place
+from tasks.story import Story
+from tasks.tracking import open_tracking
+from tasks.training.preparing import Parts
+from tasks.training.rounds import best_round, evaluations, is_over, prune
+from tasks.worker import Worker
+
+
+def run_name() -> str:
+    """What Prefect's UI calls a run: dataset, student and method."""
+    config = DistillConfig.model_validate(flow_run.parameters["config"])
+    return f"{config.dataset.name} {config.student.model} {config.method.name}"
+
+
+@flow(name="distill", flow_run_name=run_name, task_runner=ThreadPoolTaskRunner(max_workers=16))  # type: ignore[arg-type]
+def distill(config: DistillConfig, home: Path = Path(".qcrd")) -> DistillResult:
+    """Teaches a small model to answer and to explain, from the samples of a large one.
+
+    Args:
+        config: all of it; see `DistillConfig`.
+        home: the state folder: store, trainings, and, where no servers are configured, MLflow's and Prefect's state.
+    """
+    place = begin_run(home)
+    with recorded_run(place, config) as results:
+        if config.teacher.source == "import":
+            steps.import_recordings(place, config.dataset, config.teacher)
+        questions = steps.store_questions(place, config.dataset)
+        sampled = steps.ask_teacher(place, config.dataset, config.teacher)
+        rule = VoteRule(dataset=questions.dataset, teachers=sampled.teachers, **config.votes.model_dump())
+        votes = steps.count_votes(place, rule, config.dataset)
+        report.show_votes(rule, votes, sampled)
+        parts = Parts.of(config.dataset, questions.dataset)
+        trainings = [train.submit(place, config, rule, parts, method) for method in config.methods()]
+        trained = [training.result() for training in trainings]
+        registered = register(place, config, trained[0]) if config.registry.register_model else None
+        results.append(report.show_result(place, parts, sampled, votes, trained, registered))
+    return results[0]
+
+
+@task(name="method", task_run_name="{method.name}", cache_policy=NO_CACHE)
+def train(place: Place, config: DistillConfig, rule: VoteRule, parts: Parts, method: MethodConfig) -> MethodResult:
+    """All rounds of one method: negatives -> discriminator -> student -> evaluation; then the test questions, once."""
+    prepared = steps.prepare(place, config.dataset.name, rule, parts, config.training(method, place.home))
+    folder, threads = prepared.folder, config.rounds.threads
+    story = Story(open_tracking(place.home), prepared, place.run_id, report.prefect_tags())
+    with story.measured(), steps.slot(threads), Worker(threads) as worker:
+        for t in range(config.rounds.rounds):
+            steps.make_negatives(folder, t, worker)
+            quality = steps.judge_quality(folder, t, worker)
+            steps.train_student(folder, t, worker)
+            result = steps.evaluate_student(folder, t, "validation", worker)
+            story.round(t, quality, result)
+            get_run_logger().info(report.round_line(method.name, result))
+            prune(folder)
+            if is_over(evaluations(folder)[: t + 1], config.rounds):
+                break
+        best = best_round(evaluations(folder))
+        test = steps.evaluate_student(folder, best, "test", worker) if parts.test else None
+        logged = story.finish(best, test)
+    return report.show_method(place, method.name, prepared, best, test, logged, story.url)
+
+
+@task(name="register", retries=2, retry_delay_seconds=10, retry_condition_fn=steps.may_pass, cache_policy=NO_CACHE)
+def register(place: Place, config: DistillConfig, result: MethodResult) -> RegisteredResult:
+    """The best student becomes a version of the registered model, and the champion if it is better than that."""
+    tracking = open_tracking(place.home)
+    lineage = {"run_id": place.run_id, **report.prefect_tags()}
+    version = register_best(tracking, result.folder, result.logged_round(), config.registry, lineage)
+    verdict = gate(tracking, result.folder, version, config.registry)
+    get_run_logger().info("%s version %s: %s", version.name, version.version, verdict.reason)
+    return RegisteredResult(
+        name=version.name, version=version.version, champion=verdict.promoted, reason=verdict.reason
+    )

@@ -1,0 +1,49 @@
+"""Where Prefect keeps its state when no server is configured, and what a person sees of a run in the terminal.
+
+`prepare_prefect` must run before Prefect is imported: Prefect reads its settings then.
+"""
+
+import logging
+import os
+import time
+from pathlib import Path
+
+from flows.terminal import duration, err, plain
+
+
+def prepare_prefect(home: Path) -> None:
+    """Sets what is not set: state under the home folder, no telemetry, and no more on the terminal than ours."""
+    settings = {
+        "PREFECT_HOME": str(home.resolve() / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_LOGGING_SERVER_LEVEL": "ERROR",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # `show_own_lines` takes its place
+    }
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+
+
+class _Lines(logging.Handler):
+    """Shows what our own tasks log, a line each with the time since the start; Prefect's own go to its UI only."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._started = time.monotonic()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "/prefect/" in record.pathname and record.levelno < logging.ERROR:
+            return
+        style = "yellow" if record.levelno == logging.WARNING else "red" if record.levelno > logging.WARNING else ""
+        clock = duration(time.monotonic() - self._started)
+        err.print(plain(f"{clock:>6}  "), plain(record.getMessage(), style), soft_wrap=True, sep="")
+
+
+def show_own_lines() -> None:
+    """Shows our own lines on the terminal, in place of Prefect's; call it after Prefect is imported."""
+    handler = _Lines()
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addHandler(handler)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)

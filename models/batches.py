@@ -1,0 +1,46 @@
+"""Which examples train together, as a pure function of a seed: no state, so a resumed run sees the same batches.
+
+Neighbours in length share a batch, so little of it is padding. Each epoch is shuffled anew; within windows of many
+batches the examples are sorted by length, cut into batches, and the batches shuffled.
+"""
+
+import random
+from collections.abc import Sequence
+
+WINDOW = 16
+"""Batches that are sorted by length together: wide enough for little padding, narrow enough to stay random."""
+
+
+def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int) -> list[list[int]]:
+    """One epoch: every index exactly once.
+
+    Args:
+        lengths: of each example, in tokens; what padding is decided by.
+        batch_size: examples a batch; the last one of the epoch may hold fewer.
+        seed: another epoch takes another one.
+
+    Returns:
+        Lists of indices into `lengths`.
+    """
+    order = random.Random(seed)  # noqa: S311 - the order of the data, no secret
+    shuffled = order.sample(range(len(lengths)), len(lengths))
+    batches = []
+    for start in range(0, len(shuffled), WINDOW * batch_size):
+        # The index breaks ties, so that the order is certain.
+        near = sorted(shuffled[start : start + WINDOW * batch_size], key=lambda index: (lengths[index], index))
+        batches += [near[first : first + batch_size] for first in range(0, len(near), batch_size)]
+    order.shuffle(batches)
+    return batches
+
+
+def share(batch: Sequence[int], rank: int, world: int) -> list[int]:
+    """The examples of a batch that one of `world` processes takes: every `world`-th, so that lengths stay alike."""
+    return list(batch[rank::world])
+
+
+def micro_batches(batch: Sequence[int], size: int | None) -> list[list[int]]:
+    """A process's share in pieces small enough for its memory; one empty piece for an empty share, because every
+    process must take part in every step."""
+    if size is None or len(batch) <= size:
+        return [list(batch)]
+    return [list(batch[start : start + size]) for start in range(0, len(batch), size)]

@@ -1,0 +1,274 @@
+"""The discriminator D(x, r) in (0, 1), the paper's "quality judge": how good a rationale of a question is (method.md,
+section 4). A T5 encoder reads
+
+    question </s> rationale </s>
+
+its outputs are max-pooled over the real tokens, and two linear layers and a sigmoid make a score of that. The
+activation between the layers (ReLU) and their width (the encoder's) are ours; the paper does not name them.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoConfig, AutoTokenizer, T5EncoderModel
+from transformers.utils import logging as transformers_logging
+
+from models.checkpoints import whole_folder
+from models.corruption import CorruptionConfig
+from models.errors import BadDiscriminator, TextTooLong
+from models.lora import has_lora, merged
+from models.losses import DiscriminatorLoss
+from models.new_student import NewStudentConfig, new_model
+from models.student import Student, pad
+
+NEW, OF_THE_STUDENT = "new", "student"
+HEAD, SETTINGS = "head.safetensors", "discriminator.json"
+
+
+class DiscriminatorConfig(BaseModel):
+    """The discriminator and how it is trained.
+
+    Parameters that control the model:
+        encoder: "student" starts from a copy of the student's encoder as it is when the discriminator is made (a T5
+            only); a folder or hub id from that T5's encoder, with its tokenizer; "new" from random weights.
+        new: sizes of a "new" encoder; the lab student's if left out.
+        hidden: width between the two linear layers; the encoder's if left out.
+        max_tokens: longest question and rationale together, in tokens. T5 knows no limit of its own; this one guards
+            memory, and leaves room for the student's longest input (512) and target (256).
+        seed: of the linear layers' weights.
+
+    Parameters that control the training:
+        loss: ratio (paper, eq. 2), infonce or bce.
+        corruption: how positives are spoilt to balance the classes.
+        pretrain_steps: optimizer steps before round 0; at most 500 in the paper.
+        update_every: rounds between two updates.
+        update_steps: optimizer steps of one update.
+        batch_size: examples per step, each with all its rationales.
+        learning_rate: AdamW's.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    encoder: str = Field(default=OF_THE_STUDENT, min_length=1)
+    new: NewStudentConfig | None = None
+    hidden: int | None = Field(default=None, ge=1)
+    max_tokens: int = Field(default=1024, ge=8)
+    seed: int = 0
+
+    loss: DiscriminatorLoss = "ratio"
+    corruption: CorruptionConfig = CorruptionConfig()
+    pretrain_steps: int = Field(default=500, ge=0)
+    update_every: int = Field(default=1, ge=1)
+    update_steps: int = Field(default=50, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+
+
+class Discriminator(torch.nn.Module):
+    """D(x, r).
+
+    Args:
+        encoder: a transformers T5EncoderModel.
+        tokenizer: its tokenizer, with an end token.
+        hidden: width between the two linear layers.
+        max_tokens: pairs that are longer are refused by `score`.
+    """
+
+    def __init__(self, encoder: Any, tokenizer: Any, hidden: int, max_tokens: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.tokenizer = tokenizer
+        self.max_tokens = max_tokens
+        self.first = torch.nn.Linear(encoder.config.d_model, hidden)
+        self.second = torch.nn.Linear(hidden, 1)
+        self.eos_id: int = tokenizer.eos_token_id
+        self.pad_id: int = self.eos_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.second.weight.device
+
+    def pair_ids(self, questions: Sequence[str], rationales: Sequence[str]) -> list[list[int]]:
+        """Token ids of (question, rationale) pairs; never cut.
+
+        Args:
+            questions: as the student reads them, without a prefix.
+            rationales: one for each of them; may be empty texts.
+        """
+        pairs = zip(self._ids(questions), self._ids(rationales), strict=True)
+        return [[*question, self.eos_id, *rationale, self.eos_id] for question, rationale in pairs]
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """The score before its sigmoid.
+
+        Args:
+            ids: (N, S) from `pair_ids`, padded on the right.
+            mask: (N, S), True for real tokens; each row has one.
+
+        Returns:
+            (N,) float32 at least.
+        """
+        states = self.encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state  # (N, S, H)
+        pooled = states.masked_fill(~mask[:, :, None], -torch.inf).amax(dim=1)  # (N, H)
+        logits: Tensor = self.second(torch.relu(self.first(pooled))).squeeze(-1)
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    @torch.no_grad()
+    def score(self, questions: Sequence[str], rationales: Sequence[str], batch_tokens: int = 16_384) -> Tensor:
+        """Quality of each rationale, without gradients and without dropout.
+
+        Args:
+            questions, rationales: as for `pair_ids`.
+            batch_tokens: most tokens at once, padding included (one pair may have more).
+
+        Returns:
+            (N,) float32 on the CPU, in the order given, each in [0, 1].
+
+        Raises:
+            TextTooLong: a pair has more than `max_tokens` tokens.
+        """
+        rows = self.pair_ids(questions, rationales)
+        self._refuse_long(rows, questions)
+        scores = torch.empty(len(rows))
+        training = self.training
+        self.eval()
+        try:
+            for places in _batches([len(row) for row in rows], batch_tokens):
+                ids, mask = pad([rows[place] for place in places], self.pad_id)
+                scores[places] = self(ids.to(self.device), mask.to(self.device)).sigmoid().float().cpu()
+        finally:
+            self.train(training)
+        return scores
+
+    def save(self, folder: Path) -> None:
+        """Saves all that `load_discriminator` needs; `folder` is complete or not there, an older one is replaced."""
+        settings = {"hidden": self.first.out_features, "max_tokens": self.max_tokens}
+        head = {f"{name}.{key}": value for name in ("first", "second") for key, value in self._layer(name).items()}
+        transformers_logging.disable_progress_bar()
+        with whole_folder(folder) as partial:
+            self.encoder.save_pretrained(partial)
+            self.tokenizer.save_pretrained(partial)
+            save_file(head, partial / HEAD)
+            (partial / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+    def _layer(self, name: str) -> dict[str, Tensor]:
+        return {key: value.cpu().contiguous() for key, value in self.get_submodule(name).state_dict().items()}
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        return self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+
+    def _refuse_long(self, rows: list[list[int]], questions: Sequence[str]) -> None:
+        long = [place for place, row in enumerate(rows) if len(row) > self.max_tokens]
+        if long:
+            worst = max(long, key=lambda place: len(rows[place]))
+            raise TextTooLong(
+                f"{len(long)} of {len(rows)} questions with their rationale have more than {self.max_tokens} tokens; "
+                f"the longest, of {len(rows[worst])}, begins {questions[worst][:60]!r}. Raise discriminator.max_tokens "
+                "or leave these rationales out."
+            )
+
+
+def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Places of rows, the longest first, as many at once as fit with their padding."""
+    order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
+    start = 0
+    while start < len(order):
+        count = max(1, batch_tokens // lengths[order[start]])
+        yield order[start : start + count]
+        start += count
+
+
+def make_discriminator(config: DiscriminatorConfig, student: Student) -> Discriminator:
+    """The untrained discriminator that a configuration names, in float32 and evaluation mode on the CPU.
+
+    Args:
+        config: which one.
+        student: gives its encoder's weights where `encoder` is "student", and its tokenizer there and for "new".
+
+    Raises:
+        BadDiscriminator: the encoder is no T5's, or is not there.
+    """
+    tokenizer = student.tokenizer
+    with torch.random.fork_rng(devices=[]):  # leaves the caller's random state alone
+        if config.encoder == OF_THE_STUDENT:
+            encoder = _encoder_of(merged(student.model) if has_lora(student.model) else student.model)
+        elif config.encoder == NEW:
+            encoder = _encoder_of(new_model(config.new or NewStudentConfig(), tokenizer, config.max_tokens))
+        else:
+            encoder, tokenizer = _load_encoder(config.encoder), _load_tokenizer(config.encoder)
+        torch.manual_seed(config.seed)
+        return Discriminator(encoder, tokenizer, config.hidden or encoder.config.d_model, config.max_tokens).eval()
+
+
+def load_discriminator(folder: Path) -> Discriminator:
+    """A discriminator that `Discriminator.save` wrote, in evaluation mode on the CPU.
+
+    Raises:
+        BadDiscriminator: it is not there, or damaged.
+    """
+    if not (folder / SETTINGS).is_file():
+        raise BadDiscriminator(f"{str(folder)!r} holds no discriminator: it has no {SETTINGS}.")
+    encoder, tokenizer = _load_encoder(str(folder)), _load_tokenizer(str(folder))
+
+    def head_and_all() -> Discriminator:
+        settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        discriminator = Discriminator(encoder, tokenizer, settings["hidden"], settings["max_tokens"])
+        head = load_file(folder / HEAD)
+        for name in ("first", "second"):
+            layer = {key.removeprefix(f"{name}."): value for key, value in head.items() if key.startswith(f"{name}.")}
+            discriminator.get_submodule(name).load_state_dict(layer)
+        return discriminator.eval()
+
+    discriminator: Discriminator = _translate(str(folder), head_and_all)
+    return discriminator
+
+
+def _encoder_of(model: Any) -> Any:
+    """A copy of a T5's encoder, in float32."""
+    if model.config.model_type != "t5":
+        raise BadDiscriminator(
+            f"discriminator.encoder 'student' copies the encoder of a T5, and this student is a "
+            f"{model.config.model_type}. Set it to 'new', or to the folder or hub id of a T5."
+        )
+    encoder = T5EncoderModel(model.config)
+    weights = {name: weight for name, weight in model.state_dict().items() if name.startswith(("shared.", "encoder."))}
+    encoder.load_state_dict(weights)
+    return encoder.eval()
+
+
+def _load_encoder(name: str) -> Any:
+    settings = _translate(name, lambda: AutoConfig.from_pretrained(name, trust_remote_code=False))
+    if settings.model_type != "t5":
+        raise BadDiscriminator(
+            f"discriminator.encoder {name!r} is a {settings.model_type}, not a T5. Allowed: 'student', 'new', or the "
+            "folder or hub id of a T5."
+        )
+    transformers_logging.disable_progress_bar()
+    return _translate(
+        name,
+        lambda: T5EncoderModel.from_pretrained(
+            name, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        ).eval(),
+    )
+
+
+def _load_tokenizer(name: str) -> Any:
+    return _translate(name, lambda: AutoTokenizer.from_pretrained(name, trust_remote_code=False))
+
+
+def _translate(name: str, load: Callable[[], Any]) -> Any:
+    """Loads, and turns what transformers and safetensors raise into one line."""
+    try:
+        return load()
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        where = "cannot be loaded" if Path(name).exists() else "is no folder here, and no hub model that was reached"
+        raise BadDiscriminator(f"Discriminator: {name!r} {where}: {reason}") from error

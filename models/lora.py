@@ -1,0 +1,72 @@
+"""Low-rank adapters (LoRA, Hu et al. 2021, arXiv 2106.09685) on a student: the model's own weights stay as they are,
+and each chosen linear layer W learns W + alpha / rank * B A.
+
+For students that are too large to train whole. Everything that needs the peft package is here.
+"""
+
+import copy
+from typing import Any
+
+import peft
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.errors import BadStudent
+
+ADAPTER_FILE = "adapter_config.json"  # its presence makes a folder one of adapters
+NAME = "default"  # peft's name of an adapter that was not given one
+
+
+class LoraConfig(BaseModel):
+    """Which layers get an adapter and how large it is.
+
+    Parameters that control the adapters:
+        rank: of the product B A.
+        alpha: the product is scaled by alpha / rank.
+        dropout: share of an adapter's inputs left out in training.
+        targets: names of the linear layers, as ("q", "v") for a T5; None takes all but the output layer.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rank: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    targets: tuple[str, ...] | None = None
+
+
+def add_lora(model: Any, config: LoraConfig) -> None:
+    """Puts adapters into a transformers model; afterwards only they are trained. Fresh ones change no output.
+
+    Raises:
+        BadStudent: no layer has one of the names in `targets`.
+    """
+    adapters = peft.LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules="all-linear" if config.targets is None else list(config.targets),
+    )
+    try:
+        model.add_adapter(adapters, NAME)
+    except ValueError as error:
+        linear = (name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear))
+        known = sorted({name.rsplit(".", 1)[-1] for name in linear})
+        raise BadStudent(f"No linear layer is called {config.targets}. There are: {', '.join(known)}.") from error
+
+
+def has_lora(model: Any) -> bool:
+    """Whether the model carries adapters."""
+    return bool(getattr(model, "peft_config", None))
+
+
+def merged(model: Any) -> Any:
+    """A copy of the model with its adapters added into its weights: an ordinary transformers model."""
+    plain = copy.deepcopy(model)
+    for name, module in list(plain.named_modules()):
+        if isinstance(module, peft.tuners.lora.LoraLayer):
+            module.merge()
+            plain.set_submodule(name, module.get_base_layer())
+    del plain.peft_config
+    plain._hf_peft_config_loaded = False  # transformers' own note that it should save adapters only
+    return plain

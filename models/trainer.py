@@ -1,0 +1,365 @@
+"""The training loop, for whatever module computes a loss: the student, the discriminator.
+
+One loop for one CPU, one GPU and several of either (accelerate). The sum of the examples' losses over the examples of
+the whole batch is what is minimised, however a batch is spread over processes and micro-batches, so neither changes the
+result beyond rounding. A training that was killed goes on from its last checkpoint and, on a CPU, ends with the same
+weights bit for bit.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from transformers import Adafactor, get_scheduler
+
+from models.batches import micro_batches, share
+from models.checkpoints import MODEL, STATE, Position, latest, read_position, restore, step_folder, write_checkpoint
+from models.errors import TrainingDiverged
+from models.seeds import derived_seed
+
+STEPS_FILE = "steps.jsonl"
+Schedule = Literal["constant", "linear", "cosine"]
+
+
+class OptimisationConfig(BaseModel):
+    """How a module is trained.
+
+    Parameters that control the batches:
+        batch_size: examples per optimizer step, over all processes.
+        micro_batch_size: examples at once in a process's memory; None takes its share of the batch whole. Gradients
+            are accumulated, so the result is the same.
+
+    Parameters that control the optimizer:
+        optimizer: adamw or adafactor.
+        learning_rate: at its peak.
+        weight_decay: AdamW's.
+        schedule: constant, linear (to 0) or cosine (to 0), over all rounds.
+        warmup_steps: steps in which the rate rises from 0.
+        clip_norm: gradients longer than this are shortened to it; 0 clips nothing.
+
+    Parameters that control the machine:
+        precision: float32, or bfloat16 for autocast over float32 weights. float16 is refused: T5 overflows in it.
+        device: auto takes a GPU where there is one.
+
+    Parameters that control safety:
+        checkpoint_every_s: seconds between checkpoints inside a round.
+        log_every: steps between two looks at the loss; a loss that is no number stops the round there.
+        divergence_factor: the round stops when the running mean of the loss exceeds its lowest value by this factor.
+
+    seed: of dropout and of the order of the examples.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    batch_size: int = Field(default=32, ge=1)
+    micro_batch_size: int | None = Field(default=None, ge=1)
+    optimizer: Literal["adamw", "adafactor"] = "adamw"
+    learning_rate: float = Field(default=3e-4, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    schedule: Schedule = "linear"
+    warmup_steps: int = Field(default=0, ge=0)
+    clip_norm: float = Field(default=1.0, ge=0)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    device: Literal["auto", "cpu"] = "auto"
+    checkpoint_every_s: float = Field(default=300.0, gt=0)
+    log_every: int = Field(default=10, ge=1)
+    divergence_factor: float = Field(default=10.0, gt=1)
+    seed: int = 0
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _no_half(cls, value: Any) -> Any:
+        if value in ("float16", "fp16", "half"):
+            raise ValueError("T5 overflows to NaN in float16; use bfloat16 or float32")
+        return value
+
+
+class Trainable(Protocol):
+    """What the loop trains: a `torch.nn.Module` with these."""
+
+    def forward(self, batch: Any) -> dict[str, torch.Tensor]:
+        """Sums over the batch's examples, each a scalar; "loss" is what is minimised."""
+
+    def save(self, folder: Path) -> None:
+        """Writes the trained weights and all that is needed to load them."""
+
+    def memory(self) -> dict[str, torch.Tensor]:
+        """Tensors that are no parameters and that an exact resume needs."""
+
+    def remember(self, memory: Mapping[str, torch.Tensor]) -> None:
+        """Takes `memory` back."""
+
+    def synchronise(self) -> None:
+        """Called after each step where several processes train: shares what each of them remembers."""
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """The steps of one round.
+
+    Attributes:
+        batches: indices of the examples of every step of this round.
+        first_step: steps of the rounds before.
+        total_steps: steps of all rounds; what the schedule ends at.
+    """
+
+    batches: Sequence[Sequence[int]]
+    first_step: int
+    total_steps: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished round.
+
+    Attributes:
+        checkpoint: what it ended with.
+        means: each figure of `Trainable.forward` per example, mean over the round; "learning_rate" at its end.
+        steps: optimizer steps made by this call (fewer than the plan's after a resume).
+        seconds: they took.
+    """
+
+    checkpoint: Path
+    means: dict[str, float]
+    steps: int
+    seconds: float
+
+
+StepReport = Callable[[dict[str, float]], None]
+"""Told "step" (of all rounds), "step_of_round", "steps_of_round" and the mean figures since the last report."""
+
+
+def train(
+    load: Callable[[Path], Any],
+    collate: Callable[[Sequence[int]], Any],
+    plan: RoundPlan,
+    config: OptimisationConfig,
+    folder: Path,
+    start: Path,
+    on_report: StepReport | None = None,
+) -> Trained:
+    """Trains one round, or what is left of it.
+
+    Args:
+        load: makes the module (a `Trainable`) from a checkpoint's model folder.
+        collate: makes a batch of tensors from indices of examples.
+        plan: the round's steps.
+        config: how.
+        folder: of the round; its newest checkpoint is taken up again, and its last one is the result.
+        start: the checkpoint that the round before ended with.
+        on_report: called at every look at the loss, on the first process only.
+
+    Raises:
+        TrainingDiverged: the loss or a gradient is no number, or the loss grew without end; names the last good
+            checkpoint.
+        BadCheckpoint: a checkpoint is damaged.
+    """
+    accelerator = _accelerator(config)
+    checkpoint = latest(folder) or start
+    module = load(checkpoint / MODEL)
+    optimizer, schedule = _optimizer(module, config, plan.total_steps)
+    if (checkpoint / STATE).is_file():
+        module.remember(restore(checkpoint, optimizer, schedule))
+    first = read_position(checkpoint).step_of_round if checkpoint != start else 0
+    wrapped, optimizer = accelerator.prepare(module, optimizer)
+    module.train()
+    record = _Record(folder, plan, config, accelerator, checkpoint, first, on_report)
+    saved = started = time.monotonic()
+    for done in range(first + 1, len(plan.batches) + 1):
+        batch = plan.batches[done - 1]
+        # Dropout follows from the position alone, so a resumed run needs no stored random state.
+        torch.manual_seed(derived_seed("step", config.seed, plan.first_step + done, accelerator.process_index))
+        _backward(accelerator, wrapped, collate, batch, config, record)
+        norm = accelerator.clip_grad_norm_(wrapped.parameters(), config.clip_norm or math.inf)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        if accelerator.num_processes > 1:
+            module.synchronise()
+        record.step(len(batch), norm)
+        finished = done == len(plan.batches)
+        if not finished and done % config.log_every:
+            continue
+        record.look(done, float(schedule.get_last_lr()[0]))
+        if finished or _first_process_says(accelerator, time.monotonic() - saved >= config.checkpoint_every_s):
+            checkpoint = step_folder(folder, done)
+            if accelerator.is_main_process:
+                position = Position(plan.first_step + done, done)
+                write_checkpoint(checkpoint, position, module.save, optimizer, schedule.state_dict(), module.memory())
+            accelerator.wait_for_everyone()
+            record.last_good = checkpoint
+            saved = time.monotonic()
+    module.eval()
+    accelerator.free_memory()
+    return Trained(checkpoint, record.means(), len(plan.batches) - first, time.monotonic() - started)
+
+
+def _backward(
+    accelerator: Accelerator,
+    wrapped: Any,
+    collate: Callable[[Sequence[int]], Any],
+    batch: Sequence[int],
+    config: OptimisationConfig,
+    record: "_Record",
+) -> None:
+    """The gradients of one batch: this process's share of it, in micro-batches."""
+    world, rank = accelerator.num_processes, accelerator.process_index
+    largest_share = -(-len(batch) // world)
+    size = config.micro_batch_size or largest_share
+    pieces = micro_batches(share(batch, rank, world), size)
+    number_of_pieces = -(-largest_share // size)  # the same in every process: each must take part in every exchange
+    for number in range(number_of_pieces):
+        piece = pieces[number] if number < len(pieces) else []
+        weight = 1.0 if piece else 0.0  # a process that has no example left takes part with one that counts nothing
+        exchange = nullcontext() if number == number_of_pieces - 1 else accelerator.no_sync(wrapped)
+        with exchange:
+            sums = wrapped(collate(piece or batch[:1]))
+            # Processes average their gradients; times `world` makes that a sum over the whole batch.
+            accelerator.backward(sums["loss"] * (weight * world / len(batch)))
+        record.add(sums, weight)
+
+
+class _Record:
+    """The figures of a round: summed up on the way, looked at now and then, written to `steps.jsonl`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        plan: RoundPlan,
+        config: OptimisationConfig,
+        accelerator: Accelerator,
+        last_good: Path,
+        first: int,
+        on_report: StepReport | None,
+    ) -> None:
+        self.last_good = last_good
+        self._file, self._plan, self._config, self._accelerator = folder / STEPS_FILE, plan, config, accelerator
+        self._on_report = on_report
+        self._sums: dict[str, torch.Tensor] = {}
+        self._examples = 0
+        self._norm = torch.zeros(())
+        self._since = time.monotonic()
+        self._steps = 0
+        self._running: float | None = None
+        self._lowest = math.inf
+        self._lines: list[dict[str, float]] = []
+        if accelerator.is_main_process:
+            folder.mkdir(parents=True, exist_ok=True)
+            # What came after the checkpoint is done again, so its lines go.
+            self._lines = [line for line in read_steps(folder) if line["step_of_round"] <= first]
+            self._file.write_text("".join(json.dumps(line) + "\n" for line in self._lines), encoding="utf-8")
+
+    def add(self, sums: Mapping[str, torch.Tensor], weight: float) -> None:
+        for name, value in sums.items():
+            value = value.detach() * weight
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+
+    def step(self, examples: int, norm: torch.Tensor) -> None:
+        self._examples += examples
+        self._steps += 1
+        self._norm = torch.maximum(self._norm.to(norm.device), norm.detach())
+
+    def look(self, done: int, learning_rate: float) -> None:
+        """Reads the figures (which waits for a GPU), checks them, and writes a line."""
+        names = sorted(self._sums)
+        summed = self._accelerator.reduce(torch.stack([self._sums[name].float() for name in names]))
+        means = {name: value / self._examples for name, value in zip(names, summed.tolist(), strict=True)}
+        seconds = time.monotonic() - self._since
+        line = means | {
+            "step": self._plan.first_step + done,
+            "step_of_round": done,
+            "steps_of_round": len(self._plan.batches),
+            "examples": self._examples,
+            "gradient_norm": float(self._norm),
+            "learning_rate": learning_rate,
+            "seconds": round(seconds, 4),
+        }
+        self._check(line)
+        self._lines.append(line)
+        self._sums, self._examples, self._norm, self._steps = {}, 0, torch.zeros(()), 0
+        self._since = time.monotonic()
+        if self._accelerator.is_main_process:
+            with self._file.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line) + "\n")
+            if self._on_report:
+                self._on_report(line)
+
+    def _check(self, line: dict[str, float]) -> None:
+        where = f"round's step {line['step_of_round']:.0f} of {line['steps_of_round']:.0f}"
+        advice = f"The last good checkpoint is {self.last_good}; lower training.learning_rate or set clip_norm."
+        for name in ("loss", "gradient_norm"):
+            if not math.isfinite(line[name]):
+                raise TrainingDiverged(f"Training stopped at the {where}: the {name} is {line[name]}. {advice}")
+        share_of_new = min(1.0, self._steps / 50)
+        before = line["loss"] if self._running is None else self._running
+        self._running = (1 - share_of_new) * before + share_of_new * line["loss"]
+        self._lowest = min(self._lowest, self._running)
+        # A loss near 0 may well grow tenfold without harm.
+        if self._running > self._config.divergence_factor * max(self._lowest, 0.5):
+            raise TrainingDiverged(
+                f"Training stopped at the {where}: the loss has grown from {self._lowest:.3g} to {self._running:.3g} "
+                f"(training.divergence_factor is {self._config.divergence_factor:g}). {advice}"
+            )
+
+    def means(self) -> dict[str, float]:
+        """Each figure's mean per example over the round."""
+        left_out = ("step", "step_of_round", "steps_of_round", "examples", "learning_rate", "seconds", "gradient_norm")
+        examples = sum(line["examples"] for line in self._lines)
+        names = [name for name in (self._lines[0] if self._lines else {}) if name not in left_out]
+        return {name: sum(line[name] * line["examples"] for line in self._lines) / examples for name in names}
+
+
+def read_steps(folder: Path) -> list[dict[str, float]]:
+    """The lines of a round's `steps.jsonl`; one that a killed process left unfinished is left out."""
+    lines = []
+    if (folder / STEPS_FILE).is_file():
+        for text in (folder / STEPS_FILE).read_text(encoding="utf-8").splitlines(keepends=True):
+            if text.endswith("}\n"):
+                lines.append(json.loads(text))
+    return lines
+
+
+def _accelerator(config: OptimisationConfig) -> Accelerator:
+    precision = {"float32": "no", "bfloat16": "bf16"}[config.precision]
+    # accelerate keeps one state a process and refuses another precision in it; a worker that trains one model after
+    # another may need one.
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
+        AcceleratorState._reset_state(reset_partial_state=False)
+    return Accelerator(mixed_precision=precision, cpu=config.device == "cpu", step_scheduler_with_optimizer=False)
+
+
+def _optimizer(
+    module: torch.nn.Module, config: OptimisationConfig, total_steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    optimizer: torch.optim.Optimizer
+    if config.optimizer == "adafactor":
+        optimizer = Adafactor(
+            parameters,
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            relative_step=False,
+            scale_parameter=False,
+            warmup_init=False,
+        )
+    else:
+        optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    name = "constant_with_warmup" if config.schedule == "constant" else config.schedule
+    return optimizer, get_scheduler(name, optimizer, config.warmup_steps, total_steps)
+
+
+def _first_process_says(accelerator: Accelerator, value: bool) -> bool:
+    """One process's clock decides for all of them."""
+    if accelerator.num_processes == 1:
+        return value
+    return bool(broadcast(torch.tensor([value], device=accelerator.device, dtype=torch.int32)).item())

@@ -1,0 +1,98 @@
+"""Which source files a Python file needs, and which installed packages, found by reading the imports.
+
+A registered student carries its code with it. Copying whole packages would send along the vLLM server's supervision
+and would leave open what has to be installed; a list kept by hand would be wrong after the next change.
+"""
+
+import ast
+import sys
+from collections.abc import Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+
+def needed_files(entries: Iterable[Path], root: Path, packages: Iterable[str] | None = None) -> list[Path]:
+    """The files under `root` that some files import, directly and through each other, and those files themselves.
+
+    Args:
+        entries: files below root.
+        root: the folder that absolute imports are looked up in.
+        packages: only these top-level names are followed; None follows everything that lies there.
+
+    Returns:
+        Sorted paths, with the `__init__.py` of every package on the way.
+    """
+    allowed = None if packages is None else set(packages)
+    found: set[Path] = set()
+    todo = list(entries)
+    while todo:
+        file = todo.pop()
+        if file in found:
+            continue
+        found.add(file)
+        for name in _imported(file, root, everywhere=True):
+            if allowed is None or name.partition(".")[0] in allowed:
+                todo += _files_of(name, root)
+    return sorted(found)
+
+
+def needed_packages(files: Iterable[Path], root: Path, *, everywhere: bool = False) -> list[str]:
+    """The installed packages that some files import, as pinned requirements ("torch==2.13.0"), sorted.
+
+    Args:
+        files: from `needed_files`.
+        root: as there; what lies in it is no installed package.
+        everywhere: also imports inside functions, which a file can be loaded without.
+    """
+    names = {name.partition(".")[0] for file in files for name in _imported(file, root, everywhere=everywhere)}
+    by_import = metadata.packages_distributions()
+    local = {path.stem for path in root.iterdir()}
+    found = (by_import[name] for name in names - local - sys.stdlib_module_names if name in by_import)
+    # Several distributions may share a package, as mlflow and mlflow-skinny do: the one of the same name has it whole.
+    return sorted({pinned(min(several, key=len)) for several in found})
+
+
+def pinned(distribution: str) -> str:
+    """A requirement for exactly the installed version.
+
+    Without the local part of a version such as "2.13.0+cpu": no public index has that build, an ordinary machine
+    installs the plain one, and a machine that has the local build fulfils the plain requirement too (PEP 440).
+    """
+    return f"{distribution}=={metadata.version(distribution).partition('+')[0]}"
+
+
+def _imported(file: Path, root: Path, *, everywhere: bool) -> Iterator[str]:
+    """Dotted names that a file imports; of `from a import b` both a and a.b, since b may be a module."""
+    tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+    for node in ast.walk(tree) if everywhere else _outside_functions(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = file.relative_to(root).parent.parts
+            above = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            module = ".".join(part for part in (above, node.module) if part)
+            yield from ([module] if module else [])
+            yield from (".".join(part for part in (module, alias.name) if part) for alias in node.names)
+
+
+def _outside_functions(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield node
+            yield from _outside_functions(node)
+
+
+def _files_of(name: str, root: Path) -> list[Path]:
+    """The files of a dotted name and of the packages it lies in; none where it is no module below root."""
+    found: list[Path] = []
+    folder = root
+    for part in name.split("."):
+        module, package = folder / f"{part}.py", folder / part / "__init__.py"
+        if package.is_file():
+            found.append(package)
+        elif module.is_file():
+            return [*found, module]
+        elif not (folder / part).is_dir():  # a folder without __init__.py is a package, too
+            return found
+        folder = folder / part
+    return found

@@ -1,0 +1,143 @@
+"""Which questions a distillation trains on, validates on and tests on.
+
+A set of questions is a rule over stored examples, not a list: it travels between steps as a few values, and every step
+finds the same questions by it. Who belongs where follows from a hash of the example's id alone, so questions that
+arrive later change nothing for those that are there.
+"""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from storage.errors import NothingToDo
+from storage.schemas import EXAMPLES
+from storage.store import Store
+
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
+
+
+class DatasetConfig(BaseModel):
+    """The dataset of a distillation.
+
+    Parameters that control what it is:
+        name: svamp, cqa, esnli, anli1, gsm8k, lab, reasoning-gym:NAME, or the path of your own YAML definition.
+        paths: split -> file with its questions, where they do not come from the dataset's own source.
+
+    Parameters that control the splits:
+        train_split, validation_split, test_split: names of the dataset's splits. Without a validation split,
+            `validation_share` of the training questions are held out; without a test split there is no final test.
+        validation_share: of the training questions, 0 to 1.
+        folds, fold: k-fold cross-validation inside the training split: fold number `fold` (from 0) of `folds` is the
+            test set and `validation_share` of the others the validation set.
+        limit, validation_limit, test_limit: at most so many questions of each.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    paths: dict[str, str] = Field(default_factory=dict)
+    train_split: str = "train"
+    validation_split: str | None = "validation"
+    test_split: str | None = "test"
+    validation_share: float = Field(default=0.1, gt=0, lt=1)
+    folds: int | None = Field(default=None, ge=2)
+    fold: int = Field(default=0, ge=0)
+    limit: int | None = Field(default=None, ge=1)
+    validation_limit: int | None = Field(default=None, ge=1)
+    test_limit: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _fold_exists(self) -> Self:
+        if self.folds is not None and self.fold >= self.folds:
+            raise ValueError(f"fold must be below folds ({self.folds}), not {self.fold}")
+        return self
+
+    def splits(self) -> dict[Part, str]:
+        """The split whose questions each part is taken from; a part that there is not is left out."""
+        if self.folds is not None:
+            return dict.fromkeys(PARTS, self.train_split)
+        found: dict[Part, str] = {"train": self.train_split, "validation": self.validation_split or self.train_split}
+        return found if self.test_split is None else found | {"test": self.test_split}
+
+    def question_set(self, dataset: str, part: Part) -> "QuestionSet":
+        """The rule for one part.
+
+        Args:
+            dataset: the dataset's stored name (a YAML definition's differs from its path).
+            part: one of `splits`.
+        """
+        limits = {"train": self.limit, "validation": self.validation_limit, "test": self.test_limit}
+        carved = self.folds is not None or (self.validation_split is None and part != "test")
+        return QuestionSet(
+            dataset=dataset,
+            split=self.splits()[part],
+            part=part if carved else None,
+            folds=self.folds,
+            fold=self.fold,
+            validation_share=self.validation_share,
+            limit=limits[part],
+        )
+
+
+class QuestionSet(BaseModel):
+    """A rule that chooses stored examples.
+
+    Attributes:
+        dataset, split: where they are stored.
+        part: which part of the split, where several are carved from it; None takes the whole split.
+        folds, fold, validation_share: how it is carved; see `DatasetConfig`.
+        limit: at most so many, the first by hash.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: str
+    split: str
+    part: Part | None = None
+    folds: int | None = None
+    fold: int = 0
+    validation_share: float = 0.1
+    limit: int | None = None
+
+    @property
+    def partition(self) -> dict[str, str]:
+        """Its partition of the store's tables."""
+        return {"dataset": self.dataset, "split": self.split}
+
+    def sql(self, store: Store) -> str:
+        """A parenthesised query for the chosen rows of the examples table."""
+        test = f"{_bucket(1)} % {self.folds} = {self.fold}" if self.folds else "false"
+        validation = f"{_bucket(9)} % 10000 < {round(self.validation_share * 10_000)}"
+        condition = {
+            None: "true",
+            "test": test,
+            "validation": f"NOT ({test}) AND {validation}",
+            "train": f"NOT ({test}) AND NOT ({validation})",
+        }[self.part]
+        limit = "" if self.limit is None else f"LIMIT {self.limit}"
+        return (
+            f"(SELECT * FROM {store.relation(EXAMPLES, self.partition)} WHERE {condition} "
+            f"ORDER BY md5(example_id), example_id {limit})"
+        )
+
+    def ids(self, store: Store) -> list[str]:
+        """The ids of the chosen examples, in an order that depends on them alone.
+
+        Raises:
+            NothingToDo: there are none.
+        """
+        with store.connect() as con:
+            rows = store.execute(con, f"SELECT example_id FROM {self.sql(store)} ORDER BY md5(example_id), example_id")
+        if not rows.num_rows:
+            raise NothingToDo(
+                f"No {self.part or 'stored'} questions of {self.dataset!r}, split {self.split!r}; "
+                "store some with `qcrd sample` or `qcrd import`, or name another split in the configuration."
+            )
+        found: list[str] = rows["example_id"].to_pylist()
+        return found
+
+
+def _bucket(first: int) -> str:
+    """32 bits of an example's hash as a number, from hexadecimal digit `first` (counted from 1) on."""
+    return f"('0x' || substr(md5(example_id), {first}, 8))::UBIGINT"

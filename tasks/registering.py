@@ -1,0 +1,91 @@
+"""The end of a distillation: the best student registered, and held against the champion."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.checkpoints import MODEL
+from storage.schemas import PREDICTIONS
+from storage.store import Store
+from tasks.answering import AskingConfig, Question
+from tasks.gate import Verdict
+from tasks.packaging import ToServe, model_name
+from tasks.registry import Registered, hold_gate, register
+from tasks.served_model import ServedConfig
+from tasks.tracking import LoggedRound, Tracking
+from tasks.training.evaluation import writes
+from tasks.training.outcomes import read_outcome
+from tasks.training.preparing import open_training, read_examples
+from tasks.training.quality import QualityUpdated
+from tasks.training.rounds import checkpoint_of
+from tasks.training.spec import TrainingSpec, round_folder
+
+
+class RegistrySettings(BaseModel):
+    """The registered model.
+
+    Attributes:
+        name: in MLflow's registry; "qcrd-<dataset>" if left out.
+        level: the gate moves `champion` where an exact McNemar test finds a better challenger at this level.
+        register_model: false trains and evaluates only.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str | None = None
+    level: float = Field(default=0.05, gt=0, lt=1)
+    register_model: bool = True
+
+
+def register_best(
+    tracking: Tracking, folder: Path, logged: LoggedRound, settings: RegistrySettings, lineage: dict[str, str]
+) -> Registered:
+    """Registers the student of a training's best round, with its discriminator.
+
+    Args:
+        folder: of the training.
+        logged: the best round, as MLflow knows it.
+        lineage: further tags.
+    """
+    spec, dataset, _ = open_training(folder)
+    best = logged.round
+    quality = read_outcome(round_folder(folder, best) / "quality.json", QualityUpdated)
+    student = spec.config.student
+    config = ServedConfig(
+        dataset=spec.dataset,
+        asking=AskingConfig(writes=writes(spec.config.method), answer_tokens=spec.config.rounds.answer_tokens),
+        dtype=student.dtype,
+        max_input_tokens=student.max_input_tokens,
+        max_target_tokens=student.max_target_tokens,
+    )
+    first: dict[str, Any] = read_examples(folder).slice(0, 1).to_pylist()[0]
+    parts = ToServe(
+        student=checkpoint_of(folder, best) / MODEL,
+        discriminator=quality.model if quality else None,
+        config=config,
+        examples=[Question(first["question"], tuple(first["choices"]))],
+    )
+    about = {"student": spec.student_name(best), "store": spec.store, **lineage}
+    return register(tracking, settings.name or model_name(dataset.name), logged, parts, about)
+
+
+def gate(tracking: Tracking, folder: Path, challenger: Registered, settings: RegistrySettings) -> Verdict:
+    """Holds a registered student against the champion on this training's test questions."""
+    spec, _, store = open_training(folder)
+    return hold_gate(tracking, challenger, lambda version: right_answers(store, spec, version), settings.level)
+
+
+def right_answers(store: Store, spec: TrainingSpec, version: Registered) -> dict[str, bool]:
+    """example_id -> whether a registered version answered it right, over this training's test questions."""
+    student = version.tags.get("qcrd.student")
+    if spec.test is None or student is None:
+        return {}
+    with store.connect() as con:
+        rows = store.execute(
+            con,
+            f"SELECT example_id, correct FROM {store.relation(PREDICTIONS, spec.test.partition)} "
+            f"SEMI JOIN {spec.test.sql(store)} USING (example_id) WHERE model = $1",
+            [student],
+        ).to_pylist()
+    return {row["example_id"]: row["correct"] for row in rows}

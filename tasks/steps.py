@@ -1,0 +1,338 @@
+"""The steps of a distillation as Prefect tasks: what the flow calls, what Prefect's UI shows, retries and caches.
+
+Each wraps one plain function and adds what a run needs around it: the worker process, progress, a line in the log, an
+artifact. What travels between them are paths, ids and small results.
+
+Caching. Every step is idempotent by itself: samples, votes, scores and predictions are rows under content ids, and a
+training's folder is its content id. So a step that has been done finds that out in a moment. The steps of a round are
+also cached by Prefect, under that id; the questions, the samples and the votes are not, because only the store knows
+whether there is something new.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.concurrency.sync import concurrency
+from prefect.context import TaskRunContext
+from pydantic import BaseModel
+
+from models.errors import ServerFailed, TeacherUnavailable, WorkerDied
+from storage.datasets.registry import get_dataset
+from storage.errors import StorageError, StoreWriteFailed
+from storage.schemas import EXAMPLES
+from storage.store import Store
+from storage.votes import VoteRule, VoteSummary, vote
+from tasks.import_recorded import import_recorded
+from tasks.questions import DatasetConfig, Part
+from tasks.sample_teacher import SamplingProgress
+from tasks.store_examples import store_examples
+from tasks.teach import teach
+from tasks.teacher_settings import TeacherSettings
+from tasks.tracking_backend import TrackingFailed
+from tasks.training.evaluation import Evaluation, evaluate_round
+from tasks.training.negatives import NegativesSampled, sample_negatives
+from tasks.training.preparing import Parts, Prepared, prepare_training
+from tasks.training.quality import QualityUpdated, update_quality
+from tasks.training.rounds import RoundTrained, checkpoint_of, trained_file
+from tasks.training.spec import INITIAL, TrainingConfig
+from tasks.training.student_round import train_round
+from tasks.worker import Worker
+
+MAY_PASS = (TeacherUnavailable, ServerFailed, WorkerDied, StoreWriteFailed, TrackingFailed)
+"""Errors after which trying again may help; the others say what somebody has to change first."""
+PROGRESS_EVERY_S = 2.0
+
+
+class Place(BaseModel):
+    """Where a run works.
+
+    Attributes:
+        home: the state folder.
+        store: root of the rationale store.
+        run_id: of the store's `runs` table.
+    """
+
+    home: Path
+    store: str
+    run_id: str
+
+    def open_store(self) -> Store:
+        """The store."""
+        return Store(self.store)
+
+
+class Questions(BaseModel):
+    """The questions of a run.
+
+    Attributes:
+        dataset: the dataset's stored name.
+        counts: how many there are for training, validation and test.
+        new: how many were not stored before.
+    """
+
+    dataset: str
+    counts: dict[Part, int]
+    new: int
+
+
+class Sampled(BaseModel):
+    """What the teacher's step came to.
+
+    Attributes:
+        teachers: globs of the teachers that vote.
+        samples: samples wanted; 0 where none are made.
+        sampled: how many this run made.
+        unparsed: those of them without an answer.
+        prompt_tokens, completion_tokens: of this run's samples.
+        seconds: it took.
+        cost: of this run's samples; None where no price is given.
+    """
+
+    teachers: tuple[str, ...]
+    samples: int = 0
+    sampled: int = 0
+    unparsed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    cost: float | None = None
+
+
+def may_pass(_task: Any, _run: Any, state: Any) -> bool:
+    """Prefect asks whether to try again."""
+    try:
+        state.result()
+    except MAY_PASS:
+        return True
+    except Exception:
+        return False
+    return False
+
+
+def _round_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
+    """Cache key of a round's step: the training's content id, the round, and which making of its folder it is."""
+    folder: Path = parameters["folder"]
+    made = (folder / "prepared.json").stat().st_mtime_ns  # a folder that was removed and made again starts anew
+    rest = [str(value) for name, value in sorted(parameters.items()) if name in ("t", "part")]
+    return ":".join(["qcrd", context.task.name, folder.name, str(made), *rest])
+
+
+STEP: dict[str, Any] = {"retries": 2, "retry_delay_seconds": 10, "retry_condition_fn": may_pass}
+ROUND_STEP: dict[str, Any] = STEP | {
+    "cache_key_fn": _round_key, "persist_result": True, "result_serializer": "json",
+}  # fmt: skip
+
+
+@task(name="import", timeout_seconds=3600, **STEP)
+def import_recordings(place: Place, config: DatasetConfig, teacher: TeacherSettings) -> int:
+    """Brings recorded samples, and their questions, into the store; returns how many samples were new."""
+    store, dataset = place.open_store(), get_dataset(config.name)
+    done = [
+        import_recorded(store, dataset, file.path, config.train_split, answers=file.answers, mapping=file.columns)
+        for file in teacher.files
+    ]
+    samples, added = sum(one.samples for one in done), sum(one.added for one in done)
+    get_run_logger().info("%s recorded samples, %s of them new.", f"{samples:,}", f"{added:,}")
+    return added
+
+
+@task(name="store questions", timeout_seconds=3600, **STEP)
+def store_questions(place: Place, config: DatasetConfig) -> Questions:
+    """Puts the questions of all parts into the store; where a source is out of reach, stored ones serve."""
+    store, dataset, log = place.open_store(), get_dataset(config.name), get_run_logger()
+    wanted: dict[str, int | None] = {}
+    for part, split in config.splits().items():
+        limit = config.question_set(dataset.name, part).limit
+        whole = config.folds is not None or config.validation_split is None
+        wanted[split] = None if whole or limit is None else max(limit, wanted.get(split) or 0)
+    new = 0
+    for split, limit in wanted.items():
+        path = config.paths.get(split)
+        try:
+            new += store_examples(store, dataset, split, dataset.load(split, path, limit)).added
+        except StorageError as error:
+            if path is not None or not store.parts(EXAMPLES, {"dataset": dataset.name, "split": split}):
+                raise
+            log.warning("%s Taking the questions of split %s that are stored.", " ".join(str(error).split()), split)
+    counts = {part: len(config.question_set(dataset.name, part).ids(store)) for part in config.splits()}
+    log.info("%s: %s", dataset.name, ", ".join(f"{count:,} {part}" for part, count in counts.items()))
+    return Questions(dataset=dataset.name, counts=counts, new=new)
+
+
+@task(name="ask the teacher", **STEP)
+def ask_teacher(place: Place, config: DatasetConfig, teacher: TeacherSettings) -> Sampled:
+    """Samples what is missing; of a recorded or stored teacher nothing is."""
+    store, dataset, log = place.open_store(), get_dataset(config.name), get_run_logger()
+    if teacher.source != "sample":
+        return Sampled(teachers=teacher.teachers or ("*",))
+    choice = teacher.choice(place.home)
+    # Where validation questions are carved from the same split, the teacher explains those too: their majority answer
+    # stands in where there is no label.
+    part = config.question_set(dataset.name, "train")
+    questions = part.model_copy(update={"part": None, "limit": None}) if part.part and not part.limit else part
+    with progress("sampling the teacher") as report:
+
+        def on_progress(state: SamplingProgress) -> None:
+            report(state.sampled, state.wanted, f"{state.completion_tokens / max(state.seconds, 1e-9):,.0f} tokens/s")
+
+        taught = teach(
+            store, dataset, part.split, questions.ids(store), choice, teacher.seed, place.home / "logs", log.info,
+            on_progress, run_id=place.run_id,
+        )  # fmt: skip
+    made = taught.done or SamplingProgress(wanted=0)
+    if taught.done is None:
+        log.info("All %s samples are stored already.", f"{taught.plan.samples:,}")
+    else:
+        log.info("%s samples made in %.0f s.", f"{made.sampled:,}", made.seconds)
+    for example, reason in list(made.refused.items())[:3]:
+        log.warning("The teacher refused question %s: %s", example, reason)
+    return Sampled(
+        teachers=teacher.teachers or (choice.identity.model,),
+        samples=taught.plan.samples,
+        sampled=made.sampled,
+        unparsed=made.unparsed,
+        prompt_tokens=made.prompt_tokens,
+        completion_tokens=made.completion_tokens,
+        seconds=made.seconds,
+        cost=teacher.price.of(made.prompt_tokens, made.completion_tokens),
+    )
+
+
+@task(name="vote", timeout_seconds=3600, **STEP)
+def count_votes(place: Place, rule: VoteRule, config: DatasetConfig) -> VoteSummary:
+    """Majority answers, positives and negatives of the training split."""
+    summary = vote(place.open_store(), get_dataset(config.name), rule, config.train_split)
+    accuracy = summary.majority_accuracy
+    get_run_logger().info(
+        "Votes on %s examples: %s of %s samples parsed%s.", f"{summary.examples:,}",
+        f"{summary.samples - summary.unparsed:,}", f"{summary.samples:,}",
+        "" if accuracy is None else f"; one sample right {summary.single_accuracy:.1%}, the majority {accuracy:.1%}",
+    )  # fmt: skip
+    return summary
+
+
+@task(name="prepare", **STEP)
+def prepare(place: Place, dataset: str, rule: VoteRule, parts: Parts, config: TrainingConfig) -> Prepared:
+    """The training set, and the student before training."""
+    prepared = prepare_training(place.home / "trainings", place.open_store(), dataset, rule, parts, config)
+    log, long = get_run_logger(), prepared.too_long
+    log.info(
+        "%s: %s questions, %s positive and %s negative rationales; a student of %s parameters.",
+        prepared.name, f"{prepared.questions:,}", f"{prepared.positives:,}", f"{prepared.negatives:,}",
+        f"{prepared.parameters:,}",
+    )  # fmt: skip
+    if long.questions or long.rationales or long.answers:
+        log.warning(
+            "Too long for the student and left out: %s questions, %s rationales, %s answers (the longest has %s "
+            "tokens; examples %s). Raise student.max_input_tokens or student.max_target_tokens.",
+            f"{long.questions:,}", f"{long.rationales:,}", f"{long.answers:,}", f"{long.longest:,}",
+            ", ".join(long.examples),
+        )  # fmt: skip
+    return prepared
+
+
+@task(name="negatives", task_run_name="negatives {t}", **ROUND_STEP)
+def make_negatives(folder: Path, t: int, worker: Worker) -> NegativesSampled:
+    """The student's own negatives of a round."""
+    with progress(f"round {t}: negatives") as report:
+        made = worker.run(sample_negatives, folder, t, reports="on_progress", on_report=report)
+    if made.sampled:
+        past = "before training" if made.round_before == INITIAL else f"of round {made.round_before}"
+        get_run_logger().info("Round %d: %s negatives from the student %s.", t, f"{made.sampled:,}", past)
+    return made
+
+
+@task(name="quality", task_run_name="quality {t}", **ROUND_STEP)
+def judge_quality(folder: Path, t: int, worker: Worker) -> QualityUpdated:
+    """The discriminator's update and scores of a round."""
+    with progress(f"round {t}: discriminator") as report:
+        done = worker.run(update_quality, folder, t, reports="on_report", on_report=_steps(report))
+    if done.steps:
+        get_run_logger().info(
+            "Round %d: discriminator trained %d steps; AUC against minority samples %s, against the student's %s.",
+            t, done.steps, _figure(done.auc_minority), _figure(done.auc_student),
+        )  # fmt: skip
+    return done
+
+
+@task(name="student", task_run_name="student {t}", **ROUND_STEP)
+def train_student(folder: Path, t: int, worker: Worker) -> RoundTrained:
+    """The student's training of a round."""
+    with progress(f"round {t}: training") as report:
+        return worker.run(train_round, folder, t, reports="on_report", on_report=_steps(report))
+
+
+@task(name="evaluate", task_run_name="evaluate {part} {t}", **ROUND_STEP)
+def evaluate_student(folder: Path, t: int, part: Part, worker: Worker) -> Evaluation:
+    """The student's answers to the validation or the test questions."""
+    checkpoint = checkpoint_of(folder, t) / "model"
+    with progress(f"round {t}: {part}") as report:
+        return worker.run(evaluate_round, folder, t, part, checkpoint, reports="on_progress", on_report=report)
+
+
+def is_trained(folder: Path, t: int) -> bool:
+    """Whether a round's training is over."""
+    return trained_file(folder, t).is_file()
+
+
+# ---- around the steps ----
+
+
+@contextmanager
+def slot(threads: int | None) -> Iterator[None]:
+    """Holds this machine's GPU, or a share of its cores, so that two runs do not load their models onto it at once.
+
+    It is a global concurrency limit of Prefect: `prefect gcl ls` shows it, and another limit can be set there.
+    """
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "0") if _has_gpu() else None
+    cores = len(os.sched_getaffinity(0))
+    name = f"qcrd-gpu-{gpu}" if gpu is not None else "qcrd-cpu"
+    limit = 1 if gpu is not None else max(1, cores // (threads or cores))
+    with get_client(sync_client=True) as client:
+        if name not in {known.name for known in client.read_global_concurrency_limits(limit=200)}:
+            client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=limit))
+    with concurrency(name, occupy=1, strict=True):
+        yield
+
+
+def _has_gpu() -> bool:
+    return Path("/dev/nvidia0").exists()
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[..., None]]:
+    """A progress artifact in Prefect's UI; yields a function that takes how many are done, of how many, and a note."""
+    artifact: UUID | None = None
+    said = 0.0
+
+    def report(done: int, total: int, note: str = "") -> None:
+        nonlocal artifact, said
+        finished = done >= total
+        if not finished and time.monotonic() - said < PROGRESS_EVERY_S:
+            return
+        said = time.monotonic()
+        share = 100.0 * done / max(total, 1)
+        if artifact is None:
+            artifact = cast(UUID, create_progress_artifact(share, description=f"{what} {note}".strip()))
+        else:
+            update_progress_artifact(artifact, share, description=f"{what}: {done:,} of {total:,} {note}".strip())
+
+    yield report
+
+
+def _steps(report: Callable[..., None]) -> Callable[[dict[str, float]], None]:
+    """Turns the trainer's reports into progress."""
+    return lambda line: report(int(line["step_of_round"]), int(line["steps_of_round"]), f"loss {line['loss']:.3f}")
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

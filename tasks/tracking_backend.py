@@ -1,0 +1,188 @@
+"""Where MLflow keeps what it is told: the server of MLFLOW_TRACKING_URI, else a SQLite file under the state folder.
+
+    <home>/mlflow/mlflow.db     runs, metrics, the model registry
+    <home>/mlflow/artifacts     configurations, packaged students
+    <home>/mlflow/*.lock        held while something is made that may be there only once
+
+This module is the only one that imports MLflow first, so that MLflow is imported without telemetry.
+"""
+
+import fcntl
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from storage.errors import StorageError
+
+# MLflow looks at these once, while it is imported.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "1")
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
+# How long an unreachable server is waited for when a run begins; MLflow's own patience (about 4 minutes) is for later.
+PROBE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+
+
+class TrackingFailed(StorageError):
+    """MLflow cannot be reached, or refused what it was asked."""
+
+
+class Backend:
+    """An MLflow tracking server or database, and its registry.
+
+    Args:
+        home: the state folder; made where missing.
+
+    Attributes:
+        uri: what MLFLOW_TRACKING_URI would have to be for other programs to look at the same.
+        artifacts: where new experiments keep their files; None where a server decides that.
+        client: MLflow's client of it.
+
+    Raises:
+        TrackingFailed: the server does not answer, or the database cannot be used.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.folder = home.resolve() / "mlflow"
+        given = os.environ.get(URI_VARIABLE)
+        self.uri = given or f"sqlite:///{self.folder / 'mlflow.db'}"
+        # A server knows where its artifacts go. With a database alone MLflow would write into the current folder.
+        on_server = self.uri.startswith(("http://", "https://", "databricks", "uc:"))
+        self.artifacts = None if on_server else str(self.folder / "artifacts")
+        with translated(self.uri):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not given:
+                self._make_database()
+            with _environment(PROBE if on_server else {}):
+                self.client = MlflowClient(self.uri)
+                self.client.search_experiments(max_results=1)
+
+    @contextmanager
+    def lock(self, name: str = "mlflow") -> Iterator[None]:
+        """One process and thread of this state folder at a time; waits for the other. Freed if a process dies."""
+        with (self.folder / f"{name}.lock").open("a") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Makes this the place that MLflow's module-level functions talk to, and turns MLflow's errors into ours.
+
+        Even its client needs that: creating a model version looks the model up at the place set last (MLflow 3.17,
+        `SqlAlchemyStore.create_model_version`). The environment stays as the user made it; `set_tracking_uri` would
+        write the address into it.
+        """
+        before = os.environ.get(URI_VARIABLE)
+        with translated(self.uri):
+            mlflow.set_tracking_uri(self.uri)
+            if before is None:
+                os.environ.pop(URI_VARIABLE, None)
+            else:
+                os.environ[URI_VARIABLE] = before
+            yield
+
+    def experiment(self, name: str) -> str:
+        """The id of the experiment of that name, made where there is none.
+
+        Raises:
+            TrackingFailed: somebody deleted it.
+        """
+        with translated(self.uri), self.lock():
+            found = self.client.get_experiment_by_name(name)
+            if found is None:
+                return str(self.client.create_experiment(name, artifact_location=self.artifacts))
+            if found.lifecycle_stage != "active":
+                raise TrackingFailed(
+                    f"MLflow's experiment {name!r} was deleted, and a deleted one takes no runs. Restore it: "
+                    f"MLFLOW_TRACKING_URI={self.uri} mlflow experiments restore -x {found.experiment_id}"
+                )
+            return str(found.experiment_id)
+
+    def _make_database(self) -> None:
+        """Makes the database where there is none: all of it, or nothing if the process dies.
+
+        MLflow makes a missing database in some hundred steps (2 s). Two processes that do so at once break each
+        other, and a half-made one is never mended, so it is made under another name and then moved into place.
+        """
+        if re.search(r"[%?#]", str(self.folder)):
+            raise TrackingFailed(
+                f"MLflow cannot keep a database in {self.folder}: the path holds one of % ? #. Choose another --home, "
+                f"or set {URI_VARIABLE}."
+            )
+        database = self.folder / "mlflow.db"
+        with self.lock():
+            if database.exists():
+                return
+            partial = self.folder / "partial.db"
+            for leftover in self.folder.glob("partial.db*"):
+                leftover.unlink()
+            with quiet():
+                MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
+            partial.rename(database)
+
+
+@contextmanager
+def translated(where: str) -> Iterator[None]:
+    """MLflow's errors, and the disk's, as one line each.
+
+    Raises:
+        TrackingFailed: instead of them.
+    """
+    try:
+        yield
+    except MlflowException as error:
+        if "API request to" in str(error) and "failed with exception" in str(error):
+            raise TrackingFailed(
+                f"No MLflow server answers at {_without_password(where)}. Start it, or correct {URI_VARIABLE}; without "
+                "that variable runs are kept under the state folder."
+            ) from error
+        raise TrackingFailed(f"MLflow at {_without_password(where)}: {_one_line(error)}") from error
+    except OSError as error:
+        raise TrackingFailed(
+            f"MLflow at {_without_password(where)}: {error.strerror or error}"
+            + (f" ({error.filename})" if error.filename else "")
+            + "; nothing tracked before was lost."
+        ) from error
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Sets variables that the user has not set, for a while."""
+    added = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps MLflow's progress reports and bars off the terminal; its warnings stay."""
+    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with _environment({"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}):
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else text[:299] + "…"
+
+
+def _without_password(uri: str) -> str:
+    return re.sub(r"//[^/@]*@", "//…@", uri)

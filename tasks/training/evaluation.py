@@ -1,0 +1,180 @@
+"""What a student answers and explains, right or wrong; every prediction is a row of the store."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pydantic import BaseModel
+
+from models.methods import MethodConfig
+from models.student_loading import load_student
+from storage.datasets.definition import Dataset
+from storage.errors import NothingToDo
+from storage.schemas import PREDICTIONS, VOTES
+from storage.store import Store, now
+from tasks.answering import Answered, AskingConfig, Question, Writes, ask
+from tasks.questions import Part, QuestionSet
+from tasks.training.outcomes import once
+from tasks.training.preparing import open_training
+from tasks.training.spec import TrainingSpec, round_folder
+
+
+class Evaluation(BaseModel):
+    """A student's figures on one part of the questions.
+
+    Attributes:
+        t: the round that the student ended.
+        part: validation or test.
+        questions: with a label to compare with.
+        answered: with an answer that could be read.
+        correct: equal to the label.
+        accuracy: correct / questions.
+        explained: questions with a rationale whose own answer could be read; 0 where none was asked for.
+        explanation_accuracy: rationales whose own answer equals the label / questions; None where none was asked for.
+        consistency: answers equal to their rationale's own / questions; None likewise.
+        too_long: questions longer than the student reads; they count as wrong.
+        judged_by: `gold`, or `teacher` where majority answers stand in for missing labels.
+        seconds: it took.
+    """
+
+    t: int
+    part: Part
+    questions: int
+    answered: int
+    correct: int
+    accuracy: float
+    explained: int = 0
+    explanation_accuracy: float | None = None
+    consistency: float | None = None
+    too_long: int = 0
+    judged_by: str = "gold"
+    seconds: float = 0.0
+
+
+def evaluation_file(folder: Path, t: int, part: Part) -> Path:
+    """Where the outcome lies."""
+    return round_folder(folder, t) / f"{part}.json"
+
+
+def evaluate_round(
+    folder: Path, t: int, part: Part, checkpoint: Path, on_progress: Callable[[int, int], None] | None = None
+) -> Evaluation:
+    """Lets the student that a round ended with answer the questions of a part, and stores its predictions.
+
+    Args:
+        folder: of the training.
+        t: the round.
+        part: validation, in every round; test, once, at the end.
+        checkpoint: the student's model folder.
+        on_progress: told how many texts are written, and of how many.
+
+    Raises:
+        NothingToDo: none of the questions has a label.
+    """
+    spec, dataset, store = open_training(folder)
+
+    def evaluate() -> Evaluation:
+        started = time.monotonic()
+        questions = spec.test if part == "test" else spec.validation
+        if questions is None:
+            raise NothingToDo("This training has no test questions (dataset.test_split is null).")
+        rows, judged_by = _judged(store, questions, spec)
+        student = load_student(checkpoint, spec.config.student)
+        asked = writes(spec.config.method)
+        if part == "validation" and asked == "answer and rationale" and not spec.config.rounds.explain_validation:
+            asked = "answer"
+        explain = asked != "answer"
+        config = AskingConfig(
+            writes=asked,
+            answer_tokens=spec.config.rounds.answer_tokens,
+            batch_size=spec.config.rounds.evaluation_batch,
+        )
+        answers = ask(
+            dataset, student, [Question(row["question"], tuple(row["choices"])) for row in rows], config, on_progress
+        )
+        found = [_judge(dataset, row, answered) for row, answered in zip(rows, answers, strict=True)]
+        stored = [
+            {
+                **{name: row[name] for name in ("example_id", "answer", "rationale", "correct")},
+                "model": spec.student_name(t),
+                "split": questions.split,
+                "dataset": questions.dataset,
+                "created_at": now(),
+                "run_id": spec.training_id,
+            }
+            for row in found
+        ]
+        with store.lock(f"predictions {questions.dataset}/{questions.split}"):
+            store.upsert(PREDICTIONS, pa.Table.from_pylist(stored, PREDICTIONS.schema))
+        correct = sum(row["correct"] for row in found)
+        explained = [row for row in found if row["rationale"] is not None]
+        return Evaluation(
+            t=t,
+            part=part,
+            questions=len(found),
+            answered=sum(row["answer"] is not None for row in found),
+            correct=correct,
+            accuracy=correct / len(found),
+            explained=sum(row["rationale_answer"] is not None for row in explained),
+            explanation_accuracy=sum(row["explained_right"] for row in explained) / len(found) if explain else None,
+            consistency=(
+                sum(row["answer"] is not None and row["answer"] == row["rationale_answer"] for row in explained)
+                / len(found)
+                if explain
+                else None
+            ),
+            too_long=sum(answered.too_long for answered in answers),
+            judged_by=judged_by,
+            seconds=time.monotonic() - started,
+        )
+
+    return once(evaluation_file(folder, t, part), Evaluation, evaluate)
+
+
+def writes(method: MethodConfig) -> Writes:
+    """What a student of a method was trained to write."""
+    if method.one_target:
+        return "rationale, then answer"
+    return "answer" if method.rationales == "none" else "answer and rationale"
+
+
+def _judge(dataset: Dataset, row: dict[str, Any], answered: Answered) -> dict[str, Any]:
+    """A question with what the student said to it, right or wrong."""
+    extra = json.loads(row["extra"] or "{}")
+
+    def right(answer: str | None) -> bool:
+        return answer is not None and dataset.equal(answer, row["label"], extra)
+
+    return {
+        "example_id": row["example_id"],
+        "answer": answered.answer,
+        "rationale": answered.rationale,
+        "rationale_answer": answered.rationale_answer,
+        "correct": right(answered.answer),
+        "explained_right": right(answered.rationale_answer),
+    }
+
+
+def _judged(store: Store, questions: QuestionSet, spec: TrainingSpec) -> tuple[list[dict[str, Any]], str]:
+    """The questions that have a label; where none has, those that have a majority answer."""
+    with store.connect() as con:
+        con.register("rule", pa.table({"vote_id": [spec.rule.vote_id]}))
+        rows = store.execute(
+            con,
+            f"SELECT q.example_id, q.question, q.choices, q.label, q.extra, v.winner FROM {questions.sql(store)} q "
+            f"LEFT JOIN (SELECT * FROM {store.relation(VOTES, questions.partition)} SEMI JOIN rule USING (vote_id)) v "
+            "USING (example_id) ORDER BY q.example_id",
+        ).to_pylist()
+    labelled = [row for row in rows if row["label"] is not None]
+    if labelled:
+        return labelled, "gold"
+    voted = [{**row, "label": row["winner"]} for row in rows if row["winner"] is not None]
+    if not voted:
+        raise NothingToDo(
+            f"None of the {len(rows):,} {questions.part or questions.split} questions of {questions.dataset!r} has a "
+            "gold label, nor a majority answer to stand in for it; sample a teacher on them, or name labelled ones."
+        )
+    return voted, "teacher"

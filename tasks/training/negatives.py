@@ -1,0 +1,190 @@
+"""Negatives from the student's own past (method.md section 3): sampled hot from an earlier round, stored like a
+teacher's samples."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pydantic import BaseModel
+
+from models.checkpoints import MODEL
+from models.generation import Generated, generate
+from models.seeds import derived_seed
+from models.student import EXPLAIN
+from models.student_loading import load_student
+from storage.datasets.definition import Dataset
+from storage.ids import content_id, rationale_hash
+from storage.schemas import RATIONALES
+from storage.store import Store, now
+from tasks.training.outcomes import once
+from tasks.training.preparing import open_training, read_examples
+from tasks.training.rounds import checkpoint_of
+from tasks.training.spec import NegativesConfig, TrainingSpec, round_folder
+
+AT_ONCE = 4096
+"""Questions sampled between two part files: what a killed process loses at most."""
+
+
+class NegativesSampled(BaseModel):
+    """The student samples that a round has as negatives.
+
+    Attributes:
+        round_before: the round whose student wrote them; -1 for the student before training; None for none.
+        samples: how many there are.
+        sampled: how many of them this step made; the others were stored.
+        unfinished: those of them that reached the longest length.
+        right: those of them whose own answer equals the gold label; hot samples are negatives all the same.
+        seconds: this step took.
+    """
+
+    round_before: int | None
+    samples: int = 0
+    sampled: int = 0
+    unfinished: int = 0
+    right: int = 0
+    seconds: float = 0.0
+
+
+def sample_negatives(folder: Path, t: int, on_progress: Callable[[int, int], None] | None = None) -> NegativesSampled:
+    """Samples one rationale for every training question from the student of an earlier round, unless it is stored.
+
+    Args:
+        folder: of the training.
+        t: the round that needs them.
+        on_progress: told how many questions are done, and of how many.
+    """
+    spec, dataset, store = open_training(folder)
+    return once(
+        round_folder(folder, t) / "negatives.json",
+        NegativesSampled,
+        lambda: _sample(folder, spec, dataset, store, t, on_progress),
+    )
+
+
+def stored_negatives(store: Store, spec: TrainingSpec, t: int) -> list[dict[str, Any]]:
+    """The student's rationales that round t takes as negatives: sample_id, example_id, text, one an example.
+
+    Those equal to one of the example's positives are left out later, where the positives are known.
+    """
+    before = spec.config.negatives.round_before(t)
+    if before is None or not spec.config.method.uses_negatives:
+        return []
+    with store.connect() as con:
+        rows: list[dict[str, Any]] = store.execute(
+            con,
+            "SELECT sample_id, example_id, rationale AS text, rationale_hash "
+            f"FROM {store.relation(RATIONALES, {**spec.train.partition, 'source': 'student'})} "
+            "WHERE model = $1 AND round = $2 AND trim(rationale) <> '' ORDER BY example_id, sample_id",
+            [spec.name, before],
+        ).to_pylist()
+    return rows
+
+
+def _sample(
+    folder: Path,
+    spec: TrainingSpec,
+    dataset: Dataset,
+    store: Store,
+    t: int,
+    on_progress: Callable[[int, int], None] | None,
+) -> NegativesSampled:
+    before = spec.config.negatives.round_before(t)
+    if before is None or not spec.config.method.uses_negatives:
+        return NegativesSampled(round_before=None)
+    started = time.monotonic()
+    config = spec.config.negatives
+    rows = read_examples(folder).select(["example_id", "question", "choices", "answer"]).to_pylist()
+    wanted = {_sample_id(spec, config, before, row["example_id"]): row for row in rows}
+    stored = {row["sample_id"] for row in _all_stored(store, spec, before)}
+    missing = [key for key in wanted if key not in stored]
+    done = NegativesSampled(round_before=before, samples=len(wanted))
+    if missing:
+        student = load_student(checkpoint_of(folder, before) / MODEL, spec.config.student)
+        longest = config.max_tokens or student.max_target_tokens
+        for start in range(0, len(missing), AT_ONCE):
+            keys = missing[start : start + AT_ONCE]
+            asked = [wanted[key] for key in keys]
+            seeds = [
+                derived_seed("negative", spec.config.optimisation.seed, before, row["example_id"]) for row in asked
+            ]
+            written = generate(
+                student,
+                [EXPLAIN + dataset.student_input(row["question"], tuple(row["choices"])) for row in asked],
+                max_new_tokens=longest,
+                temperature=config.temperature,
+                top_p=config.top_p,
+                seeds=seeds,
+                batch_size=config.batch_size,
+                on_progress=on_progress and (lambda n, _, start=start: on_progress(start + n, len(missing))),  # type: ignore[misc]
+            )
+            found = [
+                _row(dataset, spec, config, before, key, row, seed, text)
+                for key, row, seed, text in zip(keys, asked, seeds, written, strict=True)
+            ]
+            store.append(RATIONALES, pa.Table.from_pylist(found, RATIONALES.schema))
+            done.sampled += len(found)
+            done.unfinished += sum(text.finish_reason == "length" for text in written)
+            done.right += sum(
+                row["answer"] is not None and row["answer"] == question["answer"]
+                for row, question in zip(found, asked, strict=True)
+            )
+    done.seconds = time.monotonic() - started
+    return done
+
+
+def _sample_id(spec: TrainingSpec, config: NegativesConfig, before: int, example: str) -> str:
+    request = {
+        "example": example,
+        "student": spec.student_name(before),
+        **config.model_dump(exclude={"lag", "batch_size"}),
+    }
+    return content_id("student", request, spec.config.optimisation.seed)
+
+
+def _all_stored(store: Store, spec: TrainingSpec, before: int) -> list[dict[str, Any]]:
+    with store.connect() as con:
+        rows: list[dict[str, Any]] = store.execute(
+            con,
+            f"SELECT sample_id FROM {store.relation(RATIONALES, {**spec.train.partition, 'source': 'student'})} "
+            "WHERE model = $1 AND round = $2",
+            [spec.name, before],
+        ).to_pylist()
+    return rows
+
+
+def _row(
+    dataset: Dataset,
+    spec: TrainingSpec,
+    config: NegativesConfig,
+    before: int,
+    sample_id: str,
+    row: dict[str, Any],
+    seed: int,
+    written: Generated,
+) -> dict[str, Any]:
+    parsed = dataset.parse(written.text, tuple(row["choices"]))
+    # A student is trained on rationales without a closing answer, so all it wrote is its rationale.
+    return {
+        "sample_id": sample_id,
+        "example_id": row["example_id"],
+        "dataset": dataset.name,
+        "split": spec.train.split,
+        "source": "student",
+        "model": spec.name,
+        "round": before,
+        "sample_index": 0,
+        "seed": seed,
+        "temperature": config.temperature,
+        "top_p": config.top_p,
+        "text": written.text,
+        "rationale": written.text,
+        "rationale_hash": rationale_hash(written.text),
+        "answer": parsed.answer,
+        "parse_error": parsed.parse_error,
+        "finish_reason": written.finish_reason,
+        "completion_tokens": written.tokens,
+        "created_at": now(),
+        "run_id": spec.training_id,
+    }

@@ -1,0 +1,264 @@
+"""The discriminator's part of a round (method.md section 4): train or update it, and score every rationale.
+
+Scores are rows of the store, under the round in which the discriminator last changed: rounds without an update share
+them, and only rationales that are new get one.
+"""
+
+import shutil
+import time
+from collections.abc import Iterable
+from itertools import count, islice
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pyarrow as pa
+from pydantic import BaseModel
+from scipy.stats import mannwhitneyu
+
+from models.batches import epoch_batches
+from models.checkpoints import MODEL, whole_folder
+from models.corruption import corrupt, mask_word, words_of
+from models.discriminator import Discriminator, load_discriminator, make_discriminator
+from models.discriminator_training import DiscriminatorTraining, JudgedExample, collate
+from models.losses import discriminator_weight
+from models.seeds import derived_seed
+from models.student_loading import load_student
+from models.trainer import OptimisationConfig, RoundPlan, StepReport, train
+from storage.datasets.definition import Dataset
+from storage.schemas import SCORES
+from storage.store import Store, now
+from tasks.training.negatives import stored_negatives
+from tasks.training.outcomes import once
+from tasks.training.preparing import open_training, read_examples
+from tasks.training.spec import INITIAL, TrainingSpec, round_folder
+
+HELD_OUT = 10
+"""One question in so many is kept from the discriminator, to measure it on."""
+
+
+class QualityUpdated(BaseModel):
+    """The discriminator of a round.
+
+    Attributes:
+        version: the round in which it last changed.
+        model: its folder.
+        steps: optimizer steps of this round's update; 0 where there was none.
+        scored: rationales that got a score in this round.
+        too_long: rationales without one, because with their question they exceed `max_tokens`.
+        positive_score, minority_score, student_score: means over the questions that it was not trained on.
+        auc_minority, auc_student: how surely it ranks a positive above a minority sample, or above a student's, over
+            the same; 0.5 is chance; None where there are none.
+        seconds: it took.
+    """
+
+    version: int | None
+    model: Path | None = None
+    steps: int = 0
+    scored: int = 0
+    too_long: int = 0
+    positive_score: float | None = None
+    minority_score: float | None = None
+    student_score: float | None = None
+    auc_minority: float | None = None
+    auc_student: float | None = None
+    seconds: float = 0.0
+
+
+def update_quality(folder: Path, t: int, on_report: StepReport | None = None) -> QualityUpdated:
+    """Trains the discriminator before round 0, updates it every `update_every` rounds, and scores what has no score.
+
+    Args:
+        folder: of the training.
+        t: the round that needs the scores.
+        on_report: told how far a training is.
+    """
+    spec, dataset, store = open_training(folder)
+    return once(
+        round_folder(folder, t) / "quality.json",
+        QualityUpdated,
+        lambda: _update(folder, spec, dataset, store, t, on_report),
+    )
+
+
+def scores_of(store: Store, spec: TrainingSpec, version: int) -> dict[str, float]:
+    """sample_id -> quality score by one version of a training's discriminator."""
+    with store.connect() as con:
+        rows = store.execute(
+            con,
+            f"SELECT sample_id, score FROM {store.relation(SCORES, spec.train.partition)} "
+            "WHERE run_id = $1 AND round = $2",
+            [spec.training_id, version],
+        )
+    return dict(zip(rows["sample_id"].to_pylist(), rows["score"].to_pylist(), strict=True))
+
+
+def version_of(spec: TrainingSpec, t: int) -> int:
+    """The round in which the discriminator of round t last changed."""
+    return t - t % spec.config.discriminator.update_every
+
+
+class _Judged:
+    """The questions of a training with their good and bad rationales as (sample_id, text)."""
+
+    def __init__(self, folder: Path, spec: TrainingSpec, dataset: Dataset, store: Store, t: int) -> None:
+        own = {row["example_id"]: row for row in stored_negatives(store, spec, t)}
+        self.rows: list[dict[str, Any]] = []
+        for place, row in enumerate(read_examples(folder).to_pylist()):
+            made = own.get(row["example_id"])
+            self.rows.append(
+                {
+                    "question": dataset.student_input(row["question"], tuple(row["choices"])),
+                    "positives": [(item["sample_id"], item["text"]) for item in row["positives"]],
+                    "minority": [(item["sample_id"], item["text"]) for item in row["negatives"]],
+                    "student": [(made["sample_id"], made["text"])] if made else [],
+                    "held_out": place % HELD_OUT == 0,  # rows are ordered by a hash, so this is a random tenth
+                }
+            )
+
+
+def _update(
+    folder: Path, spec: TrainingSpec, dataset: Dataset, store: Store, t: int, on_report: StepReport | None
+) -> QualityUpdated:
+    if not spec.config.method.uses_discriminator:
+        return QualityUpdated(version=None)
+    started = time.monotonic()
+    config, version = spec.config.discriminator, version_of(spec, t)
+    judged = _Judged(folder, spec, dataset, store, t)
+    model, steps = _model_folder(folder, version), 0
+    if version == t and not model.is_dir():
+        steps = config.pretrain_steps if t == 0 else config.update_steps
+        _train(folder, spec, judged.rows, t, steps, on_report)
+    discriminator = load_discriminator(model)
+    known = scores_of(store, spec, version)
+    scored, too_long = _score(store, spec, discriminator, judged.rows, version, known)
+    measured = _measured(judged.rows, known)
+    return QualityUpdated(
+        version=version, model=model, steps=steps, scored=scored, too_long=too_long, **measured,
+        seconds=time.monotonic() - started,
+    )  # fmt: skip
+
+
+def _model_folder(folder: Path, version: int) -> Path:
+    return round_folder(folder, version) / "discriminator"
+
+
+def _train(
+    folder: Path, spec: TrainingSpec, rows: list[dict[str, Any]], t: int, steps: int, on_report: StepReport | None
+) -> None:
+    """Trains one version and leaves it in its folder."""
+    config = spec.config.discriminator
+    work = round_folder(folder, t) / "discriminator-training"
+    start = work / "start"
+    if not start.is_dir():
+        if t == 0:
+            before = make_discriminator(
+                config, load_student(round_folder(folder, INITIAL) / MODEL, spec.config.student)
+            )
+        else:
+            before = load_discriminator(_model_folder(folder, version_of(spec, t - 1)))
+        with whole_folder(start) as partial:
+            before.save(partial / MODEL)
+    reader = load_discriminator(start / MODEL)
+    examples = list(_examples(reader, rows, spec, t))
+    seeds = (derived_seed("discriminator", spec.config.optimisation.seed, t, epoch) for epoch in count())
+    lengths = [example.length for example in examples]
+    epochs = (batch for seed in seeds for batch in epoch_batches(lengths, config.batch_size, seed))
+    # a3 of eq. 8 scales this loss. Adam takes steps of the same size whatever the scale, so a3's decay, which is to
+    # calm the discriminator in later rounds, goes into the learning rate.
+    method = spec.config.method
+    decayed = discriminator_weight(t, 1.0, method.discriminator_decay)
+    optimisation = spec.config.optimisation.model_copy(
+        update={"batch_size": config.batch_size, "learning_rate": config.learning_rate * decayed,
+                "schedule": "constant", "warmup_steps": 0, "optimizer": "adamw", "weight_decay": 0.0}
+    )  # fmt: skip
+    trained = train(
+        load=lambda path: DiscriminatorTraining(load_discriminator(path), config.loss),
+        collate=lambda index: collate(examples, index, reader.pad_id),
+        plan=RoundPlan(list(islice(epochs, steps if examples else 0)), 0, max(1, steps)),
+        config=OptimisationConfig.model_validate(optimisation.model_dump()),
+        folder=work,
+        start=start,
+        on_report=on_report,
+    )
+    (trained.checkpoint / MODEL).rename(_model_folder(folder, t))
+    shutil.rmtree(work)
+
+
+def _examples(
+    discriminator: Discriminator, rows: list[dict[str, Any]], spec: TrainingSpec, t: int
+) -> Iterable[JudgedExample]:
+    """Training examples: every positive against every negative, as many of either where corruption can help."""
+    config = spec.config.discriminator
+    vocabulary = words_of(text for row in rows for _, text in row["positives"])
+    mask = mask_word(discriminator.tokenizer)
+    rng = Random(derived_seed("corruption", spec.config.optimisation.seed, t))  # noqa: S311 - reproducible, no secret
+    for row in rows:
+        good = [text for _, text in row["positives"]]
+        bad = [text for _, text in (*row["minority"], *row["student"])]
+        if row["held_out"] or not good:
+            continue
+        for number in range(max(0, len(good) - len(bad))):
+            bad.append(corrupt(good[number], vocabulary, mask, config.corruption, rng))
+        pairs = discriminator.pair_ids([row["question"]] * (len(good) + len(bad)), good + bad)
+        fitting = [len(ids) <= config.max_tokens for ids in pairs]
+        positives = [ids for ids, fits in zip(pairs[: len(good)], fitting, strict=False) if fits]
+        negatives = [ids for ids, fits in zip(pairs[len(good) :], fitting[len(good) :], strict=True) if fits]
+        if positives and negatives:
+            yield JudgedExample(positives, negatives)
+
+
+def _score(
+    store: Store,
+    spec: TrainingSpec,
+    discriminator: Discriminator,
+    rows: list[dict[str, Any]],
+    version: int,
+    known: dict[str, float],
+) -> tuple[int, int]:
+    """Scores what has no score by this version, stores it, and adds it to `known`; returns how many, and how many
+    are too long."""
+    missing = [
+        (key, row["question"], text)
+        for row in rows
+        for key, text in (*row["positives"], *row["minority"], *row["student"])
+        if key not in known
+    ]
+    ids = discriminator.pair_ids([question for _, question, _ in missing], [text for _, _, text in missing])
+    fitting = [item for item, pair in zip(missing, ids, strict=True) if len(pair) <= discriminator.max_tokens]
+    if fitting:
+        values = discriminator.score([question for _, question, _ in fitting], [text for _, _, text in fitting])
+        found = {key: value for (key, _, _), value in zip(fitting, values.tolist(), strict=True)}
+        time_stored = now()
+        stored = [
+            {"sample_id": key, "round": version, "run_id": spec.training_id, "dataset": spec.train.dataset,
+             "split": spec.train.split, "score": value, "created_at": time_stored}
+            for key, value in found.items()
+        ]  # fmt: skip
+        with store.lock(f"scores {spec.train.dataset}/{spec.train.split}"):
+            store.upsert(SCORES, pa.Table.from_pylist(stored, SCORES.schema))
+        known |= found
+    return len(fitting), len(missing) - len(fitting)
+
+
+def _measured(rows: list[dict[str, Any]], scores: dict[str, float]) -> dict[str, float | None]:
+    """The discriminator's figures on the questions it was not trained on."""
+    kinds = {
+        kind: [scores[key] for row in rows if row["held_out"] for key, _ in row[kind] if key in scores]
+        for kind in ("positives", "minority", "student")
+    }
+    means = {kind: sum(values) / len(values) if values else None for kind, values in kinds.items()}
+    return {
+        "positive_score": means["positives"],
+        "minority_score": means["minority"],
+        "student_score": means["student"],
+        "auc_minority": area_under_curve(kinds["positives"], kinds["minority"]),
+        "auc_student": area_under_curve(kinds["positives"], kinds["student"]),
+    }
+
+
+def area_under_curve(good: list[float], bad: list[float]) -> float | None:
+    """The probability that a good rationale has a higher score than a bad one (ties count half); None without both."""
+    if not good or not bad:
+        return None
+    return float(mannwhitneyu(good, bad).statistic) / (len(good) * len(bad))

@@ -1,0 +1,125 @@
+"""Which round is the best, when to stop, and whose checkpoints may go.
+
+The rule: kept are the best round's model, those of the `rounds.keep` newest rounds, and those that `negatives.lag`
+still needs as the student's past. Optimizer states are kept of the newest round alone: only it can be gone on from.
+Nothing but model weights is ever removed; figures, scores, rationales and predictions of all rounds stay.
+"""
+
+import shutil
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from models.checkpoints import MODEL, OPTIMIZER, STATE
+from storage.errors import UsageError
+from tasks.training.evaluation import Evaluation, evaluation_file
+from tasks.training.outcomes import read_outcome
+from tasks.training.spec import INITIAL, RoundsConfig, TrainingSpec, read_spec, round_folder
+
+
+class RoundTrained(BaseModel):
+    """A round whose training is over.
+
+    Attributes:
+        t: the round.
+        checkpoint: what it ended with, relative to the round's folder.
+        steps: optimizer steps of the round.
+        examples: trained on in one epoch.
+        means: each term of the loss, mean per example over the round.
+        seconds: the training took; of a resumed round, since the resume.
+        left_out: rationales that are too long for the student, or questions.
+    """
+
+    t: int
+    checkpoint: str
+    steps: int
+    examples: int
+    means: dict[str, float]
+    seconds: float
+    left_out: int = 0
+
+
+def trained_file(folder: Path, t: int) -> Path:
+    """Where the outcome of a round's training lies."""
+    return round_folder(folder, t) / "trained.json"
+
+
+def checkpoint_of(folder: Path, t: int) -> Path:
+    """The checkpoint that a round ended with; of round INITIAL the student before training.
+
+    Raises:
+        UsageError: the round is not trained, or its checkpoint was pruned.
+    """
+    if t == INITIAL:
+        return round_folder(folder, INITIAL)
+    trained = read_outcome(trained_file(folder, t), RoundTrained)
+    if trained is None:
+        raise UsageError(f"Round {t} of {folder} is not trained yet; run the same `qcrd distill` again to go on.")
+    checkpoint = round_folder(folder, t) / trained.checkpoint
+    if not (checkpoint / MODEL).is_dir():
+        raise UsageError(
+            f"The checkpoint of round {t} in {folder} was pruned: only the best rounds and the newest are kept. "
+            "Raise rounds.keep to keep more."
+        )
+    return checkpoint
+
+
+def evaluations(folder: Path) -> list[Evaluation]:
+    """The validation results of all rounds so far, in order."""
+    found = []
+    for t in range(len(list(folder.glob("round-*")))):
+        evaluation = read_outcome(evaluation_file(folder, t, "validation"), Evaluation)
+        if evaluation is None:
+            break
+        found.append(evaluation)
+    return found
+
+
+def best_round(results: list[Evaluation]) -> int:
+    """The round with the highest validation accuracy; of equals the earliest.
+
+    Raises:
+        UsageError: no round is finished.
+    """
+    if not results:
+        raise UsageError("No round is finished yet; run the same `qcrd distill` again to go on.")
+    return max(results, key=lambda result: (result.accuracy, -result.t)).t
+
+
+def is_over(results: list[Evaluation], config: RoundsConfig) -> bool:
+    """Whether there is no round to come: all are done, or `patience` rounds in a row were no better."""
+    if len(results) >= config.rounds:
+        return True
+    return config.patience is not None and bool(results) and len(results) - 1 - best_round(results) >= config.patience
+
+
+def kept_rounds(spec: TrainingSpec, done: int, best: int) -> set[int]:
+    """The rounds whose models stay once round `done` is over."""
+    config = spec.config
+    kept = {best, *range(max(0, done + 1 - config.rounds.keep), done + 1)}
+    if config.method.uses_negatives and isinstance(config.negatives.lag, int):
+        # Round done + 1 needs done + 1 - lag, the one after it the next, and so on.
+        kept |= set(range(max(0, done + 1 - config.negatives.lag), done + 1))
+    return kept
+
+
+def prune(folder: Path) -> list[Path]:
+    """Removes model weights and optimizer states that no rule keeps; returns what was removed."""
+    spec, results = read_spec(folder), evaluations(folder)
+    if not results:
+        return []
+    done = len(results) - 1
+    kept = kept_rounds(spec, done, best_round(results))
+    removed: list[Path] = []
+    for t in range(done + 1):
+        trained = read_outcome(trained_file(folder, t), RoundTrained)
+        ended = trained.checkpoint if trained else None
+        for checkpoint in round_folder(folder, t).glob("step-*"):
+            if checkpoint.name != ended or t not in kept:
+                removed.append(checkpoint)
+                shutil.rmtree(checkpoint)
+            elif t != done:
+                removed += [file for name in (OPTIMIZER, STATE) if (file := checkpoint / name).exists()]
+                for name in (OPTIMIZER, STATE):
+                    (checkpoint / name).unlink(missing_ok=True)
+    return removed

@@ -1,0 +1,178 @@
+"""What a training is: everything that decides its outcome, in one file that every step reads."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.discriminator import DiscriminatorConfig
+from models.methods import MethodConfig
+from models.student_loading import StudentConfig
+from models.trainer import OptimisationConfig
+from storage.errors import UsageError
+from storage.ids import content_id
+from storage.store import Store
+from storage.votes import VoteRule
+from tasks.questions import QuestionSet
+
+SPEC_FILE = "training.json"
+EXAMPLES_FILE = "examples.parquet"
+INITIAL = -1
+"""The "round" of the student as it was before training."""
+
+# What makes a training faster or safer but not another one.
+_NO_PART_OF_THE_ID = {
+    "optimisation": {"device", "micro_batch_size", "checkpoint_every_s", "log_every"},
+    "rounds": {"processes", "threads", "keep"},
+}
+
+
+class NegativesConfig(BaseModel):
+    """The negatives that a student makes itself (method.md section 3).
+
+    Parameters that control which student:
+        lag: rounds back. Round t's negatives come from the student that round t - lag ended with (5, paper), before
+            there is one from the student as it was before training. `fixed` always takes the latter, `none` makes none.
+
+    Parameters that control the sampling:
+        temperature: 1.5 (paper).
+        top_p: probability mass sampled from.
+        max_tokens: longest one; None takes the student's longest target.
+        batch_size: texts at once.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lag: int | Literal["fixed", "none"] = Field(default=5)
+    temperature: float = Field(default=1.5, gt=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=256, ge=1)
+
+    def round_before(self, t: int) -> int | None:
+        """The round whose student makes the negatives of round t, INITIAL for the one before training; None for
+        none."""
+        if self.lag == "none":
+            return None
+        return INITIAL if self.lag == "fixed" else max(INITIAL, t - self.lag)
+
+
+class RoundsConfig(BaseModel):
+    """How many rounds, and what is kept of them.
+
+    Parameters that control the length:
+        rounds: at most so many.
+        epochs_per_round: times each question is trained on in a round.
+        patience: the training ends when so many rounds in a row are no better on validation; None runs all.
+
+    Parameters that control the evaluation:
+        answer_tokens: longest answer, in tokens.
+        explain_validation: also let the student explain the validation questions in every round (the test questions
+            always).
+        evaluation_batch: questions at once.
+
+    Parameters that control the machine:
+        processes: training processes, one a GPU (accelerate launch); on a CPU more than one is for tests.
+        threads: of torch's on a CPU; None leaves it to torch.
+        keep: checkpoints of so many of the newest rounds are kept besides the best round's and those that `lag` still
+            needs.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rounds: int = Field(default=20, ge=1)
+    epochs_per_round: int = Field(default=1, ge=1)
+    patience: int | None = Field(default=None, ge=1)
+    answer_tokens: int = Field(default=16, ge=1)
+    explain_validation: bool = True
+    evaluation_batch: int = Field(default=128, ge=1)
+    processes: int = Field(default=1, ge=1)
+    threads: int | None = Field(default=None, ge=1)
+    keep: int = Field(default=1, ge=1)
+
+
+class TrainingConfig(BaseModel):
+    """The part of a configuration that one training is made of; `distill` may run several on the same data."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    student: StudentConfig
+    method: MethodConfig = MethodConfig()
+    negatives: NegativesConfig = NegativesConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    optimisation: OptimisationConfig = OptimisationConfig()
+    rounds: RoundsConfig = RoundsConfig()
+
+
+class TrainingSpec(BaseModel):
+    """A training that has been prepared: its configuration, its data, and where it lies.
+
+    Attributes:
+        training_id: content id of all that decides the outcome.
+        dataset: as the configuration names it; a path for a YAML definition.
+        store: root of the rationale store.
+        rule: the votes.
+        train, validation, test: which questions.
+        data_digest: content id of the training set.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    training_id: str
+    dataset: str
+    store: str
+    rule: VoteRule
+    train: QuestionSet
+    validation: QuestionSet
+    test: QuestionSet | None
+    data_digest: str
+    config: TrainingConfig
+
+    @property
+    def name(self) -> str:
+        """What the student is called in the store's `model` columns; with "@round" for the one of a round."""
+        return f"{self.train.dataset}-{self.config.method.name}-{self.training_id}"
+
+    def student_name(self, round_: int) -> str:
+        """The student that a round ended with."""
+        return f"{self.name}@{'initial' if round_ == INITIAL else round_}"
+
+    def open_store(self) -> Store:
+        """The store."""
+        return Store(self.store)
+
+    def write(self, folder: Path) -> None:
+        """Writes the specification into a training's folder."""
+        (folder / SPEC_FILE).write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def training_id(config: TrainingConfig, data_digest: str, validation_digest: str) -> str:
+    """The content id of a training: equal configuration and data, equal id.
+
+    Args:
+        config: settings that change only speed or safety do not count.
+        data_digest: of the training set.
+        validation_digest: of the validation questions, which choose the best round.
+    """
+    content: dict[str, Any] = config.model_dump(mode="json")
+    for section, names in _NO_PART_OF_THE_ID.items():
+        content[section] = {name: value for name, value in content[section].items() if name not in names}
+    return content_id("training", content, data_digest, validation_digest)
+
+
+def read_spec(folder: Path) -> TrainingSpec:
+    """The specification of a prepared training.
+
+    Raises:
+        UsageError: there is none in that folder.
+    """
+    file = folder / SPEC_FILE
+    if not file.is_file():
+        raise UsageError(f"{folder} is no training: it has no {SPEC_FILE}. Trainings are made by `qcrd distill`.")
+    return TrainingSpec.model_validate(json.loads(file.read_text(encoding="utf-8")))
+
+
+def round_folder(folder: Path, round_: int) -> Path:
+    """Where a round's files lie; round INITIAL is the student before training."""
+    return folder / ("initial" if round_ == INITIAL else f"round-{round_:03d}")
