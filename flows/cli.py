@@ -20,7 +20,7 @@ from typing import Any
 
 import typer
 
-from flows.commands import distill, doctor, lab, recorded, sample, show, sql, store, vote
+from flows.commands import distill, doctor, lab, predict, recorded, sample, show, sql, store, ui, vote
 from flows.terminal import err, plain
 from models.errors import ModelError
 from storage.errors import StorageError
@@ -42,6 +42,9 @@ app.command("vote")(vote.vote_command)
 app.add_typer(show.app, name="show")
 app.command("sql")(sql.sql)
 app.add_typer(store.app, name="store")
+app.command("predict")(predict.predict_command)
+app.command("evaluate")(predict.evaluate_command)
+app.command("ui")(ui.ui_command)
 app.command("doctor")(doctor.doctor)
 
 # typer brings its own copy of click and does not export its exceptions' parents by name.

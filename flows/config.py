@@ -4,6 +4,7 @@ A configuration is a YAML file; `flows/configs/` holds the shipped ones. The sam
 Prefect's UI shows it as a form.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -135,7 +136,13 @@ def checked(content: Mapping[str, Any], where: str = "") -> DistillConfig:
     try:
         return DistillConfig.model_validate(content)
     except ValidationError as error:
-        raise UsageError(where + " ".join(_complaint(detail) for detail in error.errors(include_url=False))) from None
+        places: dict[tuple[str, ...], list[Any]] = {}
+        for detail in error.errors(include_url=False):
+            # Where a value may be of several kinds, pydantic complains once for each, and puts its name for the kind
+            # after the key.
+            path = tuple(str(part) for part in detail["loc"] if not _KIND.fullmatch(str(part)))
+            places.setdefault(path, []).append(detail)
+        raise UsageError(where + " ".join(_complaint(list(path), found) for path, found in places.items())) from None
 
 
 def with_settings(content: dict[str, Any], settings: Iterable[str]) -> dict[str, Any]:
@@ -175,10 +182,13 @@ def _read(file: Path) -> dict[str, Any]:
     return content
 
 
-def _complaint(detail: Any) -> str:
-    """One of pydantic's complaints as a sentence: the key, what is wrong, and what is allowed."""
-    path = [str(part) for part in detail["loc"] if not str(part).startswith("function-")]
+_KIND = re.compile(r"(function|constrained)-.*|literal\[.*\]|int|float|str|bool")
+
+
+def _complaint(path: list[str], details: list[Any]) -> str:
+    """Pydantic's complaints about one place as a sentence: the key, what is wrong, and what is allowed."""
     key = ".".join(path) or "the configuration"
+    detail = details[-1]
     if detail["type"] == "extra_forbidden":
         names = sorted(_keys(path[:-1]))
         nearest = get_close_matches(path[-1], names, n=1, cutoff=0.5)
@@ -189,15 +199,18 @@ def _complaint(detail: Any) -> str:
     message = str(detail["msg"]).removeprefix("Value error, ")
     given = detail.get("input")
     if detail["type"] == "literal_error":
-        allowed = str(detail["ctx"]["expected"])
+        words = str(detail["ctx"]["expected"])
         nearest = get_close_matches(
-            str(given), [word.strip("' ") for word in allowed.replace(" or ", ",").split(",")], n=1
+            str(given), [word.strip("' ") for word in words.replace(" or ", ",").split(",")], n=1
         )
+        others = [str(other["msg"]).removeprefix("Input should be ").split(", unable")[0] for other in details[:-1]]
         return (
             f"{key}: {given!r} is not allowed."
             + (f" Did you mean {nearest[0]!r}?" if nearest else "")
-            + (f" Allowed: {allowed}.")
+            + f" Allowed: {', '.join([*others, words])}."
         )
+    if detail["type"] == "model_type":
+        return f"{key} is a section, with keys of its own ({', '.join(sorted(_keys(path)))}), not {given!r}."
     shown = "" if isinstance(given, (dict, list)) or given is None else f", not {given!r}"
     return f"{key}: {message}{shown}."
 

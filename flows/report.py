@@ -4,7 +4,6 @@ Texts of datasets, teachers and students are data: they are escaped wherever the
 """
 
 import html
-from pathlib import Path
 from typing import Any
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
@@ -17,11 +16,10 @@ from tasks.gate import exact_mcnemar, judge, wilson_interval
 from tasks.steps import Place, Sampled
 from tasks.tracking import LoggedRound
 from tasks.training.evaluation import Evaluation
-from tasks.training.outcomes import read_outcome
 from tasks.training.preparing import Parts, Prepared
-from tasks.training.quality import QualityUpdated
-from tasks.training.rounds import RoundTrained, evaluations, trained_file
-from tasks.training.spec import TrainingSpec, read_spec, round_folder
+from tasks.training.rounds import evaluations
+from tasks.training.spec import TrainingSpec, read_spec
+from tasks.training.summary import round_rows
 
 SHOWN = 5
 """Questions whose rationales a person can read."""
@@ -52,24 +50,6 @@ def round_line(method: str, result: Evaluation) -> str:
     if result.explanation_accuracy is not None:
         line += f", explanations {result.explanation_accuracy:.1%}"
     return line
-
-
-def round_rows(folder: Path) -> list[dict[str, Any]]:
-    """One row for each finished round of a training: losses, discriminator, validation."""
-    rows = []
-    for result in evaluations(folder):
-        trained = read_outcome(trained_file(folder, result.t), RoundTrained)
-        quality = read_outcome(round_folder(folder, result.t) / "quality.json", QualityUpdated)
-        means = trained.means if trained else {}
-        row: dict[str, Any] = {"round": result.t, "validation": result.accuracy}
-        if result.explanation_accuracy is not None:
-            row |= {"explanations": result.explanation_accuracy, "consistency": result.consistency}
-        row |= {f"loss {name}".replace("loss loss", "loss"): value for name, value in means.items()}
-        if quality and quality.version is not None:
-            row |= {"AUC minority": quality.auc_minority, "AUC student": quality.auc_student}
-        row["seconds"] = (trained.seconds if trained else 0.0) + result.seconds + (quality.seconds if quality else 0.0)
-        rows.append(row)
-    return rows
 
 
 def show_method(
@@ -146,14 +126,13 @@ def show_result(
         else [],
         registered=registered,
     )
-    description = registered.reason if registered else None
-    create_table_artifact(result_rows(result), key="result", description=description)
+    lines = comparison_lines(result) + ([f"{registered.name}: {registered.reason}"] if registered else [])
+    create_table_artifact(result_rows(result), key="result", description="\n\n".join(lines) or None)
     return result
 
 
 def result_rows(result: DistillResult) -> list[dict[str, str]]:
     """The final table: a row a method."""
-    versus = {one.method: one for one in result.compared}
     rows = []
     for one in result.methods:
         validation = _percent(one.rounds[one.best].accuracy)
@@ -162,21 +141,20 @@ def result_rows(result: DistillResult) -> list[dict[str, str]]:
             low, high = one.test_interval
             row |= {
                 "test": _percent(one.test.accuracy),
-                "95 % interval": f"{_percent(low)} to {_percent(high)}",
+                "95 % interval": f"{_percent(low)} - {_percent(high)}",
                 "explanations": _percent(one.test.explanation_accuracy),
             }
-            if len(result.methods) > 1:
-                row[f"{result.methods[0].method} is better by"] = _versus(versus.get(one.method))
         rows.append(row | {"seconds": f"{one.seconds:,.0f}"})
     return rows
 
 
-def _versus(other: Compared | None) -> str:
-    """A difference in percentage points, with its interval."""
-    if other is None:
-        return ""
-    low, high = 100 * other.low, 100 * other.high
-    return f"{100 * other.difference:+.1f} ({low:+.1f} to {high:+.1f}), p = {other.p_value:.2g}"
+def comparison_lines(result: DistillResult) -> list[str]:
+    """The method against the others, a sentence each."""
+    return [
+        f"{result.methods[0].method} - {other.method}: {100 * other.difference:+.1f} points "
+        f"(95 % interval {100 * other.low:+.1f} to {100 * other.high:+.1f}; exact McNemar p = {other.p_value:.2g})"
+        for other in result.compared
+    ]
 
 
 def _percent(value: float | None) -> str:

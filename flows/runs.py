@@ -17,6 +17,7 @@ from storage.ids import content_id
 from storage.schemas import RUNS
 from storage.store import now
 from tasks.steps import Place
+from tasks.worker import stop_workers
 
 VERSIONS = ("qcrd", "torch", "transformers", "prefect", "mlflow", "duckdb", "pyarrow")
 
@@ -38,6 +39,7 @@ def recorded_run(place: Place, config: DistillConfig) -> Iterator[list[DistillRe
         _store(place, config, "failed", None)
         raise
     except BaseException:  # Ctrl-C, or Prefect's cancellation
+        stop_workers()
         _store(place, config, "stopped", None)
         raise
     _store(place, config, "finished", results[-1].methods[0].mlflow_run if results else None)

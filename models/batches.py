@@ -16,7 +16,7 @@ def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int) -> list[li
 
     Args:
         lengths: of each example, in tokens; what padding is decided by.
-        batch_size: examples a batch; the last one of the epoch may hold fewer.
+        batch_size: examples a batch; one batch of the epoch, anywhere in it, may hold fewer.
         seed: another epoch takes another one.
 
     Returns:

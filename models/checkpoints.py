@@ -131,6 +131,14 @@ def latest(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def drop_older(folder: Path) -> None:
+    """Removes a round's checkpoints but the newest two: the second stands in should the newest be damaged."""
+    for old in sorted(folder.glob(f"{_PREFIX}[0-9]*"))[:-2]:
+        gone = folder / f".{old.name}.partial-{os.getpid()}"
+        old.rename(gone)  # a killed process must not leave half a checkpoint under a checkpoint's name
+        shutil.rmtree(gone)
+
+
 def step_folder(folder: Path, step_of_round: int) -> Path:
     """Where the checkpoint after so many steps of a round goes."""
     return folder / f"{_PREFIX}{step_of_round:08d}"

@@ -7,6 +7,7 @@ its outputs are max-pooled over the real tokens, and two linear layers and a sig
 activation between the layers (ReLU) and their width (the encoder's) are ours; the paper does not name them.
 """
 
+import copy
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from models.corruption import CorruptionConfig
 from models.errors import BadDiscriminator, TextTooLong
 from models.lora import has_lora, merged
 from models.losses import DiscriminatorLoss
-from models.new_student import NewStudentConfig, new_model
+from models.new_student import NewStudentConfig, new_model, set_dropout
 from models.student import Student, pad
 
 NEW, OF_THE_STUDENT = "new", "student"
@@ -39,25 +40,29 @@ class DiscriminatorConfig(BaseModel):
         encoder: "student" starts from a copy of the student's encoder as it is when the discriminator is made (a T5
             only); a folder or hub id from that T5's encoder, with its tokenizer; "new" from random weights.
         new: sizes of a "new" encoder; the lab student's if left out.
+        dropout: share of the encoder's activations left out in training; the encoder's own if left out. A small new
+            encoder learns faster with 0.
         hidden: width between the two linear layers; the encoder's if left out.
         max_tokens: longest question and rationale together, in tokens. T5 knows no limit of its own; this one guards
             memory, and leaves room for the student's longest input (512) and target (256).
         seed: of the linear layers' weights.
 
     Parameters that control the training:
-        loss: ratio (paper, eq. 2), infonce or bce.
+        loss: ratio (paper, eq. 2), infonce or bce. A small new encoder tells wrong sums from right ones much better
+            after bce.
         corruption: how positives are spoilt to balance the classes.
         pretrain_steps: optimizer steps before round 0; at most 500 in the paper.
         update_every: rounds between two updates.
         update_steps: optimizer steps of one update.
         batch_size: examples per step, each with all its rationales.
-        learning_rate: AdamW's.
+        learning_rate: AdamW's. Too high a one ends ratio for good: every score becomes 0 and none has a gradient.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     encoder: str = Field(default=OF_THE_STUDENT, min_length=1)
     new: NewStudentConfig | None = None
+    dropout: float | None = Field(default=None, ge=0, lt=1)
     hidden: int | None = Field(default=None, ge=1)
     max_tokens: int = Field(default=1024, ge=8)
     seed: int = 0
@@ -199,11 +204,12 @@ def make_discriminator(config: DiscriminatorConfig, student: Student) -> Discrim
     tokenizer = student.tokenizer
     with torch.random.fork_rng(devices=[]):  # leaves the caller's random state alone
         if config.encoder == OF_THE_STUDENT:
-            encoder = _encoder_of(merged(student.model) if has_lora(student.model) else student.model)
+            encoder = _encoder_of(merged(student.model) if has_lora(student.model) else student.model, config.dropout)
         elif config.encoder == NEW:
-            encoder = _encoder_of(new_model(config.new or NewStudentConfig(), tokenizer, config.max_tokens))
+            model = new_model(config.new or NewStudentConfig(), tokenizer, config.max_tokens)
+            encoder = _encoder_of(model, config.dropout)
         else:
-            encoder, tokenizer = _load_encoder(config.encoder), _load_tokenizer(config.encoder)
+            encoder, tokenizer = _load_encoder(config.encoder, config.dropout), _load_tokenizer(config.encoder)
         torch.manual_seed(config.seed)
         return Discriminator(encoder, tokenizer, config.hidden or encoder.config.d_model, config.max_tokens).eval()
 
@@ -231,33 +237,34 @@ def load_discriminator(folder: Path) -> Discriminator:
     return discriminator
 
 
-def _encoder_of(model: Any) -> Any:
+def _encoder_of(model: Any, dropout: float | None) -> Any:
     """A copy of a T5's encoder, in float32."""
     if model.config.model_type != "t5":
         raise BadDiscriminator(
             f"discriminator.encoder 'student' copies the encoder of a T5, and this student is a "
             f"{model.config.model_type}. Set it to 'new', or to the folder or hub id of a T5."
         )
-    encoder = T5EncoderModel(model.config)
+    settings = copy.deepcopy(model.config)
+    if dropout is not None:
+        set_dropout(settings, dropout)
+    encoder = T5EncoderModel(settings)
     weights = {name: weight for name, weight in model.state_dict().items() if name.startswith(("shared.", "encoder."))}
     encoder.load_state_dict(weights)
     return encoder.eval()
 
 
-def _load_encoder(name: str) -> Any:
+def _load_encoder(name: str, dropout: float | None = None) -> Any:
     settings = _translate(name, lambda: AutoConfig.from_pretrained(name, trust_remote_code=False))
     if settings.model_type != "t5":
         raise BadDiscriminator(
             f"discriminator.encoder {name!r} is a {settings.model_type}, not a T5. Allowed: 'student', 'new', or the "
             "folder or hub id of a T5."
         )
+    if dropout is not None:
+        set_dropout(settings, dropout)
     transformers_logging.disable_progress_bar()
-    return _translate(
-        name,
-        lambda: T5EncoderModel.from_pretrained(
-            name, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-        ).eval(),
-    )
+    load = {"config": settings, "dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
+    return _translate(name, lambda: T5EncoderModel.from_pretrained(name, **load).eval())
 
 
 def _load_tokenizer(name: str) -> Any:

@@ -5,6 +5,7 @@
     ├── ServerFailed             the vLLM server did not start, or died more often than it may be restarted
     │   └── PortTaken            the port asked for is in use
     ├── BadCheckpoint            a training checkpoint is damaged or belongs to another model
+    ├── RunStopped               somebody stops the run (Ctrl-C); what was finished is kept
     ├── WorkerDied               the process that did the heavy work died
     ├── TrainingFailed           one of several training processes died
     ├── TrainingDiverged         the loss is no number or grew without end; names the last good checkpoint
@@ -36,6 +37,10 @@ class PortTaken(ServerFailed):
 
 class BadCheckpoint(ModelError):
     """A training checkpoint is damaged or belongs to another model."""
+
+
+class RunStopped(ModelError):
+    """Somebody stops the run."""
 
 
 class WorkerDied(ModelError):

@@ -1,13 +1,13 @@
 """Low-rank adapters (LoRA, Hu et al. 2021, arXiv 2106.09685) on a student: the model's own weights stay as they are,
 and each chosen linear layer W learns W + alpha / rank * B A.
 
-For students that are too large to train whole. Everything that needs the peft package is here.
+For students that are too large to train whole. Everything that needs the peft package is here, and it is imported
+only when it is needed: that takes seconds.
 """
 
 import copy
 from typing import Any
 
-import peft
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -41,6 +41,8 @@ def add_lora(model: Any, config: LoraConfig) -> None:
     Raises:
         BadStudent: no layer has one of the names in `targets`.
     """
+    import peft
+
     adapters = peft.LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
@@ -62,9 +64,11 @@ def has_lora(model: Any) -> bool:
 
 def merged(model: Any) -> Any:
     """A copy of the model with its adapters added into its weights: an ordinary transformers model."""
+    from peft.tuners.lora import LoraLayer
+
     plain = copy.deepcopy(model)
     for name, module in list(plain.named_modules()):
-        if isinstance(module, peft.tuners.lora.LoraLayer):
+        if isinstance(module, LoraLayer):
             module.merge()
             plain.set_submodule(name, module.get_base_layer())
     del plain.peft_config

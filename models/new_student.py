@@ -23,6 +23,8 @@ from transformers import (
 from models.errors import BadStudent
 from models.lab_teacher import build_tokenizer
 
+# As a T5 config names them. "gated-gelu" there means the same function in seven steps; this one is computed in one.
+ACTIVATIONS = {"gated-gelu": "gated-gelu_pytorch_tanh", "relu": "relu"}
 DROPOUT_NAMES = ("dropout_rate", "dropout", "attention_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop")
 
 
@@ -134,7 +136,7 @@ def _t5_config(config: NewStudentConfig, vocab_size: int, special: dict[str, int
         d_ff=config.intermediate,
         num_layers=config.layers,
         num_heads=config.heads,
-        feed_forward_proj=config.activation,
+        feed_forward_proj=ACTIVATIONS[config.activation],
         **special,
     )
 

@@ -41,11 +41,10 @@ def choose(logits: Tensor, draws: Tensor | None, temperature: float, top_p: floa
     """
     if draws is None:
         return logits.argmax(1)
-    scaled = logits.float().div_(temperature) if logits.dtype != torch.float32 else logits.div(temperature)
-    probabilities = scaled.softmax(1)
+    probabilities = (logits.float() / temperature).softmax(1)
     if top_p == 1:
         return _inverse(probabilities.cumsum(1), draws)
-    probabilities, order = probabilities.sort(1, descending=True, stable=True)
+    probabilities, order = probabilities.sort(dim=1, descending=True, stable=True)
     cumulative = probabilities.cumsum(1)
     # The tokens up to the first whose cumulative probability reaches top_p: all that come after get no mass.
     last = (cumulative < top_p).sum(1, keepdim=True).clamp_(max=logits.shape[1] - 1)

@@ -282,21 +282,22 @@ class DecoderOnlyStudent(Student):
         return Encoded(states, before, ids.gather(1, last).squeeze(1))
 
     def token_logits(self, encoded: Encoded, targets: Tensor) -> Tensor:
-        logits: Tensor = self.model(**self.continued(encoded, self._shifted(encoded, targets))).logits
+        cache = DynamicCache(list(zip(encoded.states[::2], encoded.states[1::2], strict=True)))
+        logits: Tensor = self.model(**self.arguments(self._shifted(encoded, targets), encoded.mask, cache)).logits
         return logits
 
-    def continued(self, encoded: Encoded, ids: Tensor) -> dict[str, Any]:
-        """The model's arguments for ids (N, T) that follow N remembered inputs; the cache among them is a new one."""
-        states = encoded.states
-        mask = torch.cat([encoded.mask, torch.ones_like(ids, dtype=torch.bool)], dim=1)  # (N, S + T)
-        arguments = {
-            "input_ids": ids,
-            "attention_mask": mask.long(),
-            "past_key_values": DynamicCache(list(zip(states[::2], states[1::2], strict=True))),
-            "use_cache": True,
-        }
-        if self._takes_positions:  # between input and target lie padded places, which do not count
-            arguments["position_ids"] = mask.long().cumsum(1)[:, -ids.shape[1] :] - 1
+    def arguments(self, ids: Tensor, mask: Tensor, cache: Any) -> dict[str, Any]:
+        """The model's arguments for tokens that go on from a cache.
+
+        Args:
+            ids: (N, T), real tokens or padding on the right.
+            mask: (N, S) of what is in the cache, true where it counts; between input and target lies padding.
+            cache: with S tokens; the forward pass adds T.
+        """
+        mask = torch.cat([mask.long(), torch.ones_like(ids)], dim=1)  # (N, S + T)
+        arguments = {"input_ids": ids, "attention_mask": mask, "past_key_values": cache, "use_cache": True}
+        if self._takes_positions:  # padding in between takes up no position
+            arguments["position_ids"] = mask.cumsum(1)[:, -ids.shape[1] :] - 1
         return arguments
 
     def _longest(self) -> int:

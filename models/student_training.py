@@ -205,12 +205,19 @@ class StudentTraining(torch.nn.Module):
         if method.uses_negatives:
             l_neg = negative_loss(negative_ce, weights.negative, method.delta)
             sums["negative"] = l_neg.sum()
-            sums["repelled"] = (weights.negative > 0).any(dim=1).float().sum()
+            # A negative that is alone is chosen without a look at its cross-entropy.
+            repelled = (weights.negative > 0) & (negative_ce.detach() < method.delta)
+            sums["repelled"] = repelled.any(dim=1).float().sum()
             contrast = contrastive_loss(l_pos, l_neg, method.beta)
         sums["loss"] = sums["loss"] + a2 * contrast.sum()
-        if method.name == "mi" and len(batch.answers) and rationale_logits is not None:
-            sums["mutual_information"] = self._mutual_information(batch, answer_logits, rationale_logits)
+        if method.name == "mi":  # the figures are the same for every batch, whatever it holds
+            sums["mutual_information"] = zero
+            if len(batch.answers) and rationale_logits is not None:
+                sums["mutual_information"] = self._mutual_information(batch, answer_logits, rationale_logits)
             sums["loss"] = sums["loss"] + method.mi_weight * sums["mutual_information"]
+        if torch.is_grad_enabled() and not sums["loss"].requires_grad:
+            # No answer, and no rationale of any quality: the gradients are 0, but there must be some.
+            sums["loss"] = sums["loss"] + 0.0 * sum(weight.sum() for weight in self.parameters())
         return sums
 
     # ---- choosing ----

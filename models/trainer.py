@@ -8,6 +8,7 @@ weights bit for bit.
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -23,7 +24,17 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from transformers import Adafactor, get_scheduler
 
 from models.batches import micro_batches, share
-from models.checkpoints import MODEL, STATE, Position, latest, read_position, restore, step_folder, write_checkpoint
+from models.checkpoints import (
+    MODEL,
+    STATE,
+    Position,
+    drop_older,
+    latest,
+    read_position,
+    restore,
+    step_folder,
+    write_checkpoint,
+)
 from models.errors import TrainingDiverged
 from models.seeds import derived_seed
 
@@ -82,6 +93,10 @@ class OptimisationConfig(BaseModel):
         if value in ("float16", "fp16", "half"):
             raise ValueError("T5 overflows to NaN in float16; use bfloat16 or float32")
         return value
+
+    def torch_device(self) -> torch.device:
+        """Where models are put for whatever is not training: writing texts, scoring them."""
+        return torch.device("cuda" if self.device == "auto" and torch.cuda.is_available() else "cpu")
 
 
 class Trainable(Protocol):
@@ -196,6 +211,7 @@ def train(
             if accelerator.is_main_process:
                 position = Position(plan.first_step + done, done)
                 write_checkpoint(checkpoint, position, module.save, optimizer, schedule.state_dict(), module.memory())
+                drop_older(folder)
             accelerator.wait_for_everyone()
             record.last_good = checkpoint
             saved = time.monotonic()
@@ -222,11 +238,15 @@ def _backward(
         piece = pieces[number] if number < len(pieces) else []
         weight = 1.0 if piece else 0.0  # a process that has no example left takes part with one that counts nothing
         exchange = nullcontext() if number == number_of_pieces - 1 else accelerator.no_sync(wrapped)
+        if not piece:
+            wrapped.eval()  # nor may the module remember anything of it: another process has that example too
         with exchange:
             sums = wrapped(collate(piece or batch[:1]))
             # Processes average their gradients; times `world` makes that a sum over the whole batch.
             accelerator.backward(sums["loss"] * (weight * world / len(batch)))
         record.add(sums, weight)
+        if not piece:
+            wrapped.train()
 
 
 class _Record:
@@ -252,12 +272,17 @@ class _Record:
         self._steps = 0
         self._running: float | None = None
         self._lowest = math.inf
-        self._lines: list[dict[str, float]] = []
+        # What came after the checkpoint is done again, so its lines go.
+        self._lines = [line for line in read_steps(folder) if line["step_of_round"] <= first]
+        before = 0.0
+        for line in self._lines:
+            self._follow(line["loss"], line["step_of_round"] - before)
+            before = line["step_of_round"]
         if accelerator.is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
-            # What came after the checkpoint is done again, so its lines go.
-            self._lines = [line for line in read_steps(folder) if line["step_of_round"] <= first]
-            self._file.write_text("".join(json.dumps(line) + "\n" for line in self._lines), encoding="utf-8")
+            partial = folder / f".{STEPS_FILE}.partial-{os.getpid()}"
+            partial.write_text("".join(json.dumps(line) + "\n" for line in self._lines), encoding="utf-8")
+            partial.replace(self._file)
 
     def add(self, sums: Mapping[str, torch.Tensor], weight: float) -> None:
         for name, value in sums.items():
@@ -296,20 +321,25 @@ class _Record:
 
     def _check(self, line: dict[str, float]) -> None:
         where = f"round's step {line['step_of_round']:.0f} of {line['steps_of_round']:.0f}"
-        advice = f"The last good checkpoint is {self.last_good}; lower training.learning_rate or set clip_norm."
+        advice = f"The last good checkpoint is {self.last_good}; lower the learning_rate or set optimisation.clip_norm."
         for name in ("loss", "gradient_norm"):
             if not math.isfinite(line[name]):
                 raise TrainingDiverged(f"Training stopped at the {where}: the {name} is {line[name]}. {advice}")
-        share_of_new = min(1.0, self._steps / 50)
-        before = line["loss"] if self._running is None else self._running
-        self._running = (1 - share_of_new) * before + share_of_new * line["loss"]
-        self._lowest = min(self._lowest, self._running)
+        running = self._follow(line["loss"], self._steps)
         # A loss near 0 may well grow tenfold without harm.
-        if self._running > self._config.divergence_factor * max(self._lowest, 0.5):
+        if running > self._config.divergence_factor * max(self._lowest, 0.5):
             raise TrainingDiverged(
-                f"Training stopped at the {where}: the loss has grown from {self._lowest:.3g} to {self._running:.3g} "
-                f"(training.divergence_factor is {self._config.divergence_factor:g}). {advice}"
+                f"Training stopped at the {where}: the loss has grown from {self._lowest:.3g} to {running:.3g} "
+                f"(optimisation.divergence_factor is {self._config.divergence_factor:g}). {advice}"
             )
+
+    def _follow(self, loss: float, steps: float) -> float:
+        """The running mean of the loss after so many more steps; keeps its lowest value."""
+        share_of_new = min(1.0, steps / 50)
+        before = loss if self._running is None else self._running
+        self._running = (1 - share_of_new) * before + share_of_new * loss
+        self._lowest = min(self._lowest, self._running)
+        return self._running
 
     def means(self) -> dict[str, float]:
         """Each figure's mean per example over the round."""

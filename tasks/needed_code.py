@@ -6,7 +6,8 @@ and would leave open what has to be installed; a list kept by hand would be wron
 
 import ast
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -45,11 +46,17 @@ def needed_packages(files: Iterable[Path], root: Path, *, everywhere: bool = Fal
         everywhere: also imports inside functions, which a file can be loaded without.
     """
     names = {name.partition(".")[0] for file in files for name in _imported(file, root, everywhere=everywhere)}
-    by_import = metadata.packages_distributions()
+    by_import = _distributions()
     local = {path.stem for path in root.iterdir()}
     found = (by_import[name] for name in names - local - sys.stdlib_module_names if name in by_import)
     # Several distributions may share a package, as mlflow and mlflow-skinny do: the one of the same name has it whole.
     return sorted({pinned(min(several, key=len)) for several in found})
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Import name -> the installed distributions it belongs to; reading all their records takes a second."""
+    return metadata.packages_distributions()
 
 
 def pinned(distribution: str) -> str:

@@ -18,7 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mlflow.pyfunc
 import yaml
+from mlflow.models import Model, ModelSignature
+from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
 from models.lora import ADAPTER_FILE
 from models.student_loading import load_student
@@ -27,15 +30,8 @@ from storage.datasets.registry import get_dataset
 from storage.errors import UsageError
 from tasks.answering import Question
 from tasks.needed_code import needed_files, needed_packages, pinned
-from tasks.tracking import EXTERNAL, LoggedRound, Tracking
-from tasks.tracking_backend import quiet
-
-# isort: split
-import mlflow.pyfunc
-from mlflow.models import Model, ModelSignature
-from mlflow.types.schema import Array, ColSpec, DataType, Schema
-
 from tasks.served_model import DEFINITION, DISCRIMINATOR, STUDENT, ServedConfig
+from tasks.tracking import EXTERNAL, LoggedRound, Tracking
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("models", "storage", "tasks")
@@ -82,7 +78,7 @@ def package(tracking: Tracking, logged: LoggedRound, parts: ToServe) -> None:
         BadFile: the dataset's definition cannot be read.
         TrackingFailed: MLflow refuses something.
     """
-    with tracking.backend.lock("packaging"), tracking.backend.current(), quiet():
+    with tracking.backend.lock("packaging"), tracking.backend.current():
         model = tracking.client.get_logged_model(logged.model_id)
         if EXTERNAL not in model.tags:
             return

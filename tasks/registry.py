@@ -17,17 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from storage.errors import UnknownName, UsageError
-from tasks.gate import DEFAULT_LEVEL, Verdict, judge
-from tasks.packaging import ToServe, package
-from tasks.tracking import MODEL_ID, ROUND, TRAINING_ID, LoggedRound, Tracking
-from tasks.tracking_backend import Backend, quiet, translated
-
-# isort: split
 import mlflow
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+
+from storage.errors import UnknownName, UsageError
+from tasks.gate import DEFAULT_LEVEL, Verdict, judge
+from tasks.packaging import ToServe, package
+from tasks.tracking import MODEL_ID, ROUND, TRAINING_ID, LoggedRound, Tracking
+from tasks.tracking_backend import Backend, translated
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 GATE = "qcrd.gate"
@@ -181,6 +180,13 @@ class LoadedStudent:
         return found
 
 
+def registered_models(home: Path) -> list[str]:
+    """The names of all registered models, sorted."""
+    tracking = Tracking(Backend(home))
+    with translated(tracking.backend.uri):
+        return sorted(model.name for model in tracking.client.search_registered_models())
+
+
 def load_registered(home: Path, name: str, alias: str = CHAMPION) -> LoadedStudent:
     """Loads a registered student by its alias.
 
@@ -195,7 +201,7 @@ def load_registered(home: Path, name: str, alias: str = CHAMPION) -> LoadedStude
     """
     tracking = Tracking(Backend(home))
     client, backend = tracking.client, tracking.backend
-    with backend.current(), quiet():
+    with backend.current():
         models = client.search_registered_models()
         if name not in {model.name for model in models}:
             raise UnknownName(

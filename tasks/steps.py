@@ -12,7 +12,7 @@ whether there is something new.
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
@@ -23,6 +23,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.concurrency.sync import concurrency
 from prefect.context import TaskRunContext
+from prefect.exceptions import ObjectAlreadyExists
 from pydantic import BaseModel
 
 from models.errors import ServerFailed, TeacherUnavailable, WorkerDied
@@ -43,7 +44,7 @@ from tasks.training.negatives import NegativesSampled, sample_negatives
 from tasks.training.preparing import Parts, Prepared, prepare_training
 from tasks.training.quality import QualityUpdated, update_quality
 from tasks.training.rounds import RoundTrained, checkpoint_of, trained_file
-from tasks.training.spec import INITIAL, TrainingConfig
+from tasks.training.spec import INITIAL, SPEC_FILE, TrainingConfig
 from tasks.training.student_round import train_round
 from tasks.worker import Worker
 
@@ -121,7 +122,8 @@ def may_pass(_task: Any, _run: Any, state: Any) -> bool:
 def _round_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
     """Cache key of a round's step: the training's content id, the round, and which making of its folder it is."""
     folder: Path = parameters["folder"]
-    made = (folder / "prepared.json").stat().st_mtime_ns  # a folder that was removed and made again starts anew
+    # A folder that was removed and made again starts anew, and other test questions are asked.
+    made = (folder / SPEC_FILE).stat().st_mtime_ns
     rest = [str(value) for name, value in sorted(parameters.items()) if name in ("t", "part")]
     return ":".join(["qcrd", context.task.name, folder.name, str(made), *rest])
 
@@ -297,9 +299,8 @@ def slot(threads: int | None) -> Iterator[None]:
     cores = len(os.sched_getaffinity(0))
     name = f"qcrd-gpu-{gpu}" if gpu is not None else "qcrd-cpu"
     limit = 1 if gpu is not None else max(1, cores // (threads or cores))
-    with get_client(sync_client=True) as client:
-        if name not in {known.name for known in client.read_global_concurrency_limits(limit=200)}:
-            client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=limit))
+    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):  # then it stays as somebody set it
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=limit))
     with concurrency(name, occupy=1, strict=True):
         yield
 

@@ -26,10 +26,6 @@ from time import time
 from typing import Any, Literal
 
 import yaml
-
-from tasks.tracking_backend import Backend, translated  # before MLflow: it switches its telemetry off
-
-# isort: split
 from mlflow.entities import (
     Dataset,
     DatasetInput,
@@ -43,8 +39,10 @@ from mlflow.entities import (
 )
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+from tasks.tracking_backend import Backend, translated
+
 TRAINING_ID, ROUND, MODEL_ID, CHECKPOINT = "qcrd.training_id", "qcrd.round", "qcrd.model_id", "qcrd.checkpoint"
-PARENT, EXTERNAL, RUN_NAME = "mlflow.parentRunId", "mlflow.model.isExternal", "mlflow.runName"
+PARENT, EXTERNAL = "mlflow.parentRunId", "mlflow.model.isExternal"
 CONFIG_FILE = "config.yaml"
 MOST_METRICS, MOST_PARAMS, LONGEST_PARAM = 1000, 100, 6000  # of one request, of one value (MLflow's limits)
 NOT_LOSSES = ("system/", "validation/", "test/")
@@ -214,7 +212,7 @@ class Tracking:
             figures = {f"validation/{key}": value for key, value in validation.items()}
             self._log_once(run_id, figures, t, model_id, questions)
             self._log_once(training, figures, t)
-            self._end(run_id, "FINISHED")
+            self.client.set_terminated(run_id, "FINISHED")
         return LoggedRound(training, t, run_id, model_id)
 
     def logged_round(self, training: str, t: int) -> LoggedRound | None:
@@ -251,7 +249,7 @@ class Tracking:
                 figures = {f"test/{key}": value for key, value in test.items()}
                 step = best.round if best else 0
                 self._log_once(training, figures, step, best.model_id if best else None, questions)
-            self._end(training, outcome)
+            self.client.set_terminated(training, outcome)
 
     @contextmanager
     def system_metrics(self, run_id: str) -> Iterator[None]:
@@ -327,8 +325,6 @@ class Tracking:
     def _steps(self, run_id: str, key: str) -> set[int]:
         return {metric.step for metric in self.client.get_metric_history(run_id, key)}
 
-    # ---- telling ----
-
     def _log_once(
         self,
         run_id: str,
@@ -349,9 +345,6 @@ class Tracking:
     def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         if tags:
             self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-
-    def _end(self, run_id: str, outcome: Outcome) -> None:
-        self.client.set_terminated(run_id, outcome)
 
 
 def open_tracking(home: Path) -> Tracking:

@@ -1,29 +1,22 @@
 """Where MLflow keeps what it is told: the server of MLFLOW_TRACKING_URI, else a SQLite file under the state folder.
 
-    <home>/mlflow/mlflow.db     runs, metrics, the model registry
-    <home>/mlflow/artifacts     configurations, packaged students
-    <home>/mlflow/*.lock        held while something is made that may be there only once
-
-This module is the only one that imports MLflow first, so that MLflow is imported without telemetry.
+<home>/mlflow/mlflow.db     runs, metrics, the model registry
+<home>/mlflow/artifacts     configurations, packaged students
+<home>/mlflow/*.lock        held while something is made that may be there only once
 """
 
 import fcntl
-import logging
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from storage.errors import StorageError
-
-# MLflow looks at these once, while it is imported.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("DO_NOT_TRACK", "1")
-
 import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+
+from storage.errors import StorageError
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 # How long an unreachable server is waited for when a run begins; MLflow's own patience (about 4 minutes) is for later.
@@ -123,8 +116,7 @@ class Backend:
             partial = self.folder / "partial.db"
             for leftover in self.folder.glob("partial.db*"):
                 leftover.unlink()
-            with quiet():
-                MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
+            MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
             partial.rename(database)
 
 
@@ -162,21 +154,6 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
     finally:
         for name in added:
             os.environ.pop(name, None)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps MLflow's progress reports and bars off the terminal; its warnings stay."""
-    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        with _environment({"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}):
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _one_line(error: BaseException) -> str:

@@ -19,12 +19,22 @@ from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from models.errors import WorkerDied
+from models.errors import RunStopped, WorkerDied
 
 LOOK_S = 0.2
 PARENT_LOOK_S = 1.0
+LAST_REPORTS_S = 5.0
 Result = TypeVar("Result")
 _reports: Any = None  # in the worker: the queue to the run
+_workers: set["Worker"] = set()  # in the run: those with a process
+_stopping = threading.Event()
+
+
+def stop_workers() -> None:
+    """Ends the work of all threads of this run, which is being stopped: a thread cannot be interrupted otherwise."""
+    _stopping.set()
+    for worker in list(_workers):
+        worker.stop()
 
 
 class Worker:
@@ -38,6 +48,7 @@ class Worker:
         self._threads = threads
         self._pool: ProcessPoolExecutor | None = None
         self._queue: Any = None
+        self._call = 0  # number of the latest call: reports of an earlier one may still be on their way
 
     def __enter__(self) -> Self:
         return self
@@ -66,18 +77,26 @@ class Worker:
             WorkerDied: the process died under it.
             Exception: whatever the function raises.
         """
+        if _stopping.is_set():
+            raise RunStopped("The run is being stopped.")
         if self._pool is None:
+            _workers.add(self)
             context = multiprocessing.get_context("spawn")  # a forked CUDA or MLflow does not work
             self._queue = context.Queue()
             self._pool = ProcessPoolExecutor(1, context, _begin, (self._queue, os.getpid(), self._threads))
+        self._call += 1
         try:
-            future = self._pool.submit(_run, function, arguments, reports if on_report else None)
+            future = self._pool.submit(_run, function, arguments, reports if on_report else None, self._call)
+            told_all = not (reports and on_report)
             while not future.done():
-                self._tell(on_report, LOOK_S)
+                told_all |= self._tell(on_report, LOOK_S)
             result = future.result()
-            self._tell(on_report, 0)
+            if not told_all:
+                self._tell(on_report, LAST_REPORTS_S)
         except BrokenProcessPool as error:
             self.stop()
+            if _stopping.is_set():
+                raise RunStopped("The run is being stopped.") from error
             raise WorkerDied(
                 f"The process that ran {function.__name__} died; the system log says why (often: too little memory, "
                 "then a smaller optimisation.micro_batch_size helps). What was finished is kept; run the same command "
@@ -92,21 +111,27 @@ class Worker:
     def stop(self) -> None:
         """Ends the process, at once."""
         pool, self._pool = self._pool, None
+        _workers.discard(self)
         if pool is not None:
             for process in list((pool._processes or {}).values()):
                 process.kill()
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _tell(self, on_report: Callable[..., None] | None, wait_s: float) -> None:
-        """Passes on what the worker has reported."""
+    def _tell(self, on_report: Callable[..., None] | None, wait_s: float) -> bool:
+        """Passes on what the worker reports in so many seconds; returns early, and True, when that is all of it."""
         deadline = time.monotonic() + wait_s
-        while True:
+        while (left := deadline - time.monotonic()) > 0:
             try:
-                report = self._queue.get(timeout=max(0.0, deadline - time.monotonic()) or 0.001)
+                call, report = self._queue.get(timeout=left)
             except queue.Empty:
-                return
+                break
+            if call != self._call:
+                continue
+            if report is None:
+                return True
             if on_report:
                 on_report(*report)
+        return False
 
 
 def _finished(future: "Future[Any]") -> BaseException | None:
@@ -132,7 +157,10 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _run(function: Callable[..., Result], arguments: tuple[Any, ...], reports: str | None) -> Result:
+def _run(function: Callable[..., Result], arguments: tuple[Any, ...], reports: str | None, call: int) -> Result:
     if reports is None:
         return function(*arguments)
-    return function(*arguments, **{reports: lambda *report: _reports.put(report)})
+    try:
+        return function(*arguments, **{reports: lambda *report: _reports.put((call, report))})
+    finally:
+        _reports.put((call, None))  # the last one

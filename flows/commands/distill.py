@@ -31,7 +31,7 @@ def distill_command(
     place = home_at(home)
     prepare_prefect(place.path)
     from flows.distill import distill  # takes some seconds: Prefect, MLflow, torch
-    from flows.report import result_rows
+    from flows.report import comparison_lines, result_rows
 
     show_own_lines()
     result = distill(loaded, place.path)
@@ -45,6 +45,11 @@ def distill_command(
     for row in rows:
         table.add_row(*(row.get(name, "") for name in rows[0]))
     out.print(table)
+    for line in comparison_lines(result):
+        out.print(plain(line), soft_wrap=True)
     if result.registered:
-        out.print(plain(f"{result.registered.name} version {result.registered.version}: {result.registered.reason}"))
-    notice(f"run {result.run_id}; more: `qcrd show rounds --run {result.methods[0].training_id}`, `qcrd ui`")
+        out.print(
+            plain(f"{result.registered.name} version {result.registered.version}: {result.registered.reason}"),
+            soft_wrap=True,
+        )
+    notice(f"Look at it: qcrd show rounds --training {result.methods[0].training_id}; qcrd ui; qcrd predict QUESTION")

@@ -264,3 +264,30 @@ def _print_rationales(row: dict[str, Any]) -> None:
         out.print(line, soft_wrap=True)
         out.print(Padding(plain(" ".join((sample["rationale"] or "").split())), (0, 0, 0, 6)))
     out.print()
+
+
+@app.command("rounds")
+def rounds(
+    training: Annotated[str | None, typer.Option("--training", help="Its id; default: the newest one.")] = None,
+    as_json: JsonOption = False,
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """A training's rounds: losses, discriminator, validation.
+
+    Example: qcrd show rounds
+    """
+    from tasks.training.rounds import best_round, evaluations  # imports torch
+    from tasks.training.summary import find_training, round_rows
+
+    spec, folder = find_training(home_at(home).path / "trainings", training)
+    rows = round_rows(folder)
+    if as_json:
+        print_json(rows)
+        return
+    best = best_round(evaluations(folder))
+    table = Table(box=None, pad_edge=False, title=f"{spec.name} (best round: {best})", title_justify="left")
+    for name in dict.fromkeys(name for row in rows for name in row):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*(figure(row.get(name)) for name in row), style="bold" if row["round"] == best else "")
+    out.print(table)

@@ -17,7 +17,7 @@ from storage.schemas import PREDICTIONS, VOTES
 from storage.store import Store, now
 from tasks.answering import Answered, AskingConfig, Question, Writes, ask
 from tasks.questions import Part, QuestionSet
-from tasks.training.outcomes import once
+from tasks.training.outcomes import once, read_outcome
 from tasks.training.preparing import open_training
 from tasks.training.spec import TrainingSpec, round_folder
 
@@ -36,6 +36,7 @@ class Evaluation(BaseModel):
         explanation_accuracy: rationales whose own answer equals the label / questions; None where none was asked for.
         consistency: answers equal to their rationale's own / questions; None likewise.
         too_long: questions longer than the student reads; they count as wrong.
+        asked: content id of the test questions; None for the validation questions, which the training's id stands for.
         judged_by: `gold`, or `teacher` where majority answers stand in for missing labels.
         seconds: it took.
     """
@@ -50,6 +51,7 @@ class Evaluation(BaseModel):
     explanation_accuracy: float | None = None
     consistency: float | None = None
     too_long: int = 0
+    asked: str | None = None
     judged_by: str = "gold"
     seconds: float = 0.0
 
@@ -75,6 +77,7 @@ def evaluate_round(
         NothingToDo: none of the questions has a label.
     """
     spec, dataset, store = open_training(folder)
+    asked_id = spec.test_digest if part == "test" else None
 
     def evaluate() -> Evaluation:
         started = time.monotonic()
@@ -82,7 +85,7 @@ def evaluate_round(
         if questions is None:
             raise NothingToDo("This training has no test questions (dataset.test_split is null).")
         rows, judged_by = _judged(store, questions, spec)
-        student = load_student(checkpoint, spec.config.student)
+        student = load_student(checkpoint, spec.config.student).to(spec.config.optimisation.torch_device())
         asked = writes(spec.config.method)
         if part == "validation" and asked == "answer and rationale" and not spec.config.rounds.explain_validation:
             asked = "answer"
@@ -127,11 +130,16 @@ def evaluate_round(
                 else None
             ),
             too_long=sum(answered.too_long for answered in answers),
+            asked=asked_id,
             judged_by=judged_by,
             seconds=time.monotonic() - started,
         )
 
-    return once(evaluation_file(folder, t, part), Evaluation, evaluate)
+    file = evaluation_file(folder, t, part)
+    known = read_outcome(file, Evaluation)
+    if known is not None and known.asked != asked_id:
+        file.unlink()  # of other test questions
+    return once(file, Evaluation, evaluate)
 
 
 def writes(method: MethodConfig) -> Writes:

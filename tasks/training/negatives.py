@@ -19,7 +19,7 @@ from storage.ids import content_id, rationale_hash
 from storage.schemas import RATIONALES
 from storage.store import Store, now
 from tasks.training.outcomes import once
-from tasks.training.preparing import open_training, read_examples
+from tasks.training.preparing import open_training, question_lengths, read_examples
 from tasks.training.rounds import checkpoint_of
 from tasks.training.spec import NegativesConfig, TrainingSpec, round_folder
 
@@ -35,7 +35,7 @@ class NegativesSampled(BaseModel):
         samples: how many there are.
         sampled: how many of them this step made; the others were stored.
         unfinished: those of them that reached the longest length.
-        right: those of them whose own answer equals the gold label; hot samples are negatives all the same.
+        right: those of them whose own answer is the question's answer target; hot samples are negatives all the same.
         seconds: this step took.
     """
 
@@ -102,7 +102,13 @@ def _sample(
     done = NegativesSampled(round_before=before, samples=len(wanted))
     if missing:
         student = load_student(checkpoint_of(folder, before) / MODEL, spec.config.student)
+        student = student.to(spec.config.optimisation.torch_device())
         longest = config.max_tokens or student.max_target_tokens
+        # Questions that are too long are not trained on, so they need no negative.
+        lengths = question_lengths(student, dataset, [wanted[key] for key in missing])
+        fits = [length <= student.max_input_tokens for length in lengths]
+        missing = [key for key, fitting in zip(missing, fits, strict=True) if fitting]
+        done.samples -= fits.count(False)
         for start in range(0, len(missing), AT_ONCE):
             keys = missing[start : start + AT_ONCE]
             asked = [wanted[key] for key in keys]

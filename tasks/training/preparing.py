@@ -1,8 +1,11 @@
 """Prepares a training: its data, its folder, the student as it is before round 0."""
 
 import os
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -126,6 +129,7 @@ def prepare_training(
         validation=parts.validation,
         test=parts.test,
         data_digest=found.digest,
+        test_digest=content_id("test", sorted(parts.test.ids(store))) if parts.test else None,
         config=config,
     )
 
@@ -135,7 +139,7 @@ def prepare_training(
         student = _initial_student(get_dataset(dataset), found.table, config)
         with whole_folder(round_folder(folder, INITIAL)) as partial:
             student.save(partial / MODEL)
-        too_long = measure_lengths(student, get_dataset(dataset), found.table)
+        too_long = measure_lengths(student, get_dataset(dataset), found.table, one_target=config.method.one_target)
         if too_long.questions == found.table.num_rows:
             raise NothingToDo(
                 f"All {too_long.questions:,} questions are longer than student.max_input_tokens "
@@ -158,8 +162,10 @@ def prepare_training(
         )
 
     prepared = once(folder / "prepared.json", Prepared, prepare)
-    if read_spec(folder).config != config:  # settings of speed and safety may change between two runs
+    if read_spec(folder) != spec:  # settings of speed and safety may change between two runs, and the test questions
         spec.write(folder)
+    for leftover in interrupted_leftovers(folder):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     return prepared
 
 
@@ -179,14 +185,23 @@ def target_text(rationale: str, answer: str | None, *, one_target: bool) -> str:
     return f"{rationale} So the answer is {answer}." if one_target else rationale
 
 
-def measure_lengths(student: Student, dataset: Dataset, examples: pa.Table) -> TooLong:
+def question_lengths(student: Student, dataset: Dataset, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Tokens of each question under the prefix that makes it longer."""
+    questions = [dataset.student_input(row["question"], tuple(row["choices"])) for row in rows]
+    of_prefix = (_lengths(student.input_ids([prefix + text for text in questions])) for prefix in (PREDICT, EXPLAIN))
+    return [max(both) for both in zip(*of_prefix, strict=True)]
+
+
+def measure_lengths(student: Student, dataset: Dataset, examples: pa.Table, *, one_target: bool = False) -> TooLong:
     """Counts what is too long for a student."""
     rows = examples.to_pylist()
-    questions = _lengths(
-        student.input_ids([EXPLAIN + dataset.student_input(r["question"], tuple(r["choices"])) for r in rows])
-    )
+    questions = question_lengths(student, dataset, rows)
     over_questions = [row["example_id"] for row, n in zip(rows, questions, strict=True) if n > student.max_input_tokens]
-    texts = [(row["example_id"], item["text"]) for row in rows for item in (*row["positives"], *row["negatives"])]
+    texts = [
+        (row["example_id"], target_text(item["text"], row["answer"], one_target=one_target))
+        for row in rows
+        for item in (*row["positives"], *row["negatives"])
+    ]
     rationales = _lengths(student.target_ids([text for _, text in texts]))
     answered = [row for row in rows if row["answer"] is not None]
     answers = _lengths(student.target_ids([row["answer"] for row in answered]))

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable
 from itertools import count, islice
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +17,7 @@ from scipy.stats import mannwhitneyu
 
 from models.batches import epoch_batches
 from models.checkpoints import MODEL, whole_folder
-from models.corruption import corrupt, mask_word, words_of
+from models.corruption import balancing_negatives, mask_word, words_of
 from models.discriminator import Discriminator, load_discriminator, make_discriminator
 from models.discriminator_training import DiscriminatorTraining, JudgedExample, collate
 from models.losses import discriminator_weight
@@ -26,6 +25,7 @@ from models.seeds import derived_seed
 from models.student_loading import load_student
 from models.trainer import OptimisationConfig, RoundPlan, StepReport, train
 from storage.datasets.definition import Dataset
+from storage.ids import rationale_hash
 from storage.schemas import SCORES
 from storage.store import Store, now
 from tasks.training.negatives import stored_negatives
@@ -106,6 +106,8 @@ class _Judged:
         self.rows: list[dict[str, Any]] = []
         for place, row in enumerate(read_examples(folder).to_pylist()):
             made = own.get(row["example_id"])
+            if made and made["rationale_hash"] in {rationale_hash(item["text"]) for item in row["positives"]}:
+                made = None  # what the student wrote word for word like a positive is no negative
             self.rows.append(
                 {
                     "question": dataset.student_input(row["question"], tuple(row["choices"])),
@@ -123,13 +125,12 @@ def _update(
     if not spec.config.method.uses_discriminator:
         return QualityUpdated(version=None)
     started = time.monotonic()
-    config, version = spec.config.discriminator, version_of(spec, t)
+    version = version_of(spec, t)
     judged = _Judged(folder, spec, dataset, store, t)
     model, steps = _model_folder(folder, version), 0
     if version == t and not model.is_dir():
-        steps = config.pretrain_steps if t == 0 else config.update_steps
-        _train(folder, spec, judged.rows, t, steps, on_report)
-    discriminator = load_discriminator(model)
+        steps = _train(folder, spec, judged.rows, t, on_report)
+    discriminator = load_discriminator(model).to(spec.config.optimisation.torch_device())
     known = scores_of(store, spec, version)
     scored, too_long = _score(store, spec, discriminator, judged.rows, version, known)
     measured = _measured(judged.rows, known)
@@ -143,10 +144,8 @@ def _model_folder(folder: Path, version: int) -> Path:
     return round_folder(folder, version) / "discriminator"
 
 
-def _train(
-    folder: Path, spec: TrainingSpec, rows: list[dict[str, Any]], t: int, steps: int, on_report: StepReport | None
-) -> None:
-    """Trains one version and leaves it in its folder."""
+def _train(folder: Path, spec: TrainingSpec, rows: list[dict[str, Any]], t: int, on_report: StepReport | None) -> int:
+    """Trains one version and leaves it in its folder; returns the steps, 0 where there is nothing to train on."""
     config = spec.config.discriminator
     work = round_folder(folder, t) / "discriminator-training"
     start = work / "start"
@@ -161,6 +160,7 @@ def _train(
             before.save(partial / MODEL)
     reader = load_discriminator(start / MODEL)
     examples = list(_examples(reader, rows, spec, t))
+    steps = (config.pretrain_steps if t == 0 else config.update_steps) if examples else 0
     seeds = (derived_seed("discriminator", spec.config.optimisation.seed, t, epoch) for epoch in count())
     lengths = [example.length for example in examples]
     epochs = (batch for seed in seeds for batch in epoch_batches(lengths, config.batch_size, seed))
@@ -175,7 +175,7 @@ def _train(
     trained = train(
         load=lambda path: DiscriminatorTraining(load_discriminator(path), config.loss),
         collate=lambda index: collate(examples, index, reader.pad_id),
-        plan=RoundPlan(list(islice(epochs, steps if examples else 0)), 0, max(1, steps)),
+        plan=RoundPlan(list(islice(epochs, steps)), 0, max(1, steps)),
         config=OptimisationConfig.model_validate(optimisation.model_dump()),
         folder=work,
         start=start,
@@ -183,6 +183,7 @@ def _train(
     )
     (trained.checkpoint / MODEL).rename(_model_folder(folder, t))
     shutil.rmtree(work)
+    return steps
 
 
 def _examples(
@@ -192,14 +193,13 @@ def _examples(
     config = spec.config.discriminator
     vocabulary = words_of(text for row in rows for _, text in row["positives"])
     mask = mask_word(discriminator.tokenizer)
-    rng = Random(derived_seed("corruption", spec.config.optimisation.seed, t))  # noqa: S311 - reproducible, no secret
     for row in rows:
         good = [text for _, text in row["positives"]]
         bad = [text for _, text in (*row["minority"], *row["student"])]
         if row["held_out"] or not good:
             continue
-        for number in range(max(0, len(good) - len(bad))):
-            bad.append(corrupt(good[number], vocabulary, mask, config.corruption, rng))
+        seed = derived_seed("corruption", spec.config.optimisation.seed, t, row["question"])
+        bad += balancing_negatives(good, bad, vocabulary, mask, config.corruption, seed)
         pairs = discriminator.pair_ids([row["question"]] * (len(good) + len(bad)), good + bad)
         fitting = [len(ids) <= config.max_tokens for ids in pairs]
         positives = [ids for ids, fits in zip(pairs[: len(good)], fitting, strict=False) if fits]

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -44,7 +44,7 @@ class NegativesConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    lag: int | Literal["fixed", "none"] = Field(default=5)
+    lag: Annotated[int, Field(ge=1)] | Literal["fixed", "none"] = Field(default=5)
     temperature: float = Field(default=1.5, gt=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_tokens: int | None = Field(default=None, ge=1)
@@ -115,6 +115,7 @@ class TrainingSpec(BaseModel):
         rule: the votes.
         train, validation, test: which questions.
         data_digest: content id of the training set.
+        test_digest: of the test questions; they decide nothing, so the training id is the same for others.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -127,6 +128,7 @@ class TrainingSpec(BaseModel):
     validation: QuestionSet
     test: QuestionSet | None
     data_digest: str
+    test_digest: str | None = None
     config: TrainingConfig
 
     @property

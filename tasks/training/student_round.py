@@ -5,6 +5,7 @@ accelerate launch --num_processes 4 -m tasks.training.student_round FOLDER ROUND
 """
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 
+from models import watchdog
 from models.batches import epoch_batches
 from models.errors import ModelError, TrainingFailed
 from models.methods import MethodConfig
@@ -21,7 +23,7 @@ from models.student_loading import load_student
 from models.student_training import Rationale, StudentTraining, TrainingExample, collate
 from models.trainer import RoundPlan, StepReport, train
 from storage.datasets.definition import Dataset
-from storage.errors import StorageError
+from storage.errors import NothingToDo, StorageError
 from storage.ids import rationale_hash
 from tasks.training.negatives import stored_negatives
 from tasks.training.outcomes import once, read_outcome
@@ -116,8 +118,8 @@ def _rationales_of(
     if not method.uses_negatives:
         return good, []
     bad = [(item["sample_id"], item["text"]) for item in row["negatives"]]
-    # What the student wrote word for word like a positive is no negative.
-    if own is not None and own["rationale_hash"] not in {rationale_hash(text) for _, text in good}:
+    # What the student wrote word for word like a positive is no negative, and like a negative no second one.
+    if own is not None and own["rationale_hash"] not in {rationale_hash(text) for _, text in (*good, *bad)}:
         bad.append((own["sample_id"], own["text"]))
     return good, bad
 
@@ -131,6 +133,11 @@ def _train(folder: Path, t: int, spec: TrainingSpec, dataset: Dataset, on_report
     own = {row["example_id"]: row for row in stored_negatives(store, spec, t)}
     scores = scores_of(store, spec, version_of(spec, t)) if config.method.uses_discriminator else None
     examples, left_out = training_examples(spec, dataset, reader, read_examples(folder).to_pylist(), own, scores)
+    if not examples:
+        raise NothingToDo(
+            f"Nothing is left to train on: every target of {spec.name} is longer than student.max_target_tokens "
+            f"({reader.max_target_tokens}), or its question than student.max_input_tokens. Raise them."
+        )
     lengths = [example.length for example in examples]
     batch_size = config.optimisation.batch_size
     batches = [
@@ -171,7 +178,16 @@ def _launched(folder: Path, t: int, spec: TrainingSpec) -> RoundTrained:
     elif processes > 1:
         command.append("--multi_gpu")
     command += ["-m", "tasks.training.student_round", str(folder), str(t)]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    # They end with this process, killed or not: the watchdog sees the pipe close.
+    watched, held = os.pipe()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", watchdog.__file__, "--alive-fd", str(watched), "--grace", "5", "--", *command],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, pass_fds=(watched,), text=True, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(watched)
+        os.close(held)
     trained = read_outcome(trained_file(folder, t), RoundTrained)
     if trained is None:
         told = [line for line in done.stderr.splitlines() if line.startswith("{")]
@@ -188,9 +204,11 @@ def main(folder: Path, t: int) -> int:
     except (ModelError, StorageError) as error:
         print(json.dumps({"error": str(error)}), file=sys.stderr)
         return 2
-    if int(torch.distributed.get_rank()) == 0:
+    several = torch.distributed.is_initialized()
+    if not several or torch.distributed.get_rank() == 0:
         once(trained_file(folder, t), RoundTrained, lambda: trained)
-    torch.distributed.destroy_process_group()
+    if several:
+        torch.distributed.destroy_process_group()
     return 0
 
 

@@ -187,6 +187,17 @@ def test_a_new_encoder_and_a_width_of_its_own(student: Student) -> None:
     assert discriminator.score(QUESTIONS, RATIONALES).shape == (3,)
 
 
+def test_dropout_is_the_encoders_own_or_the_one_asked_for_and_is_saved(student: Student, tmp_path: Path) -> None:
+    student.save(tmp_path / "t5")
+    for encoder in ("student", "new", str(tmp_path / "t5")):
+        assert make_discriminator(DiscriminatorConfig(encoder=encoder), student).encoder.config.dropout_rate == 0.1
+        discriminator = make_discriminator(DiscriminatorConfig(encoder=encoder, dropout=0.0), student)
+        assert {module.p for module in discriminator.modules() if isinstance(module, torch.nn.Dropout)} == {0.0}
+        discriminator.save(tmp_path / "d")
+        assert load_discriminator(tmp_path / "d").encoder.config.dropout_rate == 0.0
+    assert student.model.config.dropout_rate == 0.1
+
+
 def test_another_t5s_folder_brings_its_tokenizer(student: Student, tmp_path: Path) -> None:
     other = small_student()
     with torch.no_grad():

@@ -1,7 +1,9 @@
 """Registered, judged, loaded: a student's way to champion, on SQLite, for real."""
 
+import errno
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -95,6 +97,28 @@ def test_registering_twice_gives_one_version(tracking: Tracking, mlflow_home: Pa
     assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "twice", "version": "1"}]
     assert aliases(tracking, "twice") == {"challenger": 1}
     assert not list((mlflow_home / "mlflow").glob("packaging-*"))
+
+
+def test_a_package_that_was_cut_short_is_made_again(
+    tracking: Tracking, mlflow_home: Path, parts: ToServe, taught: Taught, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged = trained(tracking, "short")
+    leftover = mlflow_home / "mlflow" / "packaging-of-a-dead-process"
+    leftover.mkdir()
+
+    def full(model_id: str, folder: str) -> None:
+        place = Path(tracking.client.get_logged_model(model_id).artifact_location)
+        shutil.copytree(Path(folder) / "code", place / "code")
+        raise OSError(errno.ENOSPC, "No space left on device", str(place))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking.client, "log_model_artifacts", full)
+        with pytest.raises(TrackingFailed, match=r"^MLflow at sqlite:.*: No space left on device \(/.*\); nothing"):
+            register(tracking, "short", logged, parts)
+    assert champion_of(tracking, "short") is None
+    assert not leftover.exists()
+    assert hold_gate(tracking, register(tracking, "short", logged, parts), lambda _: {}).promoted
+    assert load_registered(mlflow_home, "short").predict(taught.answers)[0]["answer"] == "7"
 
 
 def test_the_newest_version_is_the_challenger_and_the_better_one_the_champion(

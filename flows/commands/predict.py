@@ -1,0 +1,128 @@
+"""`qcrd predict` and `qcrd evaluate`: a registered student at work."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.home import Home
+from flows.options import DEFAULT_HOME, DatasetOption, HomeOption, JsonOption, at_least, home_at, split_named
+from flows.terminal import figure, notice, out, percent, plain, print_json
+from storage.datasets.registry import get_dataset
+from storage.errors import UsageError
+from storage.rows import read_rows
+
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="Registered model; may be left out where there is only one.")
+]
+AliasOption = Annotated[str, typer.Option("--alias", help="champion, challenger, or one that you gave by hand.")]
+
+
+def predict_command(
+    questions: Annotated[list[str] | None, typer.Argument(help="Questions; - reads one a line.")] = None,
+    path: Annotated[
+        str | None, typer.Option("--path", help="JSONL, CSV or Parquet with `question` (and `choices`), instead.")
+    ] = None,
+    choice: Annotated[
+        list[str] | None, typer.Option("--choice", help="An answer choice, for datasets that have some; repeatable.")
+    ] = None,
+    model: ModelOption = None,
+    alias: AliasOption = "champion",
+    as_json: JsonOption = False,
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Let the champion answer, and explain its answer.
+
+    Example: qcrd predict "Ann has 3 apples and buys 2 more. How many apples does Ann have now?"
+    """
+    asked = _questions(questions or [], path, choice or [])
+    from tasks.registry import load_registered  # takes some seconds: MLflow and torch
+
+    place = home_at(home)
+    student = load_registered(place.path, model or _only_model(place), alias)
+    answers = student.predict(asked)
+    if as_json:
+        print_json([{**question, **answer} for question, answer in zip(asked, answers, strict=True)])
+        return
+    for question, answer in zip(asked, answers, strict=True):
+        out.print(plain(question["question"]))
+        out.print(plain(f"  answer:    {answer['answer'] if answer['answer'] is not None else '-'}"))
+        if answer["rationale"] is not None:
+            out.print(plain(f"  rationale: {answer['rationale']}"))
+        if answer["quality"] is not None:
+            out.print(plain(f"  quality:   {answer['quality']:.3f}"))
+    notice(f"{student.registered.name} version {student.registered.version} ({alias})")
+
+
+def evaluate_command(
+    dataset: DatasetOption,
+    split: Annotated[str, typer.Option("--split", help="The split whose questions are answered.")] = "test",
+    path: Annotated[str | None, typer.Option("--path", help="A file with the questions, instead.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Only the first so many questions.")] = None,
+    model: ModelOption = None,
+    alias: AliasOption = "champion",
+    as_json: JsonOption = False,
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Measure a registered student on labelled questions; its predictions are stored.
+
+    Example: qcrd evaluate --dataset lab --split test --limit 200
+    """
+    at_least("--limit", limit, 1)
+    split_named(split)
+    named = get_dataset(dataset)
+    from tasks.evaluate_registered import evaluate_registered  # takes some seconds: MLflow and torch
+
+    place = home_at(home)
+    examples = named.load(split, path, limit)
+    result = evaluate_registered(
+        place.path, place.open_store(), named, split, examples, model or _only_model(place), alias
+    )
+    if as_json:
+        print_json(result)
+        return
+    out.print(plain(f"{result.name} version {result.version} on {figure(result.questions)} questions of {named.name}:"))
+    out.print(plain(f"  accuracy     {percent(result.accuracy)}  ({percent(result.low)} to {percent(result.high)})"))
+    if result.explanation_accuracy is not None:
+        out.print(plain(f"  explanations {percent(result.explanation_accuracy)}  whose own answer is right"))
+    if result.mean_quality is not None:
+        out.print(plain(f"  quality      {result.mean_quality:.3f}  mean"))
+    notice(f"predictions stored as {result.student}")
+
+
+def _questions(texts: list[str], path: str | None, choices: list[str]) -> list[dict[str, Any]]:
+    """What is asked, from the command line, standard input or a file.
+
+    Raises:
+        UsageError: nothing is asked, or it comes from two places.
+    """
+    if path is not None:
+        if texts or choices:
+            raise UsageError("Give questions on the command line or in a file with --path, not both.")
+        rows = list(read_rows(Path(path)))
+        for number, row in enumerate(rows, start=1):
+            if not isinstance(row.get("question"), str):
+                raise UsageError(f"{path}: row {number} has no text in the column `question`.")
+        return [{name: row[name] for name in ("question", "choices") if row.get(name) is not None} for row in rows]
+    if texts == ["-"]:
+        texts = [line.strip() for line in sys.stdin if line.strip()]
+    if not texts:
+        raise UsageError('Give a question, such as: qcrd predict "How many ...?"; or a file with --path.')
+    return [{"question": text, **({"choices": choices} if choices else {})} for text in texts]
+
+
+def _only_model(place: Home) -> str:
+    """The registered model, where there is just one.
+
+    Raises:
+        UsageError: there is none, or more than one.
+    """
+    from tasks.registry import registered_models
+
+    names = registered_models(place.path)
+    if not names:
+        raise UsageError("No student is registered yet; `qcrd distill lab` makes one.")
+    if len(names) > 1:
+        raise UsageError(f"Several students are registered; name one with --model: {', '.join(names)}.")
+    return names[0]
