@@ -12,7 +12,9 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export VLLM_NO_USAGE_STATS := 1
 
-.PHONY: help setup check test fast-test clean
+QUESTION := Ann has 3 bags with 4 apples each. She gives away 5. How many apples does Ann have now?
+
+.PHONY: help setup quickstart check test fast-test clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +33,11 @@ $(VENV)/installed-$(ACCELERATOR): requirements/$(ACCELERATOR).lock pyproject.tom
 	@$(PYTHON) -m pip --python $(BIN)/python install --quiet --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 	@echo "Done. Try: $(BIN)/qcrd doctor"
+
+quickstart: setup ## the whole pipeline on this machine: teacher, votes, QCRD beside dss, a registered champion
+	@$(BIN)/qcrd distill lab
+	@echo
+	@$(BIN)/qcrd predict "$(QUESTION)"
 
 check: setup ## lint, format, types, import contract
 	$(BIN)/ruff check .

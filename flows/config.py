@@ -204,6 +204,7 @@ def _complaint(path: list[str], details: list[Any]) -> str:
             str(given), [word.strip("' ") for word in words.replace(" or ", ",").split(",")], n=1
         )
         others = [str(other["msg"]).removeprefix("Input should be ").split(", unable")[0] for other in details[:-1]]
+        others = [re.sub("^(?=greater|less)", "a number ", other) for other in others]
         return (
             f"{key}: {given!r} is not allowed."
             + (f" Did you mean {nearest[0]!r}?" if nearest else "")

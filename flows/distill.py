@@ -49,13 +49,15 @@ def distill(config: DistillConfig, home: Path = Path(".qcrd")) -> DistillResult:
         if config.teacher.source == "import":
             steps.import_recordings(place, config.dataset, config.teacher)
         questions = steps.store_questions(place, config.dataset)
+        if config.teacher.needs_lab():
+            steps.build_lab_teacher(place)
         sampled = steps.ask_teacher(place, config.dataset, config.teacher)
         rule = VoteRule(dataset=questions.dataset, teachers=sampled.teachers, **config.votes.model_dump())
         votes = steps.count_votes(place, rule, config.dataset)
         report.show_votes(rule, votes, sampled)
         parts = Parts.of(config.dataset, questions.dataset)
         trainings = [train.submit(place, config, rule, parts, method) for method in config.methods()]
-        trained = [training.result() for training in trainings]
+        trained = steps.results(trainings)
         registered = register(place, config, trained[0]) if config.registry.register_model else None
         results.append(report.show_result(place, parts, sampled, votes, trained, registered))
     return results[0]
@@ -67,7 +69,7 @@ def train(place: Place, config: DistillConfig, rule: VoteRule, parts: Parts, met
     prepared = steps.prepare(place, config.dataset.name, rule, parts, config.training(method, place.home))
     folder, threads = prepared.folder, config.rounds.threads
     story = Story(open_tracking(place.home), prepared, place.run_id, report.prefect_tags())
-    with story.measured(), steps.slot(threads), Worker(threads) as worker:
+    with story.measured(), steps.slot(place.home, threads), Worker(threads) as worker:
         for t in range(config.rounds.rounds):
             steps.make_negatives(folder, t, worker)
             quality = steps.judge_quality(folder, t, worker)

@@ -34,7 +34,7 @@ class _Lines(logging.Handler):
         self._started = time.monotonic()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if "/prefect/" in record.pathname and record.levelno < logging.ERROR:
+        if "/site-packages/prefect/" in record.pathname:
             return
         style = "yellow" if record.levelno == logging.WARNING else "red" if record.levelno > logging.WARNING else ""
         clock = duration(time.monotonic() - self._started)

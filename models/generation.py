@@ -163,6 +163,8 @@ def _check(
         raise BadStudent("Sampling needs `seeds`, one for each text; temperature 0 needs none.")
     if seeds is not None and len(seeds) != len(texts):
         raise BadStudent(f"There are {len(texts)} texts, but {len(seeds)} seeds; give one for each text.")
+    if seeds and not 0 <= min(seeds) <= max(seeds) < 2**64:
+        raise BadStudent(f"seeds must be from 0 to 2**64 - 1; these are from {min(seeds)} to {max(seeds)}.")
 
 
 def _check_lengths(student: Student, longest: int, max_new_tokens: int) -> None:

@@ -73,4 +73,5 @@ def merged(model: Any) -> Any:
             plain.set_submodule(name, module.get_base_layer())
     del plain.peft_config
     plain._hf_peft_config_loaded = False  # transformers' own note that it should save adapters only
+    plain._weight_conversions = []  # and its note of the adapter folder's names for the weights, which it would save by
     return plain

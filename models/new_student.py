@@ -1,7 +1,7 @@
 """A small student with random weights, for machines with no model hub: a T5 or a Llama, with a tokenizer that is
 given or trained on the texts.
 
-The defaults make the lab's student, a T5 of 1.0 million parameters. A hub model's vocabulary of 32,000 tokens would
+The defaults make the lab's student, a T5 of 1.1 million parameters. A hub model's vocabulary of 32,000 tokens would
 make the embeddings alone four times that.
 """
 

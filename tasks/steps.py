@@ -9,6 +9,7 @@ also cached by Prefect, under that id; the questions, the samples and the votes 
 whether there is something new.
 """
 
+import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.concurrency.sync import concurrency
 from prefect.context import TaskRunContext
 from prefect.exceptions import ObjectAlreadyExists
+from prefect.futures import PrefectFuture
+from prefect.settings import PREFECT_API_URL
 from pydantic import BaseModel
 
 from models.errors import ServerFailed, TeacherUnavailable, WorkerDied
@@ -32,6 +35,7 @@ from storage.errors import StorageError, StoreWriteFailed
 from storage.schemas import EXAMPLES
 from storage.store import Store
 from storage.votes import VoteRule, VoteSummary, vote
+from tasks.build_lab import build_lab, find_lab
 from tasks.import_recorded import import_recorded
 from tasks.questions import DatasetConfig, Part
 from tasks.sample_teacher import SamplingProgress
@@ -46,11 +50,12 @@ from tasks.training.quality import QualityUpdated, update_quality
 from tasks.training.rounds import RoundTrained, checkpoint_of, trained_file
 from tasks.training.spec import INITIAL, SPEC_FILE, TrainingConfig
 from tasks.training.student_round import train_round
-from tasks.worker import Worker
+from tasks.worker import Worker, refuse_if_stopping
 
 MAY_PASS = (TeacherUnavailable, ServerFailed, WorkerDied, StoreWriteFailed, TrackingFailed)
 """Errors after which trying again may help; the others say what somebody has to change first."""
-PROGRESS_EVERY_S = 2.0
+PROGRESS_EVERY_S, LINE_EVERY_S = 2.0, 20.0
+LEASE_S = 60
 
 
 class Place(BaseModel):
@@ -168,6 +173,22 @@ def store_questions(place: Place, config: DatasetConfig) -> Questions:
     counts = {part: len(config.question_set(dataset.name, part).ids(store)) for part in config.splits()}
     log.info("%s: %s", dataset.name, ", ".join(f"{count:,} {part}" for part, count in counts.items()))
     return Questions(dataset=dataset.name, counts=counts, new=new)
+
+
+@task(name="build the lab's teacher", **STEP)
+def build_lab_teacher(place: Place) -> Path:
+    """Trains the lab's teacher, once; later runs find it."""
+    log = get_run_logger()
+    known = find_lab(place.home)
+    if known is not None:
+        return known
+    log.info("Training the lab's teacher, once (about 3 minutes on an idle core).")
+    with progress("training the lab's teacher") as report:
+        built = build_lab(
+            place.home, on_progress=lambda step, steps, loss, _: report(step, steps, f"steps, loss {loss:.3f}")
+        )
+    log.info("The lab's teacher took %.0f s: %s", built.seconds, built.folder)
+    return built.folder
 
 
 @task(name="ask the teacher", **STEP)
@@ -290,19 +311,56 @@ def is_trained(folder: Path, t: int) -> bool:
 
 
 @contextmanager
-def slot(threads: int | None) -> Iterator[None]:
+def slot(home: Path, threads: int | None) -> Iterator[None]:
     """Holds this machine's GPU, or a share of its cores, so that two runs do not load their models onto it at once.
 
-    It is a global concurrency limit of Prefect: `prefect gcl ls` shows it, and another limit can be set there.
+    With a Prefect server it is a global concurrency limit (`prefect gcl ls` shows it, and it can be changed there).
+    Without one it is a locked file, which a process gives back however it dies; Prefect's temporary server never takes
+    a dead run's slot back.
     """
     gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "0") if _has_gpu() else None
     cores = len(os.sched_getaffinity(0))
     name = f"qcrd-gpu-{gpu}" if gpu is not None else "qcrd-cpu"
     limit = 1 if gpu is not None else max(1, cores // (threads or cores))
+    if not PREFECT_API_URL.value():
+        with _locked_slot(home / "slots", name, limit):
+            yield
+        return
     with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):  # then it stays as somebody set it
         client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=limit))
-    with concurrency(name, occupy=1, strict=True):
+    # A short lease: a run that is killed with -9 cannot give its slot back, and the next one should not wait long.
+    with concurrency(name, occupy=1, strict=True, lease_duration=LEASE_S):
         yield
+
+
+@contextmanager
+def _locked_slot(folder: Path, name: str, limit: int) -> Iterator[None]:
+    """One of `limit` files, locked; waits until one is free."""
+    folder.mkdir(parents=True, exist_ok=True)
+    said = False
+    while True:
+        for number in range(limit):
+            with (folder / f"{name}-{number}").open("w") as handle:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                yield
+                return
+        if not said:
+            get_run_logger().info("Waiting: another training holds %s.", name)
+            said = True
+        refuse_if_stopping()
+        time.sleep(0.5)
+
+
+def results(futures: list[PrefectFuture[Any]]) -> list[Any]:
+    """The results of submitted tasks. Waits in short turns, between which Ctrl-C gets through; waiting for a result
+    blocks it."""
+    for future in futures:
+        while not future.state.is_final():
+            future.wait(timeout=0.5)
+    return [future.result() for future in futures]
 
 
 def _has_gpu() -> bool:
@@ -313,14 +371,18 @@ def _has_gpu() -> bool:
 def progress(what: str) -> Iterator[Callable[..., None]]:
     """A progress artifact in Prefect's UI; yields a function that takes how many are done, of how many, and a note."""
     artifact: UUID | None = None
-    said = 0.0
+    log = get_run_logger()
+    said, logged = 0.0, time.monotonic()
 
     def report(done: int, total: int, note: str = "") -> None:
-        nonlocal artifact, said
-        finished = done >= total
-        if not finished and time.monotonic() - said < PROGRESS_EVERY_S:
+        nonlocal artifact, said, logged
+        now = time.monotonic()
+        if done < total and now - said < PROGRESS_EVERY_S:
             return
-        said = time.monotonic()
+        said = now
+        if done < total and now - logged > LINE_EVERY_S:
+            log.info("%s: %s of %s %s", what, f"{done:,}", f"{total:,}", note)
+            logged = now
         share = 100.0 * done / max(total, 1)
         if artifact is None:
             artifact = cast(UUID, create_progress_artifact(share, description=f"{what} {note}".strip()))

@@ -92,6 +92,10 @@ class Story:
             "train": self.spec.train, "validation": self.spec.validation, "test": self.spec.test,
         }  # fmt: skip
         chosen = sets[part]
-        digest = self.spec.data_digest if part == "train" else content_id("questions", chosen and chosen.model_dump())
+        digest = (
+            self.spec.data_digest
+            if part == "train"
+            else content_id("questions", sorted(chosen.ids(self.spec.open_store())) if chosen else [])
+        )
         name = f"{self.spec.train.dataset}/{part}"
         return QuestionsUsed(name, digest, self.spec.store, "training" if part == "train" else part, rows)

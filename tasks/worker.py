@@ -37,6 +37,16 @@ def stop_workers() -> None:
         worker.stop()
 
 
+def refuse_if_stopping() -> None:
+    """For threads that wait for something.
+
+    Raises:
+        RunStopped: somebody stops the run.
+    """
+    if _stopping.is_set():
+        raise RunStopped("The run is being stopped.")
+
+
 class Worker:
     """A process that runs functions, one after the other; started at the first one.
 
@@ -77,8 +87,7 @@ class Worker:
             WorkerDied: the process died under it.
             Exception: whatever the function raises.
         """
-        if _stopping.is_set():
-            raise RunStopped("The run is being stopped.")
+        refuse_if_stopping()
         if self._pool is None:
             _workers.add(self)
             context = multiprocessing.get_context("spawn")  # a forked CUDA or MLflow does not work
@@ -95,8 +104,7 @@ class Worker:
                 self._tell(on_report, LAST_REPORTS_S)
         except BrokenProcessPool as error:
             self.stop()
-            if _stopping.is_set():
-                raise RunStopped("The run is being stopped.") from error
+            refuse_if_stopping()
             raise WorkerDied(
                 f"The process that ran {function.__name__} died; the system log says why (often: too little memory, "
                 "then a smaller optimisation.micro_batch_size helps). What was finished is kept; run the same command "

@@ -1,0 +1,90 @@
+"""Tiny students with random weights, one of every kind that the code treats differently."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import BartConfig, BartForConditionalGeneration, GPT2Config, GPT2LMHeadModel
+
+from models.lab_teacher import build_tokenizer
+from models.new_student import NewStudentConfig
+from models.student import DecoderOnlyStudent, EncoderDecoderStudent, Student
+from models.student_loading import StudentConfig, make_student
+
+QUESTIONS = [
+    "Ann has 3 apples and buys 12 more. How many?",
+    "Ben has 9 marbles and loses 4 of them on his way to school. How many are left?",
+    "2 + 2?",
+]
+RATIONALES = ["3 + 12 = 15. So the answer is 15.", "", "Two and two more are four, which is 4. So the answer is 4."]
+LIMITS: dict[str, Any] = {"max_input_tokens": 128, "max_target_tokens": 128}
+SIZES = NewStudentConfig(hidden=32, layers=2, heads=2, intermediate=48, vocab_size=300)
+
+
+def tokenizer() -> Any:
+    """The byte-level one of the lab: 256 bytes, <pad>, <s>, </s> and a few dozen merges."""
+    return build_tokenizer([*QUESTIONS, *RATIONALES], 300, 256)
+
+
+def new_student(architecture: Any, **settings: Any) -> Student:
+    """A T5 or a Llama, as users make them."""
+    new = SIZES.model_copy(update={"architecture": architecture})
+    return make_student(StudentConfig(model="new", new=new, **LIMITS, **settings), [*QUESTIONS, *RATIONALES])
+
+
+def t5() -> Student:
+    return new_student("t5")
+
+
+def llama() -> Student:
+    return new_student("llama")
+
+
+def bart() -> Student:
+    """An encoder-decoder that is no T5: learnt positions, biases, tokens of its own before and after."""
+    words = tokenizer()
+    torch.manual_seed(0)
+    config = BartConfig(
+        vocab_size=len(words),
+        d_model=32,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=48,
+        decoder_ffn_dim=48,
+        max_position_embeddings=256,
+        pad_token_id=words.pad_token_id,
+        bos_token_id=words.bos_token_id,
+        eos_token_id=words.eos_token_id,
+        decoder_start_token_id=words.eos_token_id,
+        forced_eos_token_id=None,
+        init_std=0.3,
+    )
+    return EncoderDecoderStudent(BartForConditionalGeneration(config).eval(), words, **LIMITS)
+
+
+def gpt2() -> Student:
+    """A decoder-only model whose positions are learnt, so that a wrong one shows."""
+    words = tokenizer()
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=len(words),
+        n_positions=256,
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        initializer_range=0.3,
+        bos_token_id=words.bos_token_id,
+        eos_token_id=words.eos_token_id,
+        pad_token_id=words.pad_token_id,
+    )
+    return DecoderOnlyStudent(GPT2LMHeadModel(config).eval(), words, **LIMITS)
+
+
+STUDENTS: dict[str, Callable[[], Student]] = {"t5": t5, "bart": bart, "llama": llama, "gpt2": gpt2}
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
