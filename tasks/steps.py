@@ -48,7 +48,7 @@ from tasks.training.negatives import NegativesSampled, sample_negatives
 from tasks.training.preparing import Parts, Prepared, prepare_training
 from tasks.training.quality import QualityUpdated, update_quality
 from tasks.training.rounds import RoundTrained, checkpoint_of, trained_file
-from tasks.training.spec import INITIAL, SPEC_FILE, TrainingConfig
+from tasks.training.spec import INITIAL, SPEC_FILE, TrainingConfig, read_spec
 from tasks.training.student_round import train_round
 from tasks.worker import Worker, refuse_if_stopping
 
@@ -266,23 +266,23 @@ def prepare(place: Place, dataset: str, rule: VoteRule, parts: Parts, config: Tr
 @task(name="negatives", task_run_name="negatives {t}", **ROUND_STEP)
 def make_negatives(folder: Path, t: int, worker: Worker) -> NegativesSampled:
     """The student's own negatives of a round."""
-    with progress(f"round {t}: negatives") as report:
+    with progress(f"{_round(folder, t)}: negatives") as report:
         made = worker.run(sample_negatives, folder, t, reports="on_progress", on_report=report)
     if made.sampled:
         past = "before training" if made.round_before == INITIAL else f"of round {made.round_before}"
-        get_run_logger().info("Round %d: %s negatives from the student %s.", t, f"{made.sampled:,}", past)
+        get_run_logger().info("%s: %s negatives from the student %s.", _round(folder, t), f"{made.sampled:,}", past)
     return made
 
 
 @task(name="quality", task_run_name="quality {t}", **ROUND_STEP)
 def judge_quality(folder: Path, t: int, worker: Worker) -> QualityUpdated:
     """The discriminator's update and scores of a round."""
-    with progress(f"round {t}: discriminator") as report:
+    with progress(f"{_round(folder, t)}: discriminator") as report:
         done = worker.run(update_quality, folder, t, reports="on_report", on_report=_steps(report))
     if done.steps:
         get_run_logger().info(
-            "Round %d: discriminator trained %d steps; AUC against minority samples %s, against the student's %s.",
-            t, done.steps, _figure(done.auc_minority), _figure(done.auc_student),
+            "%s: discriminator trained %d steps; AUC against minority samples %s, against the student's %s.",
+            _round(folder, t), done.steps, _figure(done.auc_minority), _figure(done.auc_student),
         )  # fmt: skip
     return done
 
@@ -290,7 +290,7 @@ def judge_quality(folder: Path, t: int, worker: Worker) -> QualityUpdated:
 @task(name="student", task_run_name="student {t}", **ROUND_STEP)
 def train_student(folder: Path, t: int, worker: Worker) -> RoundTrained:
     """The student's training of a round."""
-    with progress(f"round {t}: training") as report:
+    with progress(f"{_round(folder, t)}: training") as report:
         return worker.run(train_round, folder, t, reports="on_report", on_report=_steps(report))
 
 
@@ -298,7 +298,7 @@ def train_student(folder: Path, t: int, worker: Worker) -> RoundTrained:
 def evaluate_student(folder: Path, t: int, part: Part, worker: Worker) -> Evaluation:
     """The student's answers to the validation or the test questions."""
     checkpoint = checkpoint_of(folder, t) / "model"
-    with progress(f"round {t}: {part}") as report:
+    with progress(f"{_round(folder, t)}: {part}") as report:
         return worker.run(evaluate_round, folder, t, part, checkpoint, reports="on_progress", on_report=report)
 
 
@@ -395,6 +395,11 @@ def progress(what: str) -> Iterator[Callable[..., None]]:
 def _steps(report: Callable[..., None]) -> Callable[[dict[str, float]], None]:
     """Turns the trainer's reports into progress."""
     return lambda line: report(int(line["step_of_round"]), int(line["steps_of_round"]), f"loss {line['loss']:.3f}")
+
+
+def _round(folder: Path, t: int) -> str:
+    """What a round is called in lines for people."""
+    return f"{read_spec(folder).config.method.name} round {t}"
 
 
 def _figure(value: float | None) -> str:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.options import DEFAULT_HOME, DatasetOption, HomeOption, JsonOption, SplitOption, at_least, home_at, one_of
-from flows.terminal import figure, notice, out, plain, print_json
+from flows.terminal import figure, notice, out, percent, plain, print_json
 from storage.datasets.registry import get_dataset
 from storage.errors import NothingToDo, UnknownName
 from storage.store import Store
@@ -24,6 +24,12 @@ VoteOption = Annotated[str | None, typer.Option("--vote", help="The vote's id; d
 PickOption = Annotated[
     str, typer.Option("--only", help="all, ties, wrong (winner is not the label) or unparsed (some sample is).")
 ]
+# A row of `tasks.training.summary.round_rows` in a terminal's 80 columns; `--json` has all of it.
+ROUND_COLUMNS = {
+    "round": "round", "validation": "valid.", "explanations": "expl.", "consistency": "agree", "loss": "loss",
+    "answer": "answer", "positive": "l_pos", "negative": "l_neg", "repelled": "repel", "AUC minority": "AUC min",
+    "AUC student": "AUC own", "seconds": "s",
+}  # fmt: skip
 PICKS = {"all": "true", "ties": "v.tie", "wrong": "NOT v.correct", "unparsed": "v.n_parsed < v.n_sampled"}
 
 
@@ -272,7 +278,11 @@ def rounds(
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """A training's rounds: losses, discriminator, validation.
+    """A training's rounds.
+
+    Accuracy on validation (of answers, and of explanations by their own answer; how often the two agree), the loss and
+    its terms, the share of questions with a negative below the margin, and how surely the discriminator ranks a
+    positive above a minority sample and above the student's own.
 
     Example: qcrd show rounds
     """
@@ -285,9 +295,18 @@ def rounds(
         print_json(rows)
         return
     best = best_round(evaluations(folder))
-    table = Table(box=None, pad_edge=False, title=f"{spec.name} (best round: {best})", title_justify="left")
-    for name in dict.fromkeys(name for row in rows for name in row):
-        table.add_column(name, justify="right")
+    out.print(plain(f"{spec.name} (best round: {best})"))
+    table = Table(box=None, pad_edge=False)
+    for name, short in ROUND_COLUMNS.items():
+        if name in rows[0]:
+            table.add_column(short, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*(figure(row.get(name)) for name in row), style="bold" if row["round"] == best else "")
+        cells = [_round_cell(name, row[name]) for name in ROUND_COLUMNS if name in row]
+        table.add_row(*cells, style="bold" if row["round"] == best else "")
     out.print(table)
+
+
+def _round_cell(name: str, value: float | None) -> str:
+    if name in ("validation", "explanations", "consistency", "repelled"):
+        return percent(value)
+    return "-" if value is None else f"{value:.0f}" if name in ("round", "seconds") else f"{value:.2f}"

@@ -5,7 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import BartConfig, BartForConditionalGeneration, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    GPT2Config,
+    GPT2LMHeadModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from models.lab_teacher import build_tokenizer
 from models.new_student import NewStudentConfig
@@ -35,6 +42,29 @@ def new_student(architecture: Any, **settings: Any) -> Student:
 
 def t5() -> Student:
     return new_student("t5")
+
+
+def flan() -> Student:
+    """As Flan-T5 and T5 v1.1: the output layer is no embedding, and what goes into it is not scaled down."""
+    words = tokenizer()
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=len(words),
+        d_model=32,
+        d_kv=8,
+        d_ff=48,
+        num_layers=2,
+        num_heads=2,
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False,
+        pad_token_id=words.pad_token_id,
+        eos_token_id=words.eos_token_id,
+        decoder_start_token_id=words.pad_token_id,
+    )
+    model = T5ForConditionalGeneration(config).eval()
+    assert not model.config.scale_decoder_outputs
+    model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight) / 6)
+    return EncoderDecoderStudent(model, words, **LIMITS)
 
 
 def llama() -> Student:
@@ -83,7 +113,7 @@ def gpt2() -> Student:
     return DecoderOnlyStudent(GPT2LMHeadModel(config).eval(), words, **LIMITS)
 
 
-STUDENTS: dict[str, Callable[[], Student]] = {"t5": t5, "bart": bart, "llama": llama, "gpt2": gpt2}
+STUDENTS: dict[str, Callable[[], Student]] = {"t5": t5, "flan": flan, "bart": bart, "llama": llama, "gpt2": gpt2}
 
 
 def names_in(folder: Path) -> set[str]:

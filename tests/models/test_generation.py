@@ -1,6 +1,7 @@
 """Written texts: the same as transformers' greedy ones, and the same for the same seeds whatever shares the batch."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,12 +9,14 @@ import torch
 from torch import Tensor
 
 from models import generation
-from models.decoding import EncoderDecoderDecoder, decoder_for
+from models.decoding import DecoderOnlyDecoder, EncoderDecoderDecoder, decoder_for
 from models.errors import BadStudent
 from models.generation import Generated, generate
+from models.lora import LoraConfig
 from models.student import Student, pad
+from models.student_loading import StudentConfig, load_student, make_student
 from models.t5_decoding import T5Decoder
-from tests.models.students import STUDENTS, bart, new_student, t5
+from tests.models.students import LIMITS, STUDENTS, bart, llama, new_student, t5
 
 INPUTS = [f"explain: Ann has {n} apples{' and a brother' * (n % 4)}. How many?" for n in range(24)]
 SEEDS = [1000 + n for n in range(24)]
@@ -58,12 +61,20 @@ def ended_early(written: list[Generated]) -> int:
     return sum(one.finish_reason == "stop" for one in written)
 
 
-def test_greedy_texts_are_those_of_transformers(student: Student) -> None:
+def test_greedy_texts_are_those_of_transformers(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an end token that ends some of them and not the others."""
+    tokens = {token for row in by_transformers(student, INPUTS, LONG) for token in row[2:]}
+    for end in sorted(tokens):
+        monkeypatch.setattr(student, "eos_id", end)
+        written = generate(student, INPUTS, max_new_tokens=LONG, batch_size=len(INPUTS))
+        if 4 < ended_early(written) < 20:
+            break
+    assert 4 < ended_early(written) < 20
     expected = by_transformers(student, INPUTS, LONG)
-    written = generate(student, INPUTS, max_new_tokens=LONG, batch_size=len(INPUTS))
     assert [one.text for one in written] == student.tokenizer.batch_decode(expected, skip_special_tokens=True)
     assert [one.tokens for one in written] == [len(row) for row in expected]
-    assert len({one.text for one in written}) > 5
+    assert [one.finish_reason == "stop" for one in written] == [row[-1] == end for row in expected]
+    assert len({one.text for one in written}) > 4
 
 
 def test_the_logits_of_every_step_are_those_of_teacher_forcing(student: Student) -> None:
@@ -84,11 +95,24 @@ def test_the_logits_of_every_step_are_those_of_teacher_forcing(student: Student)
             tokens = targets[rows, step]
 
 
-def test_the_fast_way_of_a_t5_agrees_with_the_general_one() -> None:
-    for name in ("relu", "gated-gelu"):
-        student = t5() if name == "gated-gelu" else bart()
+def test_a_t5_takes_the_fast_way_and_others_the_general_one() -> None:
+    for student, way in ((t5(), T5Decoder), (bart(), EncoderDecoderDecoder), (llama(), DecoderOnlyDecoder)):
         encoded = student.encode(*pad(student.input_ids(INPUTS[:2]), student.pad_id))
-        assert type(decoder_for(student, encoded)) is (T5Decoder if name == "gated-gelu" else EncoderDecoderDecoder)
+        assert type(decoder_for(student, encoded)) is way
+
+
+def test_a_t5_with_adapters_writes_with_them(tmp_path: Path) -> None:
+    t5().save(tmp_path / "base")
+    student = make_student(StudentConfig(model=str(tmp_path / "base"), lora=LoraConfig(rank=4), **LIMITS))
+    with torch.no_grad():
+        for name, weight in student.named_parameters():
+            if "lora_" in name:
+                weight.normal_()
+    plain = load_student(tmp_path / "base")
+    settings: dict[str, Any] = {"max_new_tokens": 12, "batch_size": 24}
+    assert generate(student, INPUTS, **settings) != generate(plain, INPUTS, **settings)
+    expected = student.tokenizer.batch_decode(by_transformers(student, INPUTS, 12), skip_special_tokens=True)
+    assert [one.text for one in generate(student, INPUTS, **settings)] == expected
 
 
 def test_the_same_seeds_give_the_same_texts_in_any_batch_and_order(student: Student) -> None:

@@ -44,7 +44,7 @@ def trained(processes: int) -> dict[str, tuple[Trained, Path]]:
             method=method,
             optimisation=OptimisationConfig.model_validate(BASE | settings),
             epochs=3 if processes == 2 else 6,
-            examples=13 if processes == 2 else 5,
+            examples=13 if processes == 2 else 59,
         )
         for name, (method, settings) in cases.items()
     }
@@ -95,6 +95,6 @@ def test_the_choices_are_shared(processes: int) -> None:
     one, folder = trained(processes)["kept choices"]
     choices = end_state(folder / one.checkpoint.name)["memory.choices"]
     assert torch.equal(choices, end_state(one.checkpoint)["memory.choices"])
-    assert choices.shape == (13 if processes == 2 else 5, 3)
+    assert choices.shape == (13 if processes == 2 else 59, 3)
     assert bool((choices[:, 2] == 2).all()), "the third of three visits, or the sixth of six"
-    assert read_position(folder / one.checkpoint.name).step == (15 if processes == 2 else 12)
+    assert read_position(folder / one.checkpoint.name).step == (15 if processes == 2 else 120)
