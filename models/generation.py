@@ -62,7 +62,7 @@ def generate(
         temperature: 0 always takes the most likely token; 1.5 is the paper's for negatives.
         top_p: only the most likely tokens that together reach this probability, 0 < top_p <= 1.
         seeds: one a text, 0 to 2**64 - 1; the same seed gives the same text. Needed where temperature is above 0.
-        batch_size: rows at once; None takes as many as fit BATCH_TOKENS.
+        batch_size: rows at once, for machines short of memory; None takes as many as fit BATCH_TOKENS.
         on_progress: told how many texts are done, and of how many.
 
     Returns:
@@ -85,7 +85,9 @@ def generate(
             for start in range(0, len(order), size):
                 batch = order[start : start + size]
                 ids, mask = pad([inputs[index] for index in batch], student.pad_id)
-                draws = uniforms([seeds[index] for index in batch], max_new_tokens) if seeds and temperature else None
+                draws = None
+                if seeds is not None and temperature > 0:
+                    draws = uniforms([seeds[index] for index in batch], max_new_tokens)
                 rows, lengths = _write(student, ids, mask, max_new_tokens, temperature, top_p, draws)
                 for index, generated in zip(batch, _read(student, rows, lengths), strict=True):
                     written[index] = generated
@@ -163,7 +165,7 @@ def _check(
         raise BadStudent("Sampling needs `seeds`, one for each text; temperature 0 needs none.")
     if seeds is not None and len(seeds) != len(texts):
         raise BadStudent(f"There are {len(texts)} texts, but {len(seeds)} seeds; give one for each text.")
-    if seeds and not 0 <= min(seeds) <= max(seeds) < 2**64:
+    if seeds is not None and len(seeds) and not 0 <= min(seeds) <= max(seeds) < 2**64:
         raise BadStudent(f"seeds must be from 0 to 2**64 - 1; these are from {min(seeds)} to {max(seeds)}.")
 
 

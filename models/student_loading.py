@@ -118,7 +118,8 @@ def load_student(model: str | Path, config: StudentConfig | None = None) -> Stud
         base = _noted_base(folder, note)
     _refuse_pickles(folder, "adapter_model.safetensors" if adapted else "*.safetensors")
     network = _load_model(base, config)
-    tokenizer = _translate(name, lambda: AutoTokenizer.from_pretrained(name, trust_remote_code=False))
+    revision = {"revision": base.revision} if base.model == name and base.revision else {}
+    tokenizer = _translate(name, lambda: AutoTokenizer.from_pretrained(name, trust_remote_code=False, **revision))
     if adapted:
         _translate(name, lambda: network.load_adapter(name, NAME, is_trainable=True))
     elif config.lora:

@@ -239,7 +239,7 @@ def _backward(
         weight = 1.0 if piece else 0.0  # a process that has no example left takes part with one that counts nothing
         exchange = nullcontext() if number == number_of_pieces - 1 else accelerator.no_sync(wrapped)
         if not piece:
-            pass  # nor may the module remember anything of it: another process has that example too
+            wrapped.eval()  # nor may the module remember anything of it: another process has that example too
         with exchange:
             sums = wrapped(collate(piece or batch[:1]))
             # Processes average their gradients; times `world` makes that a sum over the whole batch.

@@ -52,9 +52,8 @@ def trained(processes: int) -> dict[str, tuple[Trained, Path]]:
     twos = [tiny.model_copy(update={"folder": folder / "several" / name}) for name, tiny in ones.items()]
     write_plans(twos, folder / "plans.json")
     command = [
-        sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes),
-        "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
-        "--num_cpu_threads_per_process", "1", "-m", "tests.models.tiny_round", str(folder / "plans.json"),
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes),
+        "-m", "tests.models.tiny_round", str(folder / "plans.json"),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
     assert done.returncode == 0, done.stderr

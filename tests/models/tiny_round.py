@@ -1,6 +1,6 @@
 """A round of a very small student's training, for tests: in this process, in one that is killed, in several at once.
 
-accelerate launch --cpu --num_processes 2 -m tests.models.tiny_round PLANS.json
+torchrun --standalone --nproc_per_node 2 -m tests.models.tiny_round PLANS.json
 """
 
 import json
