@@ -11,7 +11,6 @@ a training, by the student of the round that was best on validation.
 """
 
 import argparse
-import json
 import statistics
 import sys
 from collections.abc import Iterator
@@ -37,7 +36,7 @@ from tasks.training.evaluation import Evaluation, evaluate_round
 from tasks.training.negatives import sample_negatives
 from tasks.training.preparing import Parts, prepare_training
 from tasks.training.quality import update_quality
-from tasks.training.rounds import best_round, checkpoint_of, evaluations, is_over, prune
+from tasks.training.rounds import best_round, evaluations, is_over, prune
 from tasks.training.spec import read_spec
 from tasks.training.student_round import train_round
 
@@ -94,17 +93,12 @@ def run(job: Job) -> Done:
     for t in range(training.rounds.rounds):
         seconds += sample_negatives(folder, t).seconds + update_quality(folder, t).seconds
         seconds += train_round(folder, t).seconds
-        if not (folder / f"round-{t:03d}" / "validation.json").is_file():
-            evaluate_round(folder, t, "validation", checkpoint_of(folder, t) / "model")
+        evaluate_round(folder, t, "validation")
         prune(folder)
         if is_over(evaluations(folder)[: t + 1], training.rounds):
             break
     best = best_round(evaluations(folder))
-    found = folder / f"round-{best:03d}" / "test.json"
-    if found.is_file():
-        test = Evaluation.model_validate(json.loads(found.read_text()))
-    else:
-        test = evaluate_round(folder, best, "test", checkpoint_of(folder, best) / "model")
+    test = evaluate_round(folder, best, "test")
     spec = read_spec(folder)
     assert parts.test is not None, "a comparison of methods needs test questions"
     with store.connect() as con:

@@ -95,7 +95,7 @@ class OptimisationConfig(BaseModel):
         return value
 
     def torch_device(self) -> torch.device:
-        """Where models are put for whatever is not training: writing texts, scoring them."""
+        """Where models are put."""
         return torch.device("cuda" if self.device == "auto" and torch.cuda.is_available() else "cpu")
 
 
@@ -365,7 +365,9 @@ def _accelerator(config: OptimisationConfig) -> Accelerator:
     # another may need one.
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
         AcceleratorState._reset_state(reset_partial_state=False)
-    return Accelerator(mixed_precision=precision, cpu=config.device == "cpu", step_scheduler_with_optimizer=False)
+    # Said even where there is no GPU: else accelerate (1.15) takes each of several processes for the only one.
+    cpu = config.torch_device().type == "cpu"
+    return Accelerator(mixed_precision=precision, cpu=cpu, step_scheduler_with_optimizer=False)
 
 
 def _optimizer(

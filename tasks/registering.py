@@ -17,9 +17,9 @@ from tasks.tracking import LoggedRound, Tracking
 from tasks.training.evaluation import writes
 from tasks.training.outcomes import read_outcome
 from tasks.training.preparing import open_training, read_examples
-from tasks.training.quality import QualityUpdated
-from tasks.training.rounds import checkpoint_of
+from tasks.training.quality import QUALITY_FILE, QualityUpdated
 from tasks.training.spec import TrainingSpec, round_folder
+from tasks.training.trained import checkpoint_of
 
 
 class RegistrySettings(BaseModel):
@@ -50,7 +50,7 @@ def register_best(
     """
     spec, dataset, _ = open_training(folder)
     best = logged.round
-    quality = read_outcome(round_folder(folder, best) / "quality.json", QualityUpdated)
+    quality = read_outcome(round_folder(folder, best) / QUALITY_FILE, QualityUpdated)
     student = spec.config.student
     config = ServedConfig(
         dataset=spec.dataset,

@@ -44,12 +44,12 @@ from tasks.teach import teach
 from tasks.teacher_settings import TeacherSettings
 from tasks.tracking_backend import TrackingFailed
 from tasks.training.evaluation import Evaluation, evaluate_round
-from tasks.training.negatives import NegativesSampled, sample_negatives
+from tasks.training.negatives import NEGATIVES_FILE, NegativesSampled, sample_negatives
 from tasks.training.preparing import Parts, Prepared, prepare_training
-from tasks.training.quality import QualityUpdated, update_quality
-from tasks.training.rounds import RoundTrained, checkpoint_of, trained_file
-from tasks.training.spec import INITIAL, SPEC_FILE, TrainingConfig, read_spec
+from tasks.training.quality import QUALITY_FILE, QualityUpdated, update_quality
+from tasks.training.spec import INITIAL, SPEC_FILE, TrainingConfig, read_spec, round_folder
 from tasks.training.student_round import train_round
+from tasks.training.trained import RoundTrained, trained_file
 from tasks.worker import Worker, refuse_if_stopping
 
 MAY_PASS = (TeacherUnavailable, ServerFailed, WorkerDied, StoreWriteFailed, TrackingFailed)
@@ -266,9 +266,10 @@ def prepare(place: Place, dataset: str, rule: VoteRule, parts: Parts, config: Tr
 @task(name="negatives", task_run_name="negatives {t}", **ROUND_STEP)
 def make_negatives(folder: Path, t: int, worker: Worker) -> NegativesSampled:
     """The student's own negatives of a round."""
+    known = (round_folder(folder, t) / NEGATIVES_FILE).is_file()
     with progress(f"{_round(folder, t)}: negatives") as report:
         made = worker.run(sample_negatives, folder, t, reports="on_progress", on_report=report)
-    if made.sampled:
+    if made.sampled and not known:
         past = "before training" if made.round_before == INITIAL else f"of round {made.round_before}"
         get_run_logger().info("%s: %s negatives from the student %s.", _round(folder, t), f"{made.sampled:,}", past)
     return made
@@ -277,9 +278,10 @@ def make_negatives(folder: Path, t: int, worker: Worker) -> NegativesSampled:
 @task(name="quality", task_run_name="quality {t}", **ROUND_STEP)
 def judge_quality(folder: Path, t: int, worker: Worker) -> QualityUpdated:
     """The discriminator's update and scores of a round."""
+    known = (round_folder(folder, t) / QUALITY_FILE).is_file()
     with progress(f"{_round(folder, t)}: discriminator") as report:
         done = worker.run(update_quality, folder, t, reports="on_report", on_report=_steps(report))
-    if done.steps:
+    if done.steps and not known:
         get_run_logger().info(
             "%s: discriminator trained %d steps; AUC against minority samples %s, against the student's %s.",
             _round(folder, t), done.steps, _figure(done.auc_minority), _figure(done.auc_student),
@@ -297,9 +299,8 @@ def train_student(folder: Path, t: int, worker: Worker) -> RoundTrained:
 @task(name="evaluate", task_run_name="evaluate {part} {t}", **ROUND_STEP)
 def evaluate_student(folder: Path, t: int, part: Part, worker: Worker) -> Evaluation:
     """The student's answers to the validation or the test questions."""
-    checkpoint = checkpoint_of(folder, t) / "model"
     with progress(f"{_round(folder, t)}: {part}") as report:
-        return worker.run(evaluate_round, folder, t, part, checkpoint, reports="on_progress", on_report=report)
+        return worker.run(evaluate_round, folder, t, part, reports="on_progress", on_report=report)
 
 
 def is_trained(folder: Path, t: int) -> bool:

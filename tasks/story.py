@@ -11,10 +11,11 @@ from tasks.questions import Part, QuestionSet
 from tasks.tracking import AboutTraining, LoggedRound, QuestionsUsed, Tracking
 from tasks.tracking_backend import TrackingFailed
 from tasks.training.evaluation import Evaluation
+from tasks.training.outcomes import read_outcome
 from tasks.training.preparing import Prepared
 from tasks.training.quality import QualityUpdated
-from tasks.training.rounds import checkpoint_of
 from tasks.training.spec import TrainingSpec, read_spec, round_folder
+from tasks.training.trained import RoundTrained, trained_file
 
 
 class Story:
@@ -52,7 +53,8 @@ class Story:
             for name, value in quality.model_dump(exclude={"version", "model", "steps", "too_long", "seconds"}).items()
             if value is not None
         }
-        checkpoint = checkpoint_of(self.folder, t) / MODEL
+        trained = read_outcome(trained_file(self.folder, t), RoundTrained)
+        checkpoint = round_folder(self.folder, t) / trained.checkpoint / MODEL if trained else None
         return self.tracking.finish_round(self.run, t, figures, checkpoint, self._used("validation", result.questions))
 
     def finish(self, t: int, test: Evaluation | None) -> LoggedRound:
@@ -85,7 +87,7 @@ class Story:
 
     def _figures(self, result: Evaluation) -> dict[str, float]:
         values: dict[str, Any] = result.model_dump(exclude={"t", "part", "judged_by"})
-        return {name: float(value) for name, value in values.items() if value is not None}
+        return {name: float(value) for name, value in values.items() if isinstance(value, (int, float))}
 
     def _used(self, part: Part, rows: int) -> QuestionsUsed:
         sets: dict[Part, QuestionSet | None] = {

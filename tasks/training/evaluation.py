@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel
 
+from models.checkpoints import MODEL
 from models.methods import MethodConfig
 from models.student_loading import load_student
 from storage.datasets.definition import Dataset
@@ -20,6 +21,7 @@ from tasks.questions import Part, QuestionSet
 from tasks.training.outcomes import once, read_outcome
 from tasks.training.preparing import open_training
 from tasks.training.spec import TrainingSpec, round_folder
+from tasks.training.trained import checkpoint_of
 
 
 class Evaluation(BaseModel):
@@ -62,7 +64,7 @@ def evaluation_file(folder: Path, t: int, part: Part) -> Path:
 
 
 def evaluate_round(
-    folder: Path, t: int, part: Part, checkpoint: Path, on_progress: Callable[[int, int], None] | None = None
+    folder: Path, t: int, part: Part, on_progress: Callable[[int, int], None] | None = None
 ) -> Evaluation:
     """Lets the student that a round ended with answer the questions of a part, and stores its predictions.
 
@@ -70,7 +72,6 @@ def evaluate_round(
         folder: of the training.
         t: the round.
         part: validation, in every round; test, once, at the end.
-        checkpoint: the student's model folder.
         on_progress: told how many texts are written, and of how many.
 
     Raises:
@@ -85,7 +86,9 @@ def evaluate_round(
         if questions is None:
             raise NothingToDo("This training has no test questions (dataset.test_split is null).")
         rows, judged_by = _judged(store, questions, spec)
-        student = load_student(checkpoint, spec.config.student).to(spec.config.optimisation.torch_device())
+        student = load_student(checkpoint_of(folder, t) / MODEL, spec.config.student).to(
+            spec.config.optimisation.torch_device()
+        )
         asked = writes(spec.config.method)
         if part == "validation" and asked == "answer and rationale" and not spec.config.rounds.explain_validation:
             asked = "answer"

@@ -20,9 +20,10 @@ from storage.schemas import RATIONALES
 from storage.store import Store, now
 from tasks.training.outcomes import once
 from tasks.training.preparing import open_training, question_lengths, read_examples
-from tasks.training.rounds import checkpoint_of
 from tasks.training.spec import NegativesConfig, TrainingSpec, round_folder
+from tasks.training.trained import checkpoint_of
 
+NEGATIVES_FILE = "negatives.json"
 AT_ONCE = 4096
 """Questions sampled between two part files: what a killed process loses at most."""
 
@@ -57,7 +58,7 @@ def sample_negatives(folder: Path, t: int, on_progress: Callable[[int, int], Non
     """
     spec, dataset, store = open_training(folder)
     return once(
-        round_folder(folder, t) / "negatives.json",
+        round_folder(folder, t) / NEGATIVES_FILE,
         NegativesSampled,
         lambda: _sample(folder, spec, dataset, store, t, on_progress),
     )

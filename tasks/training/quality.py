@@ -33,6 +33,7 @@ from tasks.training.outcomes import once
 from tasks.training.preparing import open_training, read_examples
 from tasks.training.spec import INITIAL, TrainingSpec, round_folder
 
+QUALITY_FILE = "quality.json"
 HELD_OUT = 10
 """One question in so many is kept from the discriminator, to measure it on."""
 
@@ -75,7 +76,7 @@ def update_quality(folder: Path, t: int, on_report: StepReport | None = None) ->
     """
     spec, dataset, store = open_training(folder)
     return once(
-        round_folder(folder, t) / "quality.json",
+        round_folder(folder, t) / QUALITY_FILE,
         QualityUpdated,
         lambda: _update(folder, spec, dataset, store, t, on_report),
     )

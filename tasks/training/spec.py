@@ -73,7 +73,7 @@ class RoundsConfig(BaseModel):
         evaluation_batch: questions at once.
 
     Parameters that control the machine:
-        processes: training processes, one a GPU (accelerate launch); on a CPU more than one is for tests.
+        processes: training processes, one a GPU (torchrun); on a CPU more than one is for tests.
         threads: of torch's on a CPU; None leaves it to torch.
         keep: checkpoints of so many of the newest rounds are kept besides the best round's and those that `lag` still
             needs.

@@ -1,7 +1,7 @@
 """Trains the student for one round on positives, negatives and their scores.
 
-python -m tasks.training.student_round FOLDER ROUND                      one process
-accelerate launch --num_processes 4 -m tasks.training.student_round FOLDER ROUND   one a GPU
+python -m tasks.training.student_round FOLDER ROUND                                       one process
+torchrun --standalone --nproc_per_node 4 -m tasks.training.student_round FOLDER ROUND     one a GPU
 """
 
 import json
@@ -29,8 +29,8 @@ from tasks.training.negatives import stored_negatives
 from tasks.training.outcomes import once, read_outcome
 from tasks.training.preparing import open_training, read_examples, target_text
 from tasks.training.quality import scores_of, version_of
-from tasks.training.rounds import RoundTrained, checkpoint_of, trained_file
 from tasks.training.spec import TrainingSpec, round_folder
+from tasks.training.trained import RoundTrained, checkpoint_of, trained_file
 
 
 def train_round(folder: Path, t: int, on_report: StepReport | None = None) -> RoundTrained:
@@ -171,19 +171,19 @@ def _launched(folder: Path, t: int, spec: TrainingSpec) -> RoundTrained:
     if known is not None:
         return known
     processes = spec.config.rounds.processes
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(processes),
-               "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]  # fmt: skip
-    if spec.config.optimisation.device == "cpu" or not torch.cuda.is_available():
-        command += ["--cpu", "--num_cpu_threads_per_process", str(spec.config.rounds.threads or 1)]
-    elif processes > 1:
-        command.append("--multi_gpu")
-    command += ["-m", "tasks.training.student_round", str(folder), str(t)]
+    # torchrun is what `accelerate launch` starts for several GPUs; on a CPU the latter starts a single process,
+    # whatever number it is given (accelerate 1.15).
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes),
+        "-m", "tasks.training.student_round", str(folder), str(t),
+    ]  # fmt: skip
     # They end with this process, killed or not: the watchdog sees the pipe close.
     watched, held = os.pipe()
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-S", watchdog.__file__, "--alive-fd", str(watched), "--grace", "5", "--", *command],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, pass_fds=(watched,), text=True, check=False,
+            env={"OMP_NUM_THREADS": str(spec.config.rounds.threads or 1), **os.environ},
         )  # fmt: skip
     finally:
         os.close(watched)

@@ -5,9 +5,10 @@ from typing import Any
 
 from storage.errors import NothingToDo, UnknownName
 from tasks.training.outcomes import read_outcome
-from tasks.training.quality import QualityUpdated
-from tasks.training.rounds import RoundTrained, evaluations, trained_file
+from tasks.training.quality import QUALITY_FILE, QualityUpdated
+from tasks.training.rounds import evaluations
 from tasks.training.spec import SPEC_FILE, TrainingSpec, read_spec, round_folder
+from tasks.training.trained import RoundTrained, trained_file
 
 
 def find_training(trainings: Path, training_id: str | None) -> tuple[TrainingSpec, Path]:
@@ -34,7 +35,7 @@ def round_rows(folder: Path) -> list[dict[str, Any]]:
     rows = []
     for result in evaluations(folder):
         trained = read_outcome(trained_file(folder, result.t), RoundTrained)
-        quality = read_outcome(round_folder(folder, result.t) / "quality.json", QualityUpdated)
+        quality = read_outcome(round_folder(folder, result.t) / QUALITY_FILE, QualityUpdated)
         row: dict[str, Any] = {"round": result.t, "validation": result.accuracy}
         if result.explanation_accuracy is not None:
             row |= {"explanations": result.explanation_accuracy, "consistency": result.consistency}
