@@ -23,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from models.checkpoints import whole_folder
 from models.corruption import CorruptionConfig
+from models.cpu_linear import faster_linears
 from models.errors import BadDiscriminator, TextTooLong
 from models.lora import has_lora, merged
 from models.losses import DiscriminatorLoss
@@ -146,9 +147,10 @@ class Discriminator(torch.nn.Module):
         training = self.training
         self.eval()
         try:
-            for places in _batches([len(row) for row in rows], batch_tokens):
-                ids, mask = pad([rows[place] for place in places], self.pad_id)
-                scores[places] = self(ids.to(self.device), mask.to(self.device)).sigmoid().float().cpu()
+            with faster_linears(self):
+                for places in _batches([len(row) for row in rows], batch_tokens):
+                    ids, mask = pad([rows[place] for place in places], self.pad_id)
+                    scores[places] = self(ids.to(self.device), mask.to(self.device)).sigmoid().float().cpu()
         finally:
             self.train(training)
         return scores

@@ -35,6 +35,7 @@ from models.checkpoints import (
     step_folder,
     write_checkpoint,
 )
+from models.cpu_linear import faster_linears
 from models.errors import TrainingDiverged
 from models.seeds import derived_seed
 
@@ -190,31 +191,34 @@ def train(
     module.train()
     record = _Record(folder, plan, config, accelerator, checkpoint, first, on_report)
     saved = started = time.monotonic()
-    for done in range(first + 1, len(plan.batches) + 1):
-        batch = plan.batches[done - 1]
-        # Dropout follows from the position alone, so a resumed run needs no stored random state.
-        torch.manual_seed(derived_seed("step", config.seed, plan.first_step + done, accelerator.process_index))
-        _backward(accelerator, wrapped, collate, batch, config, record)
-        norm = accelerator.clip_grad_norm_(wrapped.parameters(), config.clip_norm or math.inf)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
-        if accelerator.num_processes > 1:
-            module.synchronise()
-        record.step(len(batch), norm)
-        finished = done == len(plan.batches)
-        if not finished and done % config.log_every:
-            continue
-        record.look(done, float(schedule.get_last_lr()[0]))
-        if finished or _first_process_says(accelerator, time.monotonic() - saved >= config.checkpoint_every_s):
-            checkpoint = step_folder(folder, done)
-            if accelerator.is_main_process:
-                position = Position(plan.first_step + done, done)
-                write_checkpoint(checkpoint, position, module.save, optimizer, schedule.state_dict(), module.memory())
-                drop_older(folder)
-            accelerator.wait_for_everyone()
-            record.last_good = checkpoint
-            saved = time.monotonic()
+    with faster_linears(module):
+        for done in range(first + 1, len(plan.batches) + 1):
+            batch = plan.batches[done - 1]
+            # Dropout follows from the position alone, so a resumed run needs no stored random state.
+            torch.manual_seed(derived_seed("step", config.seed, plan.first_step + done, accelerator.process_index))
+            _backward(accelerator, wrapped, collate, batch, config, record)
+            norm = accelerator.clip_grad_norm_(wrapped.parameters(), config.clip_norm or math.inf)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad(set_to_none=True)
+            if accelerator.num_processes > 1:
+                module.synchronise()
+            record.step(len(batch), norm)
+            finished = done == len(plan.batches)
+            if not finished and done % config.log_every:
+                continue
+            record.look(done, float(schedule.get_last_lr()[0]))
+            if finished or _first_process_says(accelerator, time.monotonic() - saved >= config.checkpoint_every_s):
+                checkpoint = step_folder(folder, done)
+                if accelerator.is_main_process:
+                    position = Position(plan.first_step + done, done)
+                    write_checkpoint(
+                        checkpoint, position, module.save, optimizer, schedule.state_dict(), module.memory()
+                    )
+                    drop_older(folder)
+                accelerator.wait_for_everyone()
+                record.last_good = checkpoint
+                saved = time.monotonic()
     module.eval()
     accelerator.free_memory()
     return Trained(checkpoint, record.means(), len(plan.batches) - first, time.monotonic() - started)

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.options import DEFAULT_HOME, DatasetOption, HomeOption, JsonOption, SplitOption, at_least, home_at, one_of
-from flows.terminal import figure, notice, out, percent, plain, print_json
+from flows.terminal import figure, notice, out, plain, print_json
 from storage.datasets.registry import get_dataset
 from storage.errors import NothingToDo, UnknownName
 from storage.store import Store
@@ -26,7 +26,7 @@ PickOption = Annotated[
 ]
 # A row of `tasks.training.summary.round_rows` in a terminal's 80 columns; `--json` has all of it.
 ROUND_COLUMNS = {
-    "round": "round", "validation": "valid.", "explanations": "expl.", "consistency": "agree", "loss": "loss",
+    "round": "round", "validation": "valid", "explanations": "expl", "consistency": "agree", "loss": "loss",
     "answer": "answer", "positive": "l_pos", "negative": "l_neg", "repelled": "repel", "AUC minority": "AUC min",
     "AUC student": "AUC own", "seconds": "s",
 }  # fmt: skip
@@ -295,11 +295,11 @@ def rounds(
         print_json(rows)
         return
     best = best_round(evaluations(folder))
-    out.print(plain(f"{spec.name} (best round: {best})"))
-    table = Table(box=None, pad_edge=False)
+    out.print(plain(f"{spec.name} (best round: {best}; valid, expl, agree and repel in %)"))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for name, short in ROUND_COLUMNS.items():
         if name in rows[0]:
-            table.add_column(short, justify="right", no_wrap=True)
+            table.add_column(short, justify="right", no_wrap=True, overflow="fold")
     for row in rows:
         cells = [_round_cell(name, row[name]) for name in ROUND_COLUMNS if name in row]
         table.add_row(*cells, style="bold" if row["round"] == best else "")
@@ -308,5 +308,5 @@ def rounds(
 
 def _round_cell(name: str, value: float | None) -> str:
     if name in ("validation", "explanations", "consistency", "repelled"):
-        return percent(value)
+        return "-" if value is None else f"{100 * value:.1f}"
     return "-" if value is None else f"{value:.0f}" if name in ("round", "seconds") else f"{value:.2f}"

@@ -18,6 +18,7 @@ from storage.datasets.definition import Dataset
 from storage.ids import content_id, rationale_hash
 from storage.schemas import RATIONALES
 from storage.store import Store, now
+from storage.votes import NO_RATIONALE
 from tasks.training.outcomes import once
 from tasks.training.preparing import open_training, question_lengths, read_examples
 from tasks.training.spec import NegativesConfig, TrainingSpec, round_folder
@@ -77,7 +78,7 @@ def stored_negatives(store: Store, spec: TrainingSpec, t: int) -> list[dict[str,
             con,
             "SELECT sample_id, example_id, rationale AS text, rationale_hash "
             f"FROM {store.relation(RATIONALES, {**spec.train.partition, 'source': 'student'})} "
-            "WHERE model = $1 AND round = $2 AND trim(rationale) <> '' ORDER BY example_id, sample_id",
+            f"WHERE model = $1 AND round = $2 AND rationale_hash <> {NO_RATIONALE} ORDER BY example_id, sample_id",
             [spec.name, before],
         ).to_pylist()
     return rows

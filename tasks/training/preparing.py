@@ -164,8 +164,8 @@ def prepare_training(
     prepared = once(folder / "prepared.json", Prepared, prepare)
     if read_spec(folder) != spec:  # settings of speed and safety may change between two runs, and the test questions
         spec.write(folder)
-    for leftover in interrupted_leftovers(folder):
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    for leftover in interrupted_leftovers(folder):  # one may lie in another that is gone by then
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
     return prepared
 
 
@@ -235,7 +235,9 @@ def _initial_student(dataset: Dataset, examples: pa.Table, config: TrainingConfi
 
 def interrupted_leftovers(folder: Path) -> list[Path]:
     """Half-written files and folders of processes that are gone."""
-    return [path for path in folder.rglob(".*.partial-*") if not _alive(int(path.name.rpartition("-")[2]))]
+    found = [path for kind in ("partial", "replaced") for path in folder.rglob(f".*.{kind}-*")]
+    pids = [path.name.rpartition("-")[2] for path in found]
+    return [path for path, pid in zip(found, pids, strict=True) if pid.isdigit() and not _alive(int(pid))]
 
 
 def _alive(pid: int) -> bool:

@@ -1,0 +1,286 @@
+"""The student's own negatives: of the right round, stored once, of every question, and none that is a positive."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+import tasks.training.negatives as negatives_module
+from models.checkpoints import MODEL
+from models.generation import generate
+from models.seeds import derived_seed
+from models.student import EXPLAIN
+from models.student_loading import load_student
+from storage.ids import rationale_hash
+from storage.schemas import RATIONALES
+from storage.store import now
+from storage.votes import vote
+from tasks.training.evaluation import evaluate_round
+from tasks.training.negatives import NegativesSampled, sample_negatives, stored_negatives
+from tasks.training.preparing import Prepared, read_examples
+from tasks.training.quality import update_quality
+from tasks.training.spec import INITIAL, NegativesConfig, round_folder
+from tasks.training.student_round import train_round, training_examples
+from tasks.training.trained import checkpoint_of
+from tests.models.tiny_round import kill, start_process
+from tests.tasks.training.world import LAB, World, small_world, spec_of, tiny_training
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return small_world(tmp_path)
+
+
+def stored(world: World) -> list[dict[str, Any]]:
+    """The student's rows, in order."""
+    found: list[dict[str, Any]] = world.store.query(
+        "SELECT * FROM rationales WHERE source = 'student' ORDER BY round, example_id"
+    ).to_pylist()
+    return found
+
+
+def play(prepared: Prepared, t: int) -> NegativesSampled:
+    """A round, with all that comes before its training."""
+    sampled = sample_negatives(prepared.folder, t)
+    update_quality(prepared.folder, t)
+    train_round(prepared.folder, t)
+    evaluate_round(prepared.folder, t, "validation")
+    return sampled
+
+
+# ---- which student ----
+
+
+@given(st.integers(1, 30), st.integers(0, 60))
+def test_the_lag_counts_rounds_back_to_the_student_before_training(lag: int, t: int) -> None:
+    before = NegativesConfig(lag=lag).round_before(t)
+    assert before == (t - lag if t >= lag else INITIAL)
+    assert before is not None
+    assert before < t, "only what is trained already"
+
+
+def test_the_papers_lag() -> None:
+    config = NegativesConfig()
+    assert [config.round_before(t) for t in range(8)] == [-1, -1, -1, -1, -1, 0, 1, 2]
+    assert (config.temperature, config.top_p) == (1.5, 1.0)
+    assert [NegativesConfig(lag="fixed").round_before(t) for t in (0, 9)] == [-1, -1]
+    assert [NegativesConfig(lag="none").round_before(t) for t in (0, 9)] == [None, None]
+
+
+@pytest.mark.parametrize("lag", [0, -1, "never", None])
+def test_no_other_lag_is_allowed(lag: Any) -> None:
+    with pytest.raises(ValidationError):
+        NegativesConfig(lag=lag)
+
+
+# ---- what is stored ----
+
+
+def test_every_question_gets_one_of_the_lagged_student(world: World) -> None:
+    prepared = world.prepare()
+    spec = spec_of(prepared)
+    outcomes = [play(prepared, t) for t in range(3)]
+    assert [one.round_before for one in outcomes] == [-1, -1, 0]  # lag 2
+    assert [(one.samples, one.sampled) for one in outcomes] == [(12, 12), (12, 0), (12, 12)]
+    rows = stored(world)
+    questions = read_examples(prepared.folder)["example_id"].to_pylist()
+    for before in (-1, 0):
+        assert [row["example_id"] for row in rows if row["round"] == before] == questions
+    assert len({row["sample_id"] for row in rows}) == len(rows) == 24
+    for row in rows:
+        assert (row["source"], row["model"], row["split"]) == ("student", spec.name, "train")
+        assert (row["temperature"], row["top_p"], row["sample_index"]) == (1.5, 1.0, 0)
+        assert row["run_id"] == spec.training_id
+        assert row["seed"] == derived_seed("negative", 0, row["round"], row["example_id"])
+        assert row["rationale"] == row["text"]
+        assert row["rationale_hash"] == rationale_hash(row["text"])
+        assert row["completion_tokens"] <= 10
+        assert (row["answer"] is None) == (row["parse_error"] is not None)
+    assert sum(one.unfinished for one in outcomes) == sum(row["finish_reason"] == "length" for row in rows)
+    # Round 2's are what round 0's student writes, and not what another one does.
+    read = {row["example_id"]: row for row in read_examples(prepared.folder).to_pylist()}
+    texts = {}
+    for t in (INITIAL, 0, 1):
+        student = load_student(checkpoint_of(prepared.folder, t) / MODEL, spec.config.student)
+        written = generate(
+            student,
+            [EXPLAIN + LAB.student_input(read[row["example_id"]]["question"], ()) for row in rows[12:]],
+            max_new_tokens=10,
+            temperature=1.5,
+            seeds=[row["seed"] for row in rows[12:]],
+        )
+        texts[t] = [one.text for one in written]
+    assert [row["text"] for row in rows[12:]] == texts[0]
+    assert texts[0] != texts[INITIAL]
+    assert texts[0] != texts[1]
+    negatives = stored_negatives(world.store, spec, 2)
+    assert {row["sample_id"] for row in negatives} <= {row["sample_id"] for row in rows[12:]}
+
+
+def test_students_have_no_vote(world: World) -> None:
+    prepared = world.prepare()
+    before = world.store.query("SELECT * FROM votes ORDER BY example_id").to_pylist()
+    sample_negatives(prepared.folder, 0)
+    assert vote(world.store, LAB, world.rule, "train").unchanged == 12
+    assert world.store.query("SELECT * FROM votes ORDER BY example_id").to_pylist() == before
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [{"negatives": {"lag": "none"}}, {"method": {"negatives": False}}, {"method": {"name": "dss"}}],
+)
+def test_who_needs_none_samples_none(world: World, sections: dict[str, Any]) -> None:
+    prepared = world.prepare(tiny_training(**sections))
+    assert sample_negatives(prepared.folder, 0) == NegativesSampled(round_before=None)
+    assert stored(world) == []
+    assert stored_negatives(world.store, spec_of(prepared), 0) == []
+
+
+def test_nothing_is_sampled_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = world.prepare()
+    first = sample_negatives(prepared.folder, 0)
+    rows = stored(world)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("sampled again")
+
+    monkeypatch.setattr(negatives_module, "generate", refuse)
+    assert sample_negatives(prepared.folder, 0) == first, "the outcome is known"
+    (round_folder(prepared.folder, 0) / "negatives.json").unlink()
+    assert sample_negatives(prepared.folder, 0).sampled == 0, "so are the rows"
+    again = sample_negatives(prepared.folder, 1)
+    assert (again.samples, again.sampled, again.round_before) == (12, 0, INITIAL), "and round 1 has the same"
+    assert stored(world) == rows
+
+
+def test_another_seed_or_temperature_is_another_training(world: World) -> None:
+    texts = []
+    for sections in ({}, {"optimisation": {"seed": 1}}, {"negatives": {"temperature": 0.5}}):
+        prepared = world.prepare(tiny_training(**sections))
+        sample_negatives(prepared.folder, 0)
+        texts.append([row["text"] for row in stored_negatives(world.store, spec_of(prepared), 0)])
+    assert len(stored(world)) == 36
+    assert texts[0] != texts[1]
+    assert texts[0] != texts[2]
+
+
+# ---- killed ----
+
+
+def sample_slowly(folder: Path) -> None:
+    """Stores part after part, with a rest between them, in which it is killed."""
+    torch.set_num_threads(1)
+    negatives_module.AT_ONCE = 4
+    sample_negatives(folder, 0, lambda done, total: time.sleep(600) if done > 4 else None)  # noqa: ARG005
+
+
+def test_a_killed_sampling_goes_on(world: World) -> None:
+    prepared = world.prepare()
+    process = start_process(sample_slowly, prepared.folder)
+    while not stored(world):
+        assert process.is_alive()
+        time.sleep(0.02)
+    assert kill(process)
+    kept = stored(world)
+    assert len(kept) == 4
+    outcome = sample_negatives(prepared.folder, 0)
+    assert (outcome.samples, outcome.sampled) == (12, 8)
+    rows = stored(world)
+    assert [row for row in rows if row["sample_id"] in {one["sample_id"] for one in kept}] == kept
+    # They are what an undisturbed one has sampled, for they have seeds of their own.
+    other = small_world(world.root / "undisturbed")
+    undisturbed = other.prepare()
+    assert undisturbed.training_id == prepared.training_id
+    sample_negatives(undisturbed.folder, 0)
+    assert [(row["sample_id"], row["text"]) for row in rows] == [
+        (row["sample_id"], row["text"]) for row in stored(other)
+    ]
+
+
+def test_progress_counts_what_is_missing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(negatives_module, "AT_ONCE", 5)
+    told: list[tuple[int, int]] = []
+    sample_negatives(world.prepare(tiny_training(negatives={"batch_size": 2})).folder, 0, lambda *one: told.append(one))
+    assert told == [(2, 12), (4, 12), (5, 12), (7, 12), (9, 12), (10, 12), (12, 12)]
+
+
+# ---- what counts as one ----
+
+
+def write(world: World, prepared: Prepared, text_of: Callable[[dict[str, Any]], str]) -> None:
+    """Puts words into the student's mouth, as if it had sampled them."""
+    spec = spec_of(prepared)
+    rows = [
+        {"sample_id": f"own{number}", "example_id": row["example_id"], "dataset": "lab", "split": "train",
+         "source": "student", "model": spec.name, "round": INITIAL, "sample_index": 0, "text": text_of(row),
+         "rationale": text_of(row), "rationale_hash": rationale_hash(text_of(row)), "created_at": now()}
+        for number, row in enumerate(read_examples(prepared.folder).to_pylist())
+    ]  # fmt: skip
+    world.store.append(RATIONALES, pa.Table.from_pylist(rows, RATIONALES.schema))
+
+
+def negatives_trained_on(world: World, prepared: Prepared) -> list[int]:
+    """How many negatives each example has."""
+    spec = spec_of(prepared)
+    student = load_student(checkpoint_of(prepared.folder, INITIAL) / MODEL, spec.config.student)
+    own = {row["example_id"]: row for row in stored_negatives(world.store, spec, 0)}
+    rows = read_examples(prepared.folder).to_pylist()
+    examples, _ = training_examples(spec, LAB, student, rows, own, None)
+    return [len(example.negatives) for example in examples]
+
+
+@pytest.mark.parametrize(
+    ("text_of", "count"),
+    [
+        (lambda row: f"{row['question']}!", 2),  # the minority's and its own
+        (lambda row: f"  {row['positives'][0]['text']}\n", 1),  # word for word a positive
+        (lambda row: row["positives"][1]["text"], 1),
+        (lambda row: row["negatives"][0]["text"], 1),  # word for word the negative that is there: one target
+        (lambda _: " \n", 1),  # nothing at all
+    ],
+)
+def test_a_text_equal_to_a_positive_is_no_negative(
+    world: World, text_of: Callable[[dict[str, Any]], str], count: int
+) -> None:
+    prepared = world.prepare()
+    write(world, prepared, text_of)
+    assert negatives_trained_on(world, prepared) == [count] * 12
+
+
+def test_the_discriminator_learns_no_positive_as_a_negative(world: World) -> None:
+    prepared = world.prepare()
+    write(world, prepared, lambda row: row["positives"][0]["text"])
+    update_quality(prepared.folder, 0)
+    scored = world.store.query("SELECT sample_id FROM scores")["sample_id"].to_pylist()
+    assert sorted(scored) == [f"s{number:03d}" for number in range(1, 37)]
+
+
+def test_questions_that_are_too_long_are_not_sampled(world: World) -> None:
+    world.ask("Ann has " + "1 and " * 200 + "nuts. How many?", "200")
+    for architecture in ("t5", "llama"):
+        student = {"new": {"architecture": architecture, "hidden": 16, "layers": 1, "heads": 2, "intermediate": 24,
+                           "vocab_size": 320}}  # fmt: skip
+        config = tiny_training(student=student, method={"discriminator": False})
+        prepared = world.prepare(config)
+        assert prepared.too_long.questions == 1
+        outcome = sample_negatives(prepared.folder, 0)
+        assert (outcome.samples, outcome.sampled) == (12, 12)
+
+
+def test_a_killed_process_is_really_gone() -> None:
+    """What the tests above rely on."""
+    process = start_process(time.sleep, 600)
+    assert process.pid is not None
+    assert kill(process)
+    assert process.exitcode == -signal.SIGKILL
+    with pytest.raises(ProcessLookupError):
+        os.kill(process.pid, 0)
