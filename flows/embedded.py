@@ -24,6 +24,7 @@ def prepare_prefect(home: Path) -> None:
     }
     for name, value in settings.items():
         os.environ.setdefault(name, value)
+    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect makes only the last folder itself
 
 
 class _Lines(logging.Handler):

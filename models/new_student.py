@@ -110,6 +110,8 @@ def new_model(config: NewStudentConfig, tokenizer: Any, max_tokens: int, dropout
         set_dropout(settings, dropout)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
+        # Initialised as transformers does. Of the lab's labels a T5 had 41% right after 700 steps; with embeddings of
+        # 0.3 times that size 18%, of twice 36%.
         model = (T5ForConditionalGeneration if config.architecture == "t5" else LlamaForCausalLM)(settings)
     model.generation_config = GenerationConfig(**special)
     return model.eval()

@@ -6,19 +6,19 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import tasks.training.quality as quality_module
-from models.corruption import CorruptionConfig
 from models.discriminator import load_discriminator
 from storage.schemas import SCORES
 from tasks.training.negatives import sample_negatives
 from tasks.training.preparing import Prepared, read_examples
 from tasks.training.quality import area_under_curve, scores_of, update_quality, version_of
-from tasks.training.spec import INITIAL, round_folder
+from tasks.training.spec import round_folder
 from tasks.training.student_round import train_round
 from tests.models.tiny_round import kill, start_process
 from tests.tasks.training.world import LAB, World, small_world, spec_of, tiny_training
@@ -115,18 +115,12 @@ def test_half_of_the_scores_are_completed(world: World) -> None:
     rows = stored(world)
     (file,) = (world.root / "store").rglob("scores/**/*.parquet")
     file.unlink()
-    world.store.append(SCORES, world.store.query("SELECT 1").schema.empty_table() if False else _table(rows[:20]))
+    world.store.append(SCORES, pa.Table.from_pylist(rows[:20], SCORES.schema))
     (round_folder(prepared.folder, 0) / "quality.json").unlink()
     assert update_quality(prepared.folder, 0).scored == 16
     now = stored(world)
     assert [row["sample_id"] for row in now] == [row["sample_id"] for row in rows]
     assert [row["score"] for row in now] == pytest.approx([row["score"] for row in rows], abs=1e-6)
-
-
-def _table(rows: list[dict[str, Any]]) -> Any:
-    import pyarrow as pa
-
-    return pa.Table.from_pylist(rows, SCORES.schema)
 
 
 def update_slowly(folder: Path) -> None:
@@ -167,8 +161,8 @@ def test_who_needs_no_discriminator_has_none(world: World, method: dict[str, Any
 # ---- what it learns from ----
 
 
-def training_pairs(world: World, prepared: Prepared, monkeypatch: pytest.MonkeyPatch, t: int = 0) -> list[Any]:
-    """The (question, rationales, which are positives) that the discriminator is trained on."""
+def training_pairs(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the discriminator is trained on before round 0: (question, positives, negatives) each."""
     seen: list[Any] = []
     examples_of = quality_module._examples
 
@@ -177,8 +171,8 @@ def training_pairs(world: World, prepared: Prepared, monkeypatch: pytest.MonkeyP
         return found
 
     monkeypatch.setattr(quality_module, "_examples", noted)
-    update_quality(prepared.folder, t)
-    discriminator = load_discriminator(round_folder(prepared.folder, t) / "discriminator")
+    update_quality(prepared.folder, 0)
+    discriminator = load_discriminator(round_folder(prepared.folder, 0) / "discriminator")
     read: list[Any] = []
     for example in seen:
         texts = [
@@ -187,7 +181,6 @@ def training_pairs(world: World, prepared: Prepared, monkeypatch: pytest.MonkeyP
         ]
         (question,) = {question for side in texts for question, _ in side}
         read.append((question, [text for _, text in texts[0]], [text for _, text in texts[1]]))
-    assert world.samples == 36
     return read
 
 
@@ -196,7 +189,7 @@ def test_it_is_trained_on_nine_tenths_with_as_many_bad_ones_as_good_ones(
 ) -> None:
     prepared = world.prepare()
     rows = read_examples(prepared.folder).to_pylist()
-    pairs = training_pairs(world, prepared, monkeypatch)
+    pairs = training_pairs(prepared, monkeypatch)
     held_out = {rows[0]["question"], rows[10]["question"]}
     assert [question for question, _, _ in pairs] == [
         row["question"] for row in rows if row["question"] not in held_out
@@ -215,7 +208,7 @@ def test_it_is_trained_on_nine_tenths_with_as_many_bad_ones_as_good_ones(
 def test_the_students_own_join_the_bad_ones(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = world.prepare()
     sample_negatives(prepared.folder, 0)
-    pairs = training_pairs(world, prepared, monkeypatch)
+    pairs = training_pairs(prepared, monkeypatch)
     rows = world.store.query("SELECT question, rationale FROM rationales r JOIN examples USING (example_id) "
                              "WHERE source = 'student'").to_pylist()  # fmt: skip
     own = {row["question"]: row["rationale"] for row in rows}
@@ -237,24 +230,20 @@ def test_without_anything_to_learn_from_it_stays_untrained(tmp_path: Path) -> No
 
 
 def test_pairs_that_are_too_long_are_counted_and_have_no_score(world: World) -> None:
-    prepared = world.prepare(tiny_training(discriminator={"max_tokens": 32, "pretrain_steps": 1}))
+    prepared = world.prepare(tiny_training(discriminator={"max_tokens": 26, "pretrain_steps": 1}))
     outcome = update_quality(prepared.folder, 0)
     discriminator = load_discriminator(outcome.model or Path())
     lengths: dict[str, int] = {}
     for row in read_examples(prepared.folder).to_pylist():
         for item in (*row["positives"], *row["negatives"]):
             lengths[item["sample_id"]] = len(discriminator.pair_ids([row["question"]], [item["text"]])[0])
-    fitting = {key for key, length in lengths.items() if length <= 32}
+    fitting = {key for key, length in lengths.items() if length <= 26}
     assert 0 < len(fitting) < 36, "else this shows nothing"
     assert (outcome.scored, outcome.too_long) == (len(fitting), 36 - len(fitting))
     assert {row["sample_id"] for row in stored(world)} == fitting
     # What has no score is not trained on either, and that is counted.
     trained = train_round(prepared.folder, 0)
     assert trained.left_out == 36 - len(fitting)
-
-
-def test_corruption_is_as_configured() -> None:
-    assert tiny_training().discriminator.corruption == CorruptionConfig()
 
 
 # ---- how well it does ----
@@ -297,5 +286,3 @@ def test_the_figures_are_of_the_held_out_questions(world: World) -> None:
     assert outcome.auc_student == pytest.approx(share(kinds["student"]))
     means = [sum(values) / len(values) for values in kinds.values()]
     assert [outcome.positive_score, outcome.minority_score, outcome.student_score] == pytest.approx(means)
-    assert (prepared.folder / "initial").is_dir()
-    assert INITIAL == -1

@@ -1,0 +1,187 @@
+"""What a student answers, right or wrong; and which questions count."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+import tasks.training.evaluation as evaluation_module
+from storage.errors import NothingToDo
+from tasks.answering import Answered, AskingConfig, Question
+from tasks.questions import DatasetConfig
+from tasks.training.evaluation import Evaluation, evaluate_round, evaluation_file
+from tasks.training.preparing import Prepared
+from tasks.training.spec import INITIAL, round_folder
+from tasks.training.student_round import train_round
+from tests.tasks.training.world import World, small_world, spec_of, tiny_training
+
+ANSWERS = {  # of the validation questions, by their number of cards: right, wrong, unreadable, too long to be asked
+    "0": Answered("3", "0 + 3 = 3.", "3"),
+    "1": Answered("5", "1 + 3 = 4.", "4"),
+    "2": Answered(None, "no idea", None),
+    "3": Answered(too_long=True),
+}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return small_world(tmp_path)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[Question], AskingConfig]]:
+    """The student says what the table says."""
+    calls: list[tuple[list[Question], AskingConfig]] = []
+
+    def ask(_dataset: Any, _student: Any, questions: list[Question], config: AskingConfig, _: Any) -> list[Answered]:
+        calls.append((questions, config))
+        return [ANSWERS.get(question.question.split()[2], ANSWERS["2"]) for question in questions]
+
+    monkeypatch.setattr(evaluation_module, "ask", ask)
+    return calls
+
+
+def evaluated(prepared: Prepared, part: Any = "validation") -> Evaluation:
+    return evaluate_round(prepared.folder, INITIAL, part)
+
+
+def predictions(world: World) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = world.store.query(
+        "SELECT p.*, question FROM predictions p JOIN examples USING (example_id) ORDER BY model, p.split, question"
+    ).to_pylist()
+    return found
+
+
+def test_answers_are_counted_and_stored(world: World, asked: list[tuple[list[Question], AskingConfig]]) -> None:
+    prepared = world.prepare()
+    found = evaluated(prepared)
+    assert (found.questions, found.answered, found.correct, found.too_long) == (4, 2, 1, 1)
+    assert found.accuracy == 0.25
+    assert found.explained == 2
+    assert found.explanation_accuracy == 0.5  # of all questions, not of those explained
+    assert found.consistency == 0.25
+    assert (found.judged_by, found.asked) == ("gold", None)
+    assert Evaluation.model_validate_json(evaluation_file(prepared.folder, INITIAL, "validation").read_text()) == found
+    rows = predictions(world)
+    spec = spec_of(prepared)
+    assert [(row["answer"], row["rationale"], row["correct"]) for row in rows] == [
+        ("3", "0 + 3 = 3.", True),
+        ("5", "1 + 3 = 4.", False),
+        (None, "no idea", False),
+        (None, None, False),
+    ]
+    assert {row["model"] for row in rows} == {f"{spec.name}@initial"}
+    assert {(row["split"], row["dataset"], row["run_id"]) for row in rows} == {("validation", "lab", spec.training_id)}
+    assert len(asked) == 1
+
+
+def test_once_is_enough(world: World, asked: list[tuple[list[Question], AskingConfig]]) -> None:
+    prepared = world.prepare()
+    assert evaluated(prepared) == evaluated(prepared)
+    assert len(asked) == 1
+    evaluation_file(prepared.folder, INITIAL, "validation").unlink()
+    evaluated(prepared)
+    assert len(asked) == 2
+    assert len(predictions(world)) == 4, "the same rows"
+
+
+def test_test_questions_are_asked_again_only_where_they_are_others(
+    world: World, asked: list[tuple[list[Question], AskingConfig]]
+) -> None:
+    few = DatasetConfig(name="lab", test_limit=1)
+    first = evaluated(world.prepare(dataset=few), "test")
+    assert (first.questions, len(asked)) == (1, 1)
+    whole = world.prepare()
+    assert whole == world.prepare(dataset=few), "the training is the same"
+    world.prepare()
+    second = evaluated(whole, "test")
+    assert (second.questions, len(asked)) == (3, 2)
+    assert second.asked != first.asked
+    assert evaluated(whole, "test") == second
+    world.ask("Ben has 1 new card. How many?", "1", "test")
+    assert evaluated(world.prepare(), "test").questions == 4
+    assert len(asked) == 3
+
+
+def test_a_training_without_test_questions_says_so(world: World) -> None:
+    prepared = world.prepare(dataset=DatasetConfig(name="lab", test_split=None))
+    with pytest.raises(NothingToDo, match=r"no test questions \(dataset\.test_split is null\)"):
+        evaluated(prepared, "test")
+
+
+@pytest.mark.parametrize(
+    ("method", "explain", "part", "writes"),
+    [
+        ({}, True, "validation", "answer and rationale"),
+        ({}, False, "validation", "answer"),
+        ({}, False, "test", "answer and rationale"),
+        ({"name": "dss"}, True, "validation", "answer and rationale"),
+        ({"name": "finetune"}, True, "test", "answer"),
+        ({"name": "single-task"}, False, "validation", "rationale, then answer"),
+    ],
+)
+def test_students_are_asked_for_what_they_were_trained_to_write(
+    world: World,
+    asked: list[tuple[list[Question], AskingConfig]],
+    method: dict[str, Any],
+    explain: bool,
+    part: Any,
+    writes: str,
+) -> None:
+    config = tiny_training(method=method, rounds={"explain_validation": explain, "answer_tokens": 7})
+    found = evaluated(world.prepare(config), part)
+    ((_, asking),) = asked
+    assert (asking.writes, asking.answer_tokens) == (writes, 7)
+    assert (found.explanation_accuracy is None) == (found.consistency is None) == (writes == "answer")
+
+
+def test_unlabelled_questions_count_only_where_none_has_a_label(
+    world: World, asked: list[tuple[list[Question], AskingConfig]]
+) -> None:
+    world.ask("Ben has 9 cards and no label", None, "validation")
+    found = evaluated(world.prepare())
+    assert (found.questions, found.judged_by) == (4, "gold")
+    assert [len(questions) for questions, _ in asked] == [4]
+
+
+def test_majority_answers_stand_in_for_labels(tmp_path: Path, asked: list[tuple[list[Question], AskingConfig]]) -> None:
+    world = World(tmp_path)
+    for number in range(30):
+        key = world.ask(f"Ben has {number} cards and finds some.", None)
+        world.sample(key, ("so it is", str(number + 3)))
+    world.ask("Ben has 70 unasked cards.", None)
+    world.vote()
+    carved = DatasetConfig(name="lab", validation_split=None, test_split=None, validation_share=0.3)
+    found = evaluated(world.prepare(tiny_training(method={"labels": "teacher"}), carved))
+    assert found.judged_by == "teacher"
+    assert 0 < found.questions < 20
+    assert len(asked[0][0]) == found.questions
+
+
+def test_no_label_at_all_says_what_to_do(world: World) -> None:
+    world.ask("Ben has 9 cards", None, "unlabelled")
+    prepared = world.prepare(dataset=DatasetConfig(name="lab", validation_split="unlabelled", test_split=None))
+    with pytest.raises(NothingToDo, match=r"None of the 1 unlabelled questions of 'lab' has a gold label, nor a majo"):
+        evaluated(prepared)
+
+
+def test_a_real_student_of_a_round_is_asked(world: World) -> None:
+    prepared = world.prepare(tiny_training(method={"name": "dss"}))
+    train_round(prepared.folder, 0)
+    told: list[tuple[int, int]] = []
+    found = evaluate_round(prepared.folder, 0, "validation", lambda *one: told.append(one))
+    assert (found.t, found.questions) == (0, 4)
+    assert told[-1] == (8, 8), "an answer and a rationale each"
+    rows = predictions(world)
+    assert {row["model"] for row in rows} == {f"{spec_of(prepared).name}@0"}
+    assert found.correct == sum(row["correct"] for row in rows)
+    assert found.answered == sum(row["answer"] is not None for row in rows)
+    outcome = json.loads((round_folder(prepared.folder, 0) / "validation.json").read_text())
+    assert outcome["accuracy"] == found.accuracy
+
+
+def test_an_evaluation_has_a_part_that_exists() -> None:
+    with pytest.raises(ValidationError):
+        Evaluation.model_validate({"t": 0, "part": "tset", "questions": 1, "answered": 1, "correct": 1, "accuracy": 1})
