@@ -7,9 +7,7 @@ A training sequence is `<s> prompt completion </s>`. The saved tokenizer puts `<
 does too, and `</s>` ends a sample. The loss is taken on the completion and `</s>` only.
 """
 
-import os
 import random
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,10 +21,12 @@ from tokenizers.models import BPE
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
+from models.checkpoints import whole_folder
+from models.cpu_linear import faster_linears
 from models.errors import BadModel
+from models.losses import IGNORED
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
-IGNORED = -100  # the label that torch's cross-entropy leaves out
 
 
 class LabTeacherConfig(BaseModel):
@@ -189,7 +189,8 @@ def train_lab_teacher(
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
-        _train(model, sequences, config, on_progress, progress_every)
+        with faster_linears(model):
+            _train(model, sequences, config, on_progress, progress_every)
     finally:
         torch.set_num_threads(threads)
     save_model_folder(model, tokenizer, folder)
@@ -295,33 +296,7 @@ def save_model_folder(model: Any, tokenizer: Any, folder: Path) -> None:
     Everything is written to a sibling `.NAME.partial-PID`, flushed to the disk and renamed. A process killed in
     between leaves at most such a sibling; `folder` keeps what it held before.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.parent / f".{folder.name}.partial-{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
     transformers_logging.disable_progress_bar()  # one shard is no progress to show
-    try:
+    with whole_folder(folder) as partial:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
-        for path in partial.iterdir():
-            path.chmod(0o644)  # safetensors writes files that only their owner can read; a server may be another
-            _flush(path)
-        _flush(partial)
-        if folder.exists():  # a rename cannot replace a folder that holds files
-            replaced = folder.parent / f".{folder.name}.replaced-{os.getpid()}"
-            folder.rename(replaced)
-            partial.rename(folder)
-            shutil.rmtree(replaced, ignore_errors=True)
-        else:
-            partial.rename(folder)
-        _flush(folder.parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    """Makes the kernel write a file or folder to the disk now."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

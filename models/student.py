@@ -25,8 +25,9 @@ from transformers.cache_utils import DynamicLayer
 from transformers.modeling_outputs import BaseModelOutput
 
 from models.errors import BadStudent
-from models.lab_teacher import IGNORED, save_model_folder
+from models.lab_teacher import save_model_folder
 from models.lora import has_lora, merged
+from models.losses import IGNORED, token_cross_entropy
 
 PREDICT = "predict: "
 """Put before an input whose target is the label (Hsieh et al. 2023, section 3.2)."""
@@ -188,12 +189,7 @@ class Student(torch.nn.Module, ABC):
         Returns:
             (N,) nats per token, in float32 at least.
         """
-        logits = self.token_logits(encoded, targets)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        losses = torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
-        ).view_as(targets)  # (N, T), 0 at padded places
-        return losses.sum(1) / (targets != IGNORED).sum(1)
+        return token_cross_entropy(self.token_logits(encoded, targets), targets)
 
     def _shifted(self, encoded: Encoded, targets: Tensor) -> Tensor:
         """(N, T) what is fed in to predict the targets: the start token, then each target token but the last."""

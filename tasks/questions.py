@@ -53,6 +53,16 @@ class DatasetConfig(BaseModel):
             raise ValueError(f"fold must be below folds ({self.folds}), not {self.fold}")
         return self
 
+    @model_validator(mode="after")
+    def _no_question_twice(self) -> Self:
+        named = [split for split in (self.train_split, self.validation_split, self.test_split) if split is not None]
+        if self.folds is None and len(set(named)) < len(named):
+            raise ValueError(
+                f"train_split, validation_split and test_split must differ ({', '.join(named)}): the same questions "
+                "would be used twice. To carve parts from one split, set validation_split to null or use folds"
+            )
+        return self
+
     def splits(self) -> dict[Part, str]:
         """The split whose questions each part is taken from; a part that there is not is left out."""
         if self.folds is not None:

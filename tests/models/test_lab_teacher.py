@@ -128,7 +128,7 @@ class _FailsHalfWay:
     """A model whose saving breaks after a file was written, as a full disk does it."""
 
     def save_pretrained(self, folder: Path) -> None:
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         (folder / "model.safetensors").write_bytes(b"half")
         raise OSError(28, "No space left on device")
 

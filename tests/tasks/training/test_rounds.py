@@ -160,7 +160,7 @@ def test_a_checkpoint_is_found_or_it_says_why_not(folder: Path) -> None:
     assert checkpoint_of(folder, 2).is_dir(), "the newest"
     with pytest.raises(UsageError, match=r"checkpoint of round 0 .* was pruned: .* Raise rounds\.keep"):
         checkpoint_of(folder, 0)
-    with pytest.raises(UsageError, match="Round 3 .* is not trained yet; run the same `qcrd distill` again to go on"):
+    with pytest.raises(UsageError, match=r"Round 3 .* is not trained yet; run the same `qcrd distill` again to go on"):
         checkpoint_of(folder, 3)
 
 
