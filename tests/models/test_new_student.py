@@ -10,7 +10,8 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from models.errors import BadStudent
 from models.generation import generate
-from models.lab_teacher import IGNORED, build_tokenizer
+from models.lab_teacher import build_tokenizer
+from models.losses import IGNORED
 from models.new_student import NewStudentConfig, set_dropout
 from models.student import PREDICT, Student, pad
 from models.student_loading import StudentConfig, make_student

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import MambaConfig, MambaForCausalLM, T5ForConditionalGeneration
 
 from models.errors import BadStudent
-from models.lab_teacher import IGNORED
+from models.losses import IGNORED
 from models.student import DecoderOnlyStudent, EncoderDecoderStudent, Student, pad
 from tests.models.students import QUESTIONS, RATIONALES, STUDENTS, llama, t5, tokenizer
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, BertConfig, BertForMaskedLM, T5EncoderModel
 
 from models.errors import BadStudent
-from models.lab_teacher import IGNORED
+from models.losses import IGNORED
 from models.student import DecoderOnlyStudent, EncoderDecoderStudent, Student, pad
 from models.student_loading import StudentConfig, load_student, make_student
 from tests.models.students import LIMITS, QUESTIONS, RATIONALES, STUDENTS, llama, names_in, new_student, t5, tokenizer

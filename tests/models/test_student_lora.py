@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from models.errors import BadStudent
-from models.lab_teacher import IGNORED
 from models.lora import LoraConfig, has_lora
+from models.losses import IGNORED
 from models.student import Student, pad
 from models.student_loading import StudentConfig, load_student, make_student
 from tests.models.students import LIMITS, QUESTIONS, RATIONALES, STUDENTS, names_in

@@ -28,7 +28,7 @@ def worker() -> Iterator[Worker]:
 
 
 @pytest.fixture
-def _not_stopping() -> Iterator[None]:
+def not_stopping() -> Iterator[None]:
     yield
     worker_module._stopping.clear()
 
@@ -129,9 +129,9 @@ def test_reports_come_in_their_order_and_all_of_them(worker: Worker) -> None:
 def test_reports_of_one_call_never_reach_the_next(worker: Worker) -> None:
     for number in range(20):
         with pytest.raises(NothingToDo):
-            worker.run(tell_and_fail, reports="on_report", on_report=lambda line: None)
+            worker.run(tell_and_fail, reports="on_report", on_report=lambda _: None)
         told: list[Any] = []
-        worker.run(count_to, number, reports="on_report", on_report=lambda *report: told.append(report))
+        worker.run(count_to, number, reports="on_report", on_report=lambda *report, told=told: told.append(report))
         assert told == [(done, number) for done in range(1, number + 1)]
 
 
@@ -238,7 +238,8 @@ def test_it_ends_when_its_run_is_killed(tmp_path: Path) -> None:
     assert gone or work.status() == psutil.STATUS_ZOMBIE
 
 
-def test_other_threads_can_be_stopped(tmp_path: Path, _not_stopping: None) -> None:
+@pytest.mark.usefixtures("not_stopping")
+def test_other_threads_can_be_stopped(tmp_path: Path) -> None:
     """What a run does on Ctrl-C: its methods' threads wait for their workers and cannot be interrupted."""
     raised: list[BaseException] = []
     own, said = Worker(), tmp_path / "pid"
