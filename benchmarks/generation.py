@@ -27,7 +27,8 @@ from rich.table import Table
 from transformers import T5Config, T5ForConditionalGeneration
 
 from models.generation import generate
-from models.losses import IGNORED, build_tokenizer
+from models.lab_teacher import build_tokenizer
+from models.losses import IGNORED
 from models.new_student import NewStudentConfig
 from models.student import EXPLAIN, EncoderDecoderStudent, Student, pad
 from models.student_loading import StudentConfig, load_student, make_student
