@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from textwrap import dedent
+from inspect import cleandoc
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -81,7 +81,7 @@ def explained(kind: type[BaseModel]) -> tuple[str, list[Group]]:
     summary: list[str] = []
     groups: list[Group] = []
     names: list[str] = []  # of the entry that the next indented line goes on with
-    for line in dedent("    " + (kind.__doc__ or "")).strip().splitlines():
+    for line in cleandoc(kind.__doc__ or "").splitlines():
         text, depth = line.strip(), len(line) - len(line.lstrip())
         if heading := GROUP.fullmatch(text):
             groups.append(Group(_title(heading["what"] or "")))

@@ -295,7 +295,7 @@ def growing(start: Path, name: str, config: OptimisationConfig, factor: float) -
         grown *= factor
         return loss * 0 + 2 * grown
 
-    trained(start, config, [[0, 1]] * 200, making=spoilt(grow, 0), name=name)
+    trained(start, config, [[0, 1]] * 100, making=spoilt(grow, 0), name=name)
 
 
 def test_a_loss_that_grows_without_end_stops_the_round(start: Path) -> None:

@@ -4,7 +4,6 @@ import shutil
 from functools import cache
 from pathlib import Path
 from random import Random
-from tempfile import mkdtemp
 from time import sleep
 from typing import Literal
 
@@ -14,7 +13,14 @@ import torch
 from models.checkpoints import MODEL, latest, read_position, step_folder
 from models.methods import MethodConfig
 from models.trainer import OptimisationConfig, Trained, read_steps
-from tests.models.tiny_round import TinyRound, assert_equal_bit_for_bit, kill, start_process, tiny_config
+from tests.models.tiny_round import (
+    TinyRound,
+    assert_equal_bit_for_bit,
+    kill,
+    lasting_folder,
+    start_process,
+    tiny_config,
+)
 
 STEPS = 14  # 25 examples, 4 a batch, 2 epochs
 Optimizer = Literal["adamw", "adafactor"]
@@ -38,7 +44,7 @@ def tiny_round(folder: Path, start: Path, optimizer: Optimizer, refresh_every: i
 @cache
 def uninterrupted(optimizer: Optimizer, refresh_every: int) -> tuple[TinyRound, Trained]:
     """The round that nobody disturbs."""
-    folder = Path(mkdtemp(prefix="uninterrupted-"))
+    folder = lasting_folder()
     whole = tiny_round(folder / "round", folder / "start", optimizer, refresh_every)
     return whole, whole.run()
 
@@ -144,7 +150,7 @@ def test_dropout_and_the_choices_matter_here() -> None:
     ends = [uninterrupted("adamw", refresh_every)[1].means["loss"] for refresh_every in (1, 3)]
     assert ends[0] != ends[1]
     whole, expected = uninterrupted("adamw", 1)
-    folder = Path(mkdtemp(prefix="undropped-"))
+    folder = lasting_folder()
     without = whole.model_copy(update={"folder": folder / "round", "student": tiny_config(dropout=0.0)}).run()
     assert without.means["loss"] != expected.means["loss"]
     torch.testing.assert_close(without.means["loss"], expected.means["loss"], rtol=0.2, atol=0.0)

@@ -4,7 +4,6 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from safetensors.torch import load_file
 from models.checkpoints import MODEL, read_position
 from models.methods import MethodConfig
 from models.trainer import OptimisationConfig, Trained, read_steps
-from tests.models.tiny_round import TinyRound, end_state, write_plans
+from tests.models.tiny_round import TinyRound, end_state, lasting_folder, write_plans
 
 BASE: dict[str, Any] = {"batch_size": 4, "device": "cpu", "learning_rate": 1e-3, "log_every": 1}
 # 13 examples: the last batch of an epoch holds a single one, so that one of two processes has none.
@@ -36,7 +35,7 @@ THREE = {"kept choices": (MethodConfig(delta=9.0, refresh_every=3), {"batch_size
 @cache
 def trained(processes: int) -> dict[str, tuple[Trained, Path]]:
     """All cases in this process, and the rounds' folders of the same in two; launched once, because that is slow."""
-    folder = Path(mkdtemp(prefix="processes-"))
+    folder = lasting_folder()
     cases = CASES if processes == 2 else THREE
     ones = {
         name: TinyRound(

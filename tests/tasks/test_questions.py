@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +16,7 @@ from storage.ids import example_id
 from storage.schemas import EXAMPLES
 from storage.store import Store, now
 from tasks.questions import DatasetConfig, Part
+from tests.models.tiny_round import lasting_folder
 
 ALL = 600
 
@@ -35,7 +35,7 @@ def stored(root: Path, numbers: Iterable[int], split: str = "train") -> Store:
 
 @cache
 def many() -> Store:
-    root = Path(mkdtemp(prefix="questions-"))
+    root = lasting_folder()
     stored(root, range(20), "validation")
     stored(root, range(30), "test")
     return stored(root, range(ALL))

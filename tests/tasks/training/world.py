@@ -4,7 +4,6 @@ import shutil
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +20,7 @@ from tasks.questions import DatasetConfig
 from tasks.store_examples import store_examples
 from tasks.training.preparing import Parts, Prepared, prepare_training
 from tasks.training.spec import TrainingConfig, TrainingSpec, read_spec
+from tests.models.tiny_round import lasting_folder
 
 LAB = get_dataset("lab")
 PATH = DatasetConfig(name="lab")
@@ -93,7 +93,7 @@ def small_world(root: Path) -> World:
 
 @cache
 def _template() -> Path:
-    world = World(Path(mkdtemp(prefix="small-world-")))
+    world = World(lasting_folder())
     for number in range(12):
         first, second = number + 2, number % 5 + 1
         total = first + second
