@@ -1,5 +1,6 @@
 """The `qcrd` command line.
 
+    qcrd distill lab                                from questions to a registered student; or step by step:
     qcrd lab build                                  train the lab's teacher once (about 3 minutes on 2 cores)
     qcrd sample --dataset lab --limit 200           sample it through vLLM's server
     qcrd vote --dataset lab                         majority answers, positives and negatives
@@ -28,7 +29,7 @@ from storage.errors import StorageError
 app = typer.Typer(
     name="qcrd",
     help="Teach a small model to answer and to explain, from a large model's samples.\n\n"
-    "First steps: qcrd doctor; qcrd lab build; qcrd sample --dataset lab --limit 200; qcrd vote --dataset lab.",
+    "First steps: qcrd doctor; qcrd distill lab; qcrd show rounds; qcrd predict QUESTION; qcrd ui.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

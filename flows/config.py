@@ -196,7 +196,7 @@ def _complaint(path: list[str], details: list[Any]) -> str:
         return f"Unknown key {key!r}.{hint} Allowed there: {', '.join(names)}."
     if detail["type"] == "missing":
         return f"{key} is missing."
-    message = str(detail["msg"]).removeprefix("Value error, ")
+    message = str(detail["msg"]).removeprefix("Value error, ").replace("a valid tuple", "a list, such as [a, b]")
     given = detail.get("input")
     if detail["type"] == "literal_error":
         words = str(detail["ctx"]["expected"])

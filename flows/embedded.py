@@ -5,8 +5,11 @@
 
 import logging
 import os
+import signal
+import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 from flows.terminal import duration, err, plain
 
@@ -15,6 +18,9 @@ def prepare_prefect(home: Path) -> None:
     """Sets what is not set: state under the home folder, no telemetry, and no more on the terminal than ours."""
     settings = {
         "PREFECT_HOME": str(home.resolve() / "prefect"),
+        # These two do not follow PREFECT_HOME.
+        "PREFECT_LOCAL_STORAGE_PATH": str(home.resolve() / "prefect" / "storage"),
+        "PREFECT_MEMO_STORE_PATH": str(home.resolve() / "prefect" / "memo_store.toml"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
@@ -40,6 +46,23 @@ class _Lines(logging.Handler):
         style = "yellow" if record.levelno == logging.WARNING else "red" if record.levelno > logging.WARNING else ""
         clock = duration(time.monotonic() - self._started)
         err.print(plain(f"{clock:>6}  "), plain(record.getMessage(), style), soft_wrap=True, sep="")
+
+
+def keep_server_through_interrupts() -> None:
+    """Ctrl-C in a terminal reaches every process there. Prefect's temporary server must outlive it: the run still has
+    to tell it how it ended. It is started with the signal blocked, which a process inherits for good."""
+    from prefect.server.api.server import SubprocessASGIServer
+
+    start = SubprocessASGIServer._run_uvicorn_command
+
+    def started(server: SubprocessASGIServer) -> "subprocess.Popen[Any]":
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return start(server)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+    SubprocessASGIServer._run_uvicorn_command = started  # type: ignore[method-assign, assignment]
 
 
 def show_own_lines() -> None:

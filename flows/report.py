@@ -28,7 +28,8 @@ SHOWN = 5
 def prefect_tags() -> dict[str, str]:
     """Prefect's ids and address of this run, for MLflow."""
     tags = {"prefect.flow_run_id": str(flow_run.id), "prefect.flow_run_name": str(flow_run.name)}
-    return tags | ({"prefect.url": str(flow_run.ui_url)} if flow_run.ui_url else {})
+    address = str(flow_run.ui_url or "")
+    return tags | ({"prefect.url": address} if address.startswith("http") else {})
 
 
 def show_votes(rule: VoteRule, votes: VoteSummary, sampled: Sampled) -> None:

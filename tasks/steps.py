@@ -31,7 +31,7 @@ from pydantic import BaseModel
 
 from models.errors import ServerFailed, TeacherUnavailable, WorkerDied
 from storage.datasets.registry import get_dataset
-from storage.errors import StorageError, StoreWriteFailed
+from storage.errors import StorageError, StoreWriteFailed, UnknownName
 from storage.schemas import EXAMPLES
 from storage.store import Store
 from storage.votes import VoteRule, VoteSummary, vote
@@ -161,13 +161,20 @@ def store_questions(place: Place, config: DatasetConfig) -> Questions:
         limit = config.question_set(dataset.name, part).limit
         whole = config.folds is not None or config.validation_split is None
         wanted[split] = None if whole or limit is None else max(limit, wanted.get(split) or 0)
+    for part, split in config.splits().items():
+        if split not in dataset.splits and split not in config.paths and not _is_stored(store, dataset.name, split):
+            raise UnknownName(
+                f"dataset.{part}_split", split, dataset.splits,
+                f"Or name its file: dataset.paths.{split}=FILE"
+                + ("." if part == "train" else f"; or go without it: dataset.{part}_split=null."),
+            )  # fmt: skip
     new = 0
     for split, limit in wanted.items():
         path = config.paths.get(split)
         try:
             new += store_examples(store, dataset, split, dataset.load(split, path, limit)).added
         except StorageError as error:
-            if path is not None or not store.parts(EXAMPLES, {"dataset": dataset.name, "split": split}):
+            if path is not None or not _is_stored(store, dataset.name, split):
                 raise
             log.warning("%s Taking the questions of split %s that are stored.", " ".join(str(error).split()), split)
     counts = {part: len(config.question_set(dataset.name, part).ids(store)) for part in config.splits()}
@@ -396,6 +403,11 @@ def progress(what: str) -> Iterator[Callable[..., None]]:
 def _steps(report: Callable[..., None]) -> Callable[[dict[str, float]], None]:
     """Turns the trainer's reports into progress."""
     return lambda line: report(int(line["step_of_round"]), int(line["steps_of_round"]), f"loss {line['loss']:.3f}")
+
+
+def _is_stored(store: Store, dataset: str, split: str) -> bool:
+    """Whether the store holds questions of a split."""
+    return bool(store.parts(EXAMPLES, {"dataset": dataset, "split": split}))
 
 
 def _round(folder: Path, t: int) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from flows.embedded import prepare_prefect, show_own_lines
+from flows.embedded import keep_server_through_interrupts, prepare_prefect, show_own_lines
 from flows.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
 from flows.terminal import notice, out, plain, print_json
 
@@ -33,6 +33,7 @@ def distill_command(
     from flows.distill import distill  # takes some seconds: Prefect, MLflow, torch
     from flows.report import comparison_lines, result_rows
 
+    keep_server_through_interrupts()
     show_own_lines()
     result = distill(loaded, place.path)
     if as_json:

@@ -33,6 +33,8 @@ from tasks.training.outcomes import once
 from tasks.training.preparing import open_training, read_examples
 from tasks.training.spec import INITIAL, TrainingSpec, round_folder
 
+PAPERS_WEIGHT = 0.5
+"""a3 in round 0 as the paper has it: there `discriminator.learning_rate` counts as it is."""
 QUALITY_FILE = "quality.json"
 HELD_OUT = 10
 """One question in so many is kept from the discriminator, to measure it on."""
@@ -168,7 +170,7 @@ def _train(folder: Path, spec: TrainingSpec, rows: list[dict[str, Any]], t: int,
     # a3 of eq. 8 scales this loss. Adam takes steps of the same size whatever the scale, so a3's decay, which is to
     # calm the discriminator in later rounds, goes into the learning rate.
     method = spec.config.method
-    decayed = discriminator_weight(t, 1.0, method.discriminator_decay)
+    decayed = discriminator_weight(t, method.discriminator_weight, method.discriminator_decay) / PAPERS_WEIGHT
     optimisation = spec.config.optimisation.model_copy(
         update={"batch_size": config.batch_size, "learning_rate": config.learning_rate * decayed,
                 "schedule": "constant", "warmup_steps": 0, "optimizer": "adamw", "weight_decay": 0.0}
