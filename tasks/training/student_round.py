@@ -191,7 +191,7 @@ def _launched(folder: Path, t: int, spec: TrainingSpec) -> RoundTrained:
     trained = read_outcome(trained_file(folder, t), RoundTrained)
     if trained is None:
         told = [line for line in done.stderr.splitlines() if line.startswith("{")]
-        reason = json.loads(told[-1])["error"] if told else " ".join(done.stderr.split())[-300:]
+        reason = json.JSONDecoder().raw_decode(told[-1])[0]["error"] if told else " ".join(done.stderr.split())[-300:]
         raise TrainingFailed(f"Round {t} failed in {processes} processes (exit code {done.returncode}): {reason}")
     return trained
 
@@ -202,7 +202,7 @@ def main(folder: Path, t: int) -> int:
     try:
         trained = _train(folder, t, spec, dataset, None)
     except (ModelError, StorageError) as error:
-        print(json.dumps({"error": str(error)}), file=sys.stderr)
+        sys.stderr.write(json.dumps({"error": str(error)}) + "\n")  # in one piece: the other processes write, too
         return 2
     several = torch.distributed.is_initialized()
     if not several or torch.distributed.get_rank() == 0:
