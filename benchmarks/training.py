@@ -131,7 +131,7 @@ def ours(student: Student, examples: list[TrainingExample], method: MethodConfig
 
 
 def plainly(student: Student, examples: list[TrainingExample], method: MethodConfig, precision: str) -> Step:
-    """method.md's loss with gradients for everything and an encoder pass for each rationale."""
+    """The method's loss with gradients for everything and an encoder pass for each rationale."""
 
     def ce(inputs: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> torch.Tensor:
         ids, mask = pad(inputs, student.pad_id)

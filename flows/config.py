@@ -223,16 +223,16 @@ def _keys(path: list[str]) -> list[str]:
         field = getattr(kind, "model_fields", {}).get(part)
         if field is None:
             continue  # a place in a list
-        kind = _model_in(field.annotation) or kind
+        kind = model_in(field.annotation) or kind
     return list(kind.model_fields)
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def model_in(annotation: Any) -> type[BaseModel] | None:
     """The pydantic model in an annotation such as `X | None` or `tuple[X, ...]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for inner in getattr(annotation, "__args__", ()):
-        found = _model_in(inner)
+        found = model_in(inner)
         if found is not None:
             return found
     return None

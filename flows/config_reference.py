@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from flows.config import SHIPPED, DistillConfig, _model_in, shipped_configs
+from flows.config import SHIPPED, DistillConfig, model_in, shipped_configs
 
 PAGE = """\
 # Configuration
@@ -37,7 +37,7 @@ paper's where the explanation says so. What the terms mean is in [distillation.m
 """
 GROUP = re.compile(r"(?:Attributes|Parameters that (?P<what>.+)):")
 ENTRY = re.compile(r"(?P<names>\w+(?:, \w+)*): +(?P<text>.+)")
-SOURCE = re.compile(r" \(method\.md,? sections? [^)]*\)")  # the page links to the method's own
+SOURCE = re.compile(r" \(docs/distillation\.md\)")  # the page links there once, at its head
 SHORT = 45
 """Characters of an explanation that is told again for each of the keys that share it."""
 SCALARS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
@@ -98,7 +98,7 @@ def explained(kind: type[BaseModel]) -> tuple[str, list[Group]]:
     groups = groups or [Group("", dict.fromkeys(kind.model_fields, ""))]  # the summary says it all
     known = {name for group in groups for name in group.keys}
     for name in kind.model_fields.keys() - known:  # a section explains itself
-        if inner := _model_in(kind.model_fields[name].annotation):
+        if inner := model_in(kind.model_fields[name].annotation):
             groups[-1].keys[name] = explained(inner)[0]
             known.add(name)
     if known != kind.model_fields.keys():
@@ -127,7 +127,7 @@ def sections() -> Iterator[Section]:
             return
         known[kind] = path
         for name, its in kind.model_fields.items():
-            if inner := _model_in(its.annotation):
+            if inner := model_in(its.annotation):
                 yield from walk(inner, f"{path}.{name}".lstrip("."))
 
     yield from walk(DistillConfig, "")
@@ -148,7 +148,7 @@ def type_text(annotation: Any, metadata: list[Any]) -> str:
         return f"list of any of {listed}" if get_origin(inner[0]) is Literal else f"list of {listed}"
     if origin is dict:
         return f"mapping of {type_text(inner[0], [])} to {type_text(inner[1], [])}"
-    if _model_in(annotation):
+    if model_in(annotation):
         return "section"
     bounds = [f"{word} {getattr(one, key):g}" for one in metadata for key, word in BOUNDS.items() if hasattr(one, key)]
     return " ".join([SCALARS[annotation], *filter(None, [" and ".join(bounds)])])
@@ -200,7 +200,7 @@ def _section(section: Section) -> list[str]:
                 text = f"see `{first[text]}`"
             its = section.kind.model_fields[name]
             value = type_text(its.annotation, its.metadata)
-            if _model_in(its.annotation):
+            if model_in(its.annotation):
                 value = value.replace("section", _link(f"{section.path}.{name}".lstrip("."), "section"))
             lines.append(f"| `{name}` | {_cell(value)} | {default_text(its)} | {_cell(text)} |")
         lines.append("")

@@ -1,5 +1,5 @@
-"""Bad rationales made from good ones, so that the discriminator sees as many negatives as positives (method.md,
-section 4): random words are masked, others are replaced by random words of other rationales.
+"""Bad rationales made from good ones, so that the discriminator sees as many negatives as positives
+(docs/distillation.md): random words are masked, others are replaced by random words of other rationales.
 
 Words are what lies between blanks. As in the paper every word is treated alike: a number is not preferred, and may be
 replaced by any word. The paper does not say how many words it changes; the default shares are ours.

@@ -1,5 +1,5 @@
-"""The discriminator D(x, r) in (0, 1), the paper's "quality judge": how good a rationale of a question is (method.md,
-section 4). A T5 encoder reads
+"""The discriminator D(x, r) in (0, 1), the paper's "quality judge": how good a rationale of a question is
+(docs/distillation.md). A T5 encoder reads
 
     question </s> rationale </s>
 
@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, T5EncoderModel
@@ -29,6 +28,7 @@ from models.lora import has_lora, merged
 from models.losses import DiscriminatorLoss
 from models.new_student import NewStudentConfig, new_model, set_dropout
 from models.student import Student, pad
+from models.student_loading import loaded
 
 NEW, OF_THE_STUDENT = "new", "student"
 HEAD, SETTINGS = "head.safetensors", "discriminator.json"
@@ -274,10 +274,4 @@ def _load_tokenizer(name: str) -> Any:
 
 
 def _translate(name: str, load: Callable[[], Any]) -> Any:
-    """Loads, and turns what transformers and safetensors raise into one line."""
-    try:
-        return load()
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        where = "cannot be loaded" if Path(name).exists() else "is no folder here, and no hub model that was reached"
-        raise BadDiscriminator(f"Discriminator: {name!r} {where}: {reason}") from error
+    return loaded(name, load, lambda text: BadDiscriminator(f"Discriminator: {text}"))

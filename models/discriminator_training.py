@@ -1,4 +1,4 @@
-"""The discriminator's loss on one batch (method.md, section 4): a `models.trainer.Trainable`."""
+"""The discriminator's loss on one batch (docs/distillation.md): a `models.trainer.Trainable`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Every loss of the method, as pure functions of tensors (method.md, sections 4, 5 and 7; eq. n is the QCRD paper's).
+"""Every loss of the method, as pure functions of tensors (docs/distillation.md; eq. n is the QCRD paper's).
 
 All of them return one value per example, (B,), and no mean: the trainer adds the examples up and divides by those of
 the whole batch, however it is spread over processes. An example that a term does not apply to has 0 there.

@@ -1,4 +1,4 @@
-"""The methods that one trainer runs: QCRD, its ablations and the baselines (method.md section 7).
+"""The methods that one trainer runs: QCRD, its ablations and the baselines (docs/distillation.md).
 
 They differ in four things only: what the student's answer target is, which rationales are positives, whether there are
 negatives, and whether a discriminator weighs them.
@@ -24,7 +24,7 @@ Rationales = Literal["none", "first", "voted"]
 
 
 class MethodConfig(BaseModel):
-    """A method and its weights; the defaults are the paper's (method.md section 5).
+    """A method and its weights; the defaults are the paper's (docs/distillation.md).
 
     Parameters that control which method it is:
         name: finetune, label-distill, single-task, dss, mi or qcrd.

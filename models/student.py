@@ -6,7 +6,7 @@
 
 An encoder-decoder reads the input with its encoder; its decoder writes the target. A decoder-only model reads the
 input and a line break as the beginning of its own text; its keys and values of that are computed once and every
-target goes on from them. Either way all targets of one question share one pass over it (method.md, section 5).
+target goes on from them. Either way all targets of one question share one pass over it (docs/distillation.md).
 """
 
 import inspect
@@ -180,7 +180,7 @@ class Student(torch.nn.Module, ABC):
         """
 
     def cross_entropy(self, encoded: Encoded, targets: Tensor) -> Tensor:
-        """CE of method.md: the mean token cross-entropy of each target, padding left out.
+        """CE of docs/distillation.md: the mean token cross-entropy of each target, padding left out.
 
         Args:
             encoded: N rows; `encode(...).rows(owner)`.

@@ -19,7 +19,7 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.utils import logging as transformers_logging
 
-from models.errors import BadStudent
+from models.errors import BadStudent, ModelError
 from models.lora import ADAPTER_FILE, NAME, LoraConfig, add_lora, has_lora
 from models.new_student import NewStudentConfig, new_model, new_tokenizer, set_dropout
 from models.revision import model_revision
@@ -209,11 +209,21 @@ def _noted_base(folder: Path, note: dict[str, Any]) -> BaseModelNote:
     return base
 
 
-def _translate(name: str, load: Callable[[], Any]) -> Any:
-    """Loads, and turns what transformers raises into one line."""
+def loaded(name: str, load: Callable[[], Any], refuse: Callable[[str], ModelError]) -> Any:
+    """Loads, and turns what transformers and safetensors raise into one line.
+
+    Args:
+        name: the folder or hub id.
+        load: loads it.
+        refuse: makes the error of the line's text.
+    """
     try:
         return load()
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         where = "cannot be loaded" if Path(name).exists() else "is no folder here, and no hub model that was reached"
-        raise BadStudent(f"Student {name!r} {where}: {reason}") from error
+        raise refuse(f"{name!r} {where}: {reason}") from error
+
+
+def _translate(name: str, load: Callable[[], Any]) -> Any:
+    return loaded(name, load, lambda text: BadStudent(f"Student {text}"))

@@ -1,6 +1,6 @@
 """The student's loss on one batch: answers under `predict: `, the many-to-one contrast under `explain: `.
 
-What makes it cheap (method.md section 5, cost note): the inputs of both tasks are one encoder pass; all rationales of
+What makes it cheap (docs/distillation.md): the inputs of both tasks are one encoder pass; all rationales of
 an example share it; where a scheme must compare rationales they are scored without gradients; and only the chosen ones
 get a pass with gradients.
 """

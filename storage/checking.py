@@ -4,12 +4,12 @@ Nothing is deleted but unfinished temporary files of processes that no longer ru
 `_set_aside/`; its rows are then missing, and what made them makes only them again.
 """
 
-import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -143,16 +143,6 @@ def _unfinished(store: Store) -> list[str]:
     found = []
     for file in sorted(folder.iterdir()):
         pid, _, rest = file.name.partition("-")
-        if pid.isdigit() and rest.startswith(f"{socket.gethostname()}-") and not _runs(int(pid)):
+        if pid.isdigit() and rest.startswith(f"{socket.gethostname()}-") and not psutil.pid_exists(int(pid)):
             found.append(f"{TEMPORARY}/{file.name}")
     return found
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -1,4 +1,4 @@
-"""Self-consistency votes (method.md section 2; Wang et al. 2023, arXiv 2203.11171), as SQL over the rationales.
+"""Self-consistency votes (docs/distillation.md; Wang et al. 2023, arXiv 2203.11171), as SQL over the rationales.
 
 Per example the answer with most parsed samples wins. Ties go to the highest mean log-probability, then to the
 lowest sample index, and are recorded as ties. Equal rationale texts of one answer are one target that remembers how

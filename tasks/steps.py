@@ -115,13 +115,7 @@ class Sampled(BaseModel):
 
 def may_pass(_task: Any, _run: Any, state: Any) -> bool:
     """Prefect asks whether to try again."""
-    try:
-        state.result()
-    except MAY_PASS:
-        return True
-    except Exception:
-        return False
-    return False
+    return isinstance(state.result(raise_on_failure=False), MAY_PASS)
 
 
 def _round_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:

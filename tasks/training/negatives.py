@@ -1,4 +1,4 @@
-"""Negatives from the student's own past (method.md section 3): sampled hot from an earlier round, stored like a
+"""Negatives from the student's own past (docs/distillation.md): sampled hot from an earlier round, stored like a
 teacher's samples."""
 
 import time

@@ -1,12 +1,12 @@
 """Prepares a training: its data, its folder, the student as it is before round 0."""
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
@@ -26,7 +26,6 @@ from tasks.training.outcomes import once
 from tasks.training.spec import (
     EXAMPLES_FILE,
     INITIAL,
-    SPEC_FILE,
     TrainingConfig,
     TrainingSpec,
     read_spec,
@@ -237,17 +236,4 @@ def interrupted_leftovers(folder: Path) -> list[Path]:
     """Half-written files and folders of processes that are gone."""
     found = [path for kind in ("partial", "replaced") for path in folder.rglob(f".*.{kind}-*")]
     pids = [path.name.rpartition("-")[2] for path in found]
-    return [path for path, pid in zip(found, pids, strict=True) if pid.isdigit() and not _alive(int(pid))]
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-__all__ = ["SPEC_FILE", "Parts", "Prepared", "TooLong", "open_training", "prepare_training", "read_examples"]
+    return [path for path, pid in zip(found, pids, strict=True) if pid.isdigit() and not psutil.pid_exists(int(pid))]

@@ -1,4 +1,4 @@
-"""The discriminator's part of a round (method.md section 4): train or update it, and score every rationale.
+"""The discriminator's part of a round (docs/distillation.md): train or update it, and score every rationale.
 
 Scores are rows of the store, under the round in which the discriminator last changed: rounds without an update share
 them, and only rationales that are new get one.

@@ -29,7 +29,7 @@ _NO_PART_OF_THE_ID = {
 
 
 class NegativesConfig(BaseModel):
-    """The negatives that a student makes itself (method.md section 3).
+    """The negatives that a student makes itself (docs/distillation.md).
 
     Parameters that control which student:
         lag: rounds back. Round t's negatives come from the student that round t - lag ended with (5, paper), before

@@ -1,7 +1,7 @@
 """Trains the student for one round on positives, negatives and their scores.
 
-python -m tasks.training.student_round FOLDER ROUND                                       one process
-torchrun --standalone --nproc_per_node 4 -m tasks.training.student_round FOLDER ROUND     one a GPU
+python -m tasks.training.student_round FOLDER ROUND                                      one process
+torchrun --standalone --nproc_per_node 4 -m tasks.training.student_round FOLDER ROUND    one a GPU
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The student's loss against method.md section 5 read aloud: one example after the other, every rationale with an
+"""The student's loss against docs/distillation.md read aloud: one example after the other, every rationale with an
 encoder pass of its own and with gradients for everything."""
 
 import math
@@ -82,7 +82,7 @@ def mutual_information(student: Student, example: TrainingExample) -> Tensor:
 def reference(
     student: Student, method: MethodConfig, examples: list[TrainingExample], uniforms: Tensor
 ) -> dict[str, Tensor]:
-    """method.md, section 5."""
+    """docs/distillation.md."""
     a1, a2 = method.weights
     sums: dict[str, Any] = dict.fromkeys(("loss", "answer", "positive", "negative", "repelled"), 0.0)
     sums["mutual_information"] = 0.0

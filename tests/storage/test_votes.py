@@ -39,7 +39,7 @@ def fill(root: str | Path, samples: list[Sample], labels: dict[str, str | None],
 
 
 def reference(samples: list[Sample], label: str | None, positives: Positives) -> dict[str, Any]:
-    """method.md section 2, read aloud."""
+    """docs/distillation.md, read aloud."""
     parsed = [sample for sample in samples if sample["answer"] is not None]
     counts = Counter(sample["answer"] for sample in parsed)
 
