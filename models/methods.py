@@ -13,7 +13,7 @@ negatives, and whether a discriminator weighs them.
 | qcrd          | gold          | all that won the vote    | yes       | yes     |
 """
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -109,3 +109,20 @@ class MethodConfig(BaseModel):
         if self.rationales == "none":
             return 1.0, 0.0
         return (0.0, 1.0) if self.one_target else (self.label_weight, self.rationale_weight)
+
+    def in_use(self) -> dict[str, Any]:
+        """The settings that have an effect on this method, so that two that do the same compare equal."""
+        idle: set[str] = set()
+        if self.name == "label-distill":
+            idle |= {"labels"}
+        if self.rationales == "none" or self.one_target:
+            idle |= {"label_weight", "rationale_weight"}
+        if self.name != "qcrd":
+            idle |= {"voting", "negatives", "discriminator", "scheme", "refresh_every"}
+        if not self.uses_negatives:
+            idle |= {"beta", "delta"}
+        if not self.uses_discriminator:
+            idle |= {"discriminator_weight", "discriminator_decay"}
+        if self.name != "mi":
+            idle |= {"mi_weight"}
+        return self.model_dump(mode="json", exclude=idle)

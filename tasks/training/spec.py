@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.discriminator import DiscriminatorConfig
+from models.discriminator import NEW, OF_THE_STUDENT, DiscriminatorConfig
 from models.methods import MethodConfig
+from models.revision import model_revision
 from models.student_loading import StudentConfig
 from models.trainer import OptimisationConfig
 from storage.errors import UsageError
@@ -23,8 +24,9 @@ INITIAL = -1
 
 # What makes a training faster or safer but not another one.
 _NO_PART_OF_THE_ID = {
+    "negatives": {"batch_size"},
     "optimisation": {"device", "micro_batch_size", "checkpoint_every_s", "log_every"},
-    "rounds": {"processes", "threads", "keep"},
+    "rounds": {"evaluation_batch", "processes", "threads", "keep"},
 }
 
 
@@ -150,16 +152,25 @@ class TrainingSpec(BaseModel):
 
 
 def training_id(config: TrainingConfig, data_digest: str, validation_digest: str) -> str:
-    """The content id of a training: equal configuration and data, equal id.
+    """The content id of a training: equal configuration and data, equal id, wherever its models lie.
 
     Args:
-        config: settings that change only speed or safety do not count.
+        config: what changes only speed or safety does not count, nor does what its method has no use for.
         data_digest: of the training set.
         validation_digest: of the validation questions, which choose the best round.
     """
     content: dict[str, Any] = config.model_dump(mode="json")
     for section, names in _NO_PART_OF_THE_ID.items():
         content[section] = {name: value for name, value in content[section].items() if name not in names}
+    content["method"] = config.method.in_use()
+    if not config.method.uses_negatives:
+        del content["negatives"]
+    if not config.method.uses_discriminator:
+        del content["discriminator"]
+    for section, name in (("student", "model"), ("student", "tokenizer"), ("discriminator", "encoder")):
+        value = content.get(section, {}).get(name)
+        if value not in (None, NEW, OF_THE_STUDENT):
+            content[section][name] = model_revision(value) or value
     return content_id("training", content, data_digest, validation_digest)
 
 

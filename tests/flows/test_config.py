@@ -212,3 +212,44 @@ def test_a_training_is_what_the_configuration_says(tmp_path: Path) -> None:
     assert training_id(first, "data", "validation") == training_id(
         config.training(config.method, tmp_path), "data", "validation"
     )
+
+
+@pytest.mark.parametrize(
+    ("setting", "changed"),
+    [
+        ("discriminator.hidden=7", {"qcrd"}),
+        ("negatives.lag=2", {"qcrd"}),
+        ("method.beta=0.3", {"qcrd"}),
+        ("method.scheme=mean", {"qcrd"}),
+        ("method.mi_weight=0.3", {"mi"}),
+        ("method.rationale_weight=0.3", {"qcrd", "mi", "dss"}),
+        ("method.labels=teacher", {"qcrd", "mi", "dss", "finetune"}),
+        ("optimisation.learning_rate=0.3", {"qcrd", "mi", "dss", "finetune", "label-distill"}),
+        ("rounds.evaluation_batch=7", set()),
+        ("negatives.batch_size=7", set()),
+    ],
+)
+def test_a_setting_makes_another_training_of_those_methods_that_use_it(
+    setting: str, changed: set[str], tmp_path: Path
+) -> None:
+    def ids(settings: list[str]) -> dict[str, str]:
+        config = load_config("lab", ["compare=[dss, mi, finetune, label-distill]", *settings])
+        return {
+            method.name: training_id(config.training(method, tmp_path), "data", "validation")
+            for method in config.methods()
+        }
+
+    before, after = ids([]), ids([setting])
+    assert {name for name in before if before[name] != after[name]} == changed
+
+
+def test_where_a_models_folder_lies_makes_no_other_training(tmp_path: Path) -> None:
+    def identity(folder: Path, content: str) -> str:
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(content, encoding="utf-8")
+        config = load_config("lab", [f"student.tokenizer={folder}"])
+        return training_id(config.training(config.method, tmp_path), "data", "validation")
+
+    here = identity(tmp_path / "here", "{}")
+    assert identity(tmp_path / "there", "{}") == here
+    assert identity(tmp_path / "elsewhere", '{"other": 1}') != here
