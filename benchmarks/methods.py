@@ -87,7 +87,7 @@ def run(job: Job) -> Done:
     store, dataset = Store(home / "store"), get_dataset(config.dataset.name)
     rule = rule_of(config, dataset.name)
     parts = Parts.of(config.dataset, dataset.name)
-    training = config.training(METHODS[job.method], home)
+    training = config.training(method_of(job.method, config), home)
     folder = prepare_training(home / "trainings", store, config.dataset.name, rule, parts, training).folder
     seconds = 0.0
     for t in range(training.rounds.rounds):
@@ -116,6 +116,12 @@ def configured(job: Job) -> DistillConfig:
     seeds = [f"optimisation.seed={job.seed}", f"student.new.seed={job.seed}", f"discriminator.seed={job.seed}"]
     folds = [] if job.fold is None else [f"dataset.fold={job.fold}"]
     return load_config(job.config, [*job.settings, *seeds, *folds])
+
+
+def method_of(name: str, config: DistillConfig) -> MethodConfig:
+    """One of METHODS, with the weights of the configuration's method (beta, delta, scheme ...)."""
+    weights = config.method.model_dump(exclude={"name", "voting", "negatives", "discriminator"})
+    return MethodConfig.model_validate({**weights, **METHODS[name].model_dump(exclude_unset=True)})
 
 
 def rule_of(config: DistillConfig, dataset: str) -> VoteRule:

@@ -25,6 +25,7 @@ class LoraConfig(BaseModel):
         alpha: the product is scaled by alpha / rank.
         dropout: share of an adapter's inputs left out in training.
         targets: names of the linear layers, as ("q", "v") for a T5; None takes all but the output layer.
+        seed: of the random weights of A; B begins at 0.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,6 +34,7 @@ class LoraConfig(BaseModel):
     alpha: int = Field(default=32, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     targets: tuple[str, ...] | None = None
+    seed: int = 0
 
 
 def add_lora(model: Any, config: LoraConfig) -> None:
@@ -50,7 +52,9 @@ def add_lora(model: Any, config: LoraConfig) -> None:
         target_modules="all-linear" if config.targets is None else list(config.targets),
     )
     try:
-        model.add_adapter(adapters, NAME)
+        with torch.random.fork_rng(devices=[]):  # leaves the caller's random state alone
+            torch.manual_seed(config.seed)
+            model.add_adapter(adapters, NAME)
     except ValueError as error:
         linear = (name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear))
         known = sorted({name.rsplit(".", 1)[-1] for name in linear})

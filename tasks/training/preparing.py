@@ -1,6 +1,7 @@
 """Prepares a training: its data, its folder, the student as it is before round 0."""
 
 import shutil
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ from tasks.training.spec import (
     training_id,
 )
 
+# Random weights come from torch's random state, which is the process's, and a run prepares its methods in threads.
+_RANDOM_STATE = threading.Lock()
 NAMED = 5
 """Examples that are too long and named one by one."""
 
@@ -229,7 +232,8 @@ def _initial_student(dataset: Dataset, examples: pa.Table, config: TrainingConfi
             question = dataset.student_input(row["question"], tuple(row["choices"]))
             texts += [PREDICT + question, EXPLAIN + question, row["answer"] or ""]
             texts += [item["text"] for item in (*row["positives"], *row["negatives"])]
-    return make_student(config.student, texts)
+    with _RANDOM_STATE:
+        return make_student(config.student, texts)
 
 
 def interrupted_leftovers(folder: Path) -> list[Path]:

@@ -54,6 +54,17 @@ def test_fresh_adapters_change_nothing_and_only_they_are_trained(base: Path) -> 
     assert (losses(student) < losses(plain)).all()
 
 
+def test_fresh_adapters_follow_from_their_seed_alone(base: Path) -> None:
+    def adapters(seed: int, state: int) -> list[torch.Tensor]:
+        torch.manual_seed(state)
+        student = adapted(base, LoraConfig(rank=4, seed=seed))
+        return [weight for name, weight in student.named_parameters() if "lora_A" in name]
+
+    first, same, other = adapters(0, state=1), adapters(0, state=2), adapters(1, state=1)
+    assert all(torch.equal(a, b) for a, b in zip(first, same, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
 def test_what_is_saved_comes_back_and_can_be_trained_on(base: Path, tmp_path: Path) -> None:
     student = adapted(base)
     train(student)

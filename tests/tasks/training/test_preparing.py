@@ -1,7 +1,9 @@
 """A training's folder: made once, by what decides its outcome; and what is too long is counted, never cut."""
 
 import os
+import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from tasks.training.preparing import (
     read_examples,
     target_text,
 )
-from tasks.training.spec import INITIAL, read_spec, round_folder
+from tasks.training.spec import INITIAL, TrainingConfig, read_spec, round_folder
 from tasks.training.student_round import training_examples
 from tests.tasks.training.world import LAB, World, small_world, spec_of, tiny_training
 
@@ -53,6 +55,21 @@ def test_a_training_is_made_once(world: World) -> None:
     assert spec.training_id == first.training_id
     assert dataset.name == "lab"
     assert store.files.given == world.store.files.given
+
+
+def test_methods_prepared_side_by_side_have_the_students_they_would_have_had_alone(world: World) -> None:
+    # Large enough that their weights would be drawn at the same time.
+    larger = {"new": {"hidden": 256, "layers": 4, "heads": 2, "intermediate": 512, "vocab_size": 320}}
+    trainings = [tiny_training(student=larger, method={"name": name}) for name in ("qcrd", "dss", "mi", "single-task")]
+
+    def weights(training: TrainingConfig) -> bytes:
+        student = student_of(world.prepare(training))
+        return b"".join(value.numpy().tobytes() for value in student.state_dict().values())
+
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(weights, trainings))
+    shutil.rmtree(world.root / "trainings")
+    assert together == [weights(training) for training in trainings]
 
 
 @pytest.mark.parametrize(
