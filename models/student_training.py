@@ -149,6 +149,20 @@ def _padded_scores(rows: Sequence[Sequence[float]]) -> Tensor:
     return table
 
 
+def _by_length(lengths: Tensor) -> list[Tensor]:
+    """Rows in two groups, the short and the long ones, cut where padding each to its longest costs least; one group
+    where that saves less than a tenth. A student's own negatives are often twice as long as a teacher's rationales.
+
+    Args:
+        lengths: (N,) tokens of each row, N > 0.
+    """
+    longest, order = lengths.sort()
+    short = torch.arange(1, len(lengths) + 1, device=lengths.device)
+    cost = short * longest + (len(lengths) - short) * longest[-1]  # tokens of both groups after each cut
+    cut = int(cost.argmin()) + 1
+    return [order[:cut], order[cut:]] if cost[cut - 1] < 0.9 * cost[-1] else [order]
+
+
 @dataclass
 class _Choices:
     """Which rationales were chosen at an example's last choice, for `refresh_every`.
@@ -205,7 +219,7 @@ class StudentTraining(torch.nn.Module):
         if method.uses_negatives:
             l_neg = negative_loss(negative_ce, weights.negative, method.delta)
             sums["negative"] = l_neg.sum()
-            # A negative that is alone is chosen without a look at its cross-entropy.
+            # Dropout may lift a chosen one above the margin.
             repelled = (weights.negative > 0) & (negative_ce.detach() < method.delta)
             sums["repelled"] = repelled.any(dim=1).float().sum()
             contrast = contrastive_loss(l_pos, l_neg, method.beta)
@@ -230,9 +244,10 @@ class StudentTraining(torch.nn.Module):
         ce_p, ce_n = torch.zeros_like(shape_p), torch.zeros_like(shape_n)
         kept = self._kept(batch)
         if method.scheme in READS_CE:
-            # A single candidate needs no comparison, and a kept choice none before its time.
+            # A single positive needs no comparison, and a kept choice none before its time. A single negative is
+            # looked at too: one above the margin, as most of an early student's own are, needs no gradients.
             wanted_p = mask_p & (mask_p.sum(dim=1, keepdim=True) > 1) & ~kept[:, None]
-            wanted_n = mask_n & (mask_n.sum(dim=1, keepdim=True) > 1) & ~kept[:, None]
+            wanted_n = mask_n & ~kept[:, None]
             self._score(batch, encoded, ((batch.positive, wanted_p, ce_p), (batch.negative, wanted_n, ce_n)))
         uniforms = torch.rand((len(mask_p), 2)).to(mask_p.device) if method.scheme == "sample" else None
         weights = choose(
@@ -256,9 +271,12 @@ class StudentTraining(torch.nn.Module):
         if not len(rows):
             return
         owners = torch.cat([batch.explain_row[place[:, 0]] for place in places])
+        targets = batch.rationales[rows]
+        ce = tables[0][2].new_zeros(len(rows))
         training = self.student.training
         self.student.eval()
-        ce = self._cross_entropy(encoded.detach(), owners, batch.rationales[rows])[0]
+        for part in _by_length((targets != IGNORED).sum(dim=1)):
+            ce[part] = self._cross_entropy(encoded.detach(), owners[part], targets[part])[0].to(ce.dtype)
         self.student.train(training)
         for (_, _, filled), place in zip(tables, places, strict=True):
             filled[place[:, 0], place[:, 1]] = ce[: len(place)]

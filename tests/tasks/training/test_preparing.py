@@ -24,7 +24,7 @@ from tasks.training.preparing import (
     read_examples,
     target_text,
 )
-from tasks.training.spec import INITIAL, TrainingConfig, read_spec, round_folder
+from tasks.training.spec import INITIAL, read_spec, round_folder
 from tasks.training.student_round import training_examples
 from tests.tasks.training.world import LAB, World, small_world, spec_of, tiny_training
 
@@ -62,14 +62,13 @@ def test_methods_prepared_side_by_side_have_the_students_they_would_have_had_alo
     larger = {"new": {"hidden": 256, "layers": 4, "heads": 2, "intermediate": 512, "vocab_size": 320}}
     trainings = [tiny_training(student=larger, method={"name": name}) for name in ("qcrd", "dss", "mi", "single-task")]
 
-    def weights(training: TrainingConfig) -> bytes:
-        student = student_of(world.prepare(training))
-        return b"".join(value.numpy().tobytes() for value in student.state_dict().values())
+    def weights(prepared: Prepared) -> bytes:
+        return b"".join(value.numpy().tobytes() for value in student_of(prepared).state_dict().values())
 
     with ThreadPoolExecutor(4) as threads:
-        together = list(threads.map(weights, trainings))
+        together = [weights(prepared) for prepared in list(threads.map(world.prepare, trainings))]
     shutil.rmtree(world.root / "trainings")
-    assert together == [weights(training) for training in trainings]
+    assert together == [weights(world.prepare(training)) for training in trainings]
 
 
 @pytest.mark.parametrize(
