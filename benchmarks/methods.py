@@ -51,6 +51,7 @@ METHODS: dict[str, MethodConfig] = {
     "dss+ED": MethodConfig(name="qcrd", negatives=False, discriminator=False),
     "dss+ED+NK": MethodConfig(name="qcrd", discriminator=False),
     "qcrd refreshed 4": MethodConfig(name="qcrd", refresh_every=4),
+    "qcrd delta 8": MethodConfig(name="qcrd", delta=8.0),
 }
 
 
