@@ -138,3 +138,32 @@ def _checked(found: pa.Table, questions: QuestionSet, method: MethodConfig) -> T
         without_negatives=sum(not row["negatives"] for row in usable),
         left_out=len(rows) - len(usable),
     )
+
+
+def judged_questions(store: Store, questions: QuestionSet, rule: VoteRule) -> tuple[list[dict[str, Any]], str]:
+    """The questions that have a label; where none has, those that have a majority answer.
+
+    Returns:
+        The rows, and who says what is right: "gold" or "teacher".
+
+    Raises:
+        NothingToDo: none has either.
+    """
+    with store.connect() as con:
+        con.register("rule", pa.table({"vote_id": [rule.vote_id]}))
+        rows = store.execute(
+            con,
+            f"SELECT q.example_id, q.question, q.choices, q.label, q.extra, v.winner FROM {questions.sql(store)} q "
+            f"LEFT JOIN (SELECT * FROM {store.relation(VOTES, questions.partition)} SEMI JOIN rule USING (vote_id)) v "
+            "USING (example_id) ORDER BY q.example_id",
+        ).to_pylist()
+    labelled = [row for row in rows if row["label"] is not None]
+    if labelled:
+        return labelled, "gold"
+    voted = [{**row, "label": row["winner"]} for row in rows if row["winner"] is not None]
+    if not voted:
+        raise NothingToDo(
+            f"None of the {len(rows):,} {questions.part or questions.split} questions of {questions.dataset!r} has a "
+            "gold label, nor a majority answer to stand in for it; sample a teacher on them, or name labelled ones."
+        )
+    return voted, "teacher"

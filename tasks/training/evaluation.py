@@ -14,13 +14,14 @@ from models.methods import MethodConfig
 from models.student_loading import load_student
 from storage.datasets.definition import Dataset
 from storage.errors import NothingToDo
-from storage.schemas import PREDICTIONS, VOTES
-from storage.store import Store, now
+from storage.schemas import PREDICTIONS
+from storage.store import now
 from tasks.answering import Answered, AskingConfig, Question, Writes, ask
-from tasks.questions import Part, QuestionSet
+from tasks.questions import Part
+from tasks.training.data import judged_questions
 from tasks.training.outcomes import once, read_outcome
 from tasks.training.preparing import open_training
-from tasks.training.spec import TrainingSpec, round_folder
+from tasks.training.spec import round_folder
 from tasks.training.trained import checkpoint_of
 
 
@@ -85,7 +86,7 @@ def evaluate_round(
         questions = spec.test if part == "test" else spec.validation
         if questions is None:
             raise NothingToDo("This training has no test questions (dataset.test_split is null).")
-        rows, judged_by = _judged(store, questions, spec)
+        rows, judged_by = judged_questions(store, questions, spec.rule)
         student = load_student(checkpoint_of(folder, t) / MODEL, spec.config.student).to(
             spec.config.optimisation.torch_device()
         )
@@ -167,25 +168,3 @@ def _judge(dataset: Dataset, row: dict[str, Any], answered: Answered) -> dict[st
         "correct": right(answered.answer),
         "explained_right": right(answered.rationale_answer),
     }
-
-
-def _judged(store: Store, questions: QuestionSet, spec: TrainingSpec) -> tuple[list[dict[str, Any]], str]:
-    """The questions that have a label; where none has, those that have a majority answer."""
-    with store.connect() as con:
-        con.register("rule", pa.table({"vote_id": [spec.rule.vote_id]}))
-        rows = store.execute(
-            con,
-            f"SELECT q.example_id, q.question, q.choices, q.label, q.extra, v.winner FROM {questions.sql(store)} q "
-            f"LEFT JOIN (SELECT * FROM {store.relation(VOTES, questions.partition)} SEMI JOIN rule USING (vote_id)) v "
-            "USING (example_id) ORDER BY q.example_id",
-        ).to_pylist()
-    labelled = [row for row in rows if row["label"] is not None]
-    if labelled:
-        return labelled, "gold"
-    voted = [{**row, "label": row["winner"]} for row in rows if row["winner"] is not None]
-    if not voted:
-        raise NothingToDo(
-            f"None of the {len(rows):,} {questions.part or questions.split} questions of {questions.dataset!r} has a "
-            "gold label, nor a majority answer to stand in for it; sample a teacher on them, or name labelled ones."
-        )
-    return voted, "teacher"

@@ -22,7 +22,7 @@ from storage.ids import content_id
 from storage.store import Store
 from storage.votes import VoteRule
 from tasks.questions import DatasetConfig, QuestionSet
-from tasks.training.data import training_set
+from tasks.training.data import judged_questions, training_set
 from tasks.training.outcomes import once
 from tasks.training.spec import (
     EXAMPLES_FILE,
@@ -116,7 +116,7 @@ def prepare_training(
         config: the training.
 
     Raises:
-        NothingToDo: nothing to train or validate on.
+        NothingToDo: nothing to train on, or nothing that says what is right for validation or test.
         BadStudent: no such student.
     """
     found = training_set(store, parts.train, rule, config.method)
@@ -134,6 +134,9 @@ def prepare_training(
         test_digest=content_id("test", sorted(parts.test.ids(store))) if parts.test else None,
         config=config,
     )
+
+    for questions in filter(None, (parts.validation, parts.test)):  # now, not after hours of training
+        judged_questions(store, questions, rule)
 
     def prepare() -> Prepared:
         folder.mkdir(parents=True, exist_ok=True)

@@ -160,11 +160,13 @@ def test_majority_answers_stand_in_for_labels(tmp_path: Path, asked: list[tuple[
     assert len(asked[0][0]) == found.questions
 
 
-def test_no_label_at_all_says_what_to_do(world: World) -> None:
+@pytest.mark.parametrize("splits", [("unlabelled", None), ("validation", "unlabelled")])
+def test_no_label_at_all_is_said_before_anything_is_trained(world: World, splits: tuple[str, str | None]) -> None:
     world.ask("Ben has 9 cards", None, "unlabelled")
-    prepared = world.prepare(dataset=DatasetConfig(name="lab", validation_split="unlabelled", test_split=None))
+    validation, test = splits
     with pytest.raises(NothingToDo, match=r"None of the 1 unlabelled questions of 'lab' has a gold label, nor a majo"):
-        evaluated(prepared)
+        world.prepare(dataset=DatasetConfig(name="lab", validation_split=validation, test_split=test))
+    assert not (world.root / "trainings").exists()
 
 
 def test_a_real_student_of_a_round_is_asked(world: World) -> None:
