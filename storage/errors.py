@@ -54,6 +54,10 @@ class BadFile(StorageError):
     """A file the user gave cannot be read as what it should be."""
 
 
+class OutOfReach(BadFile):
+    """A source of questions is not to be had now; what is stored of it may serve."""
+
+
 class DamagedPart(StorageError):
     """A part file of the store is truncated or corrupt."""
 

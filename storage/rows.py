@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from storage.errors import BadFile
+from storage.errors import BadFile, OutOfReach
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet")
 BATCH_ROWS = 1024  # of Parquet held at a time
@@ -41,7 +41,7 @@ def read_rows(path: str | Path) -> Iterator[Row]:
     count = 0
     try:
         if not file.exists():
-            raise BadFile(f"No such file: {file}")
+            raise OutOfReach(f"No such file: {file}")
         if file.is_dir():
             raise BadFile(f"{file} is a folder; give a file ({', '.join(SUFFIXES)})")
         if file.stat().st_size == 0:

@@ -31,7 +31,7 @@ from pydantic import BaseModel
 
 from models.errors import ServerFailed, TeacherUnavailable, WorkerDied
 from storage.datasets.registry import get_dataset
-from storage.errors import StorageError, StoreWriteFailed, UnknownName
+from storage.errors import OutOfReach, StoreWriteFailed, UnknownName
 from storage.schemas import EXAMPLES
 from storage.store import Store
 from storage.votes import VoteRule, VoteSummary, vote
@@ -167,10 +167,12 @@ def store_questions(place: Place, config: DatasetConfig) -> Questions:
         path = config.paths.get(split)
         try:
             new += store_examples(store, dataset, split, dataset.load(split, path, limit)).added
-        except StorageError as error:
+        except OutOfReach as error:
             if path is not None or not _is_stored(store, dataset.name, split):
                 raise
-            log.warning("%s Taking the questions of split %s that are stored.", " ".join(str(error).split()), split)
+            log.warning(
+                "%s. Taking the questions of split %s that are stored.", " ".join(str(error).split()).rstrip("."), split
+            )
     counts = {part: len(config.question_set(dataset.name, part).ids(store)) for part in config.splits()}
     log.info("%s: %s", dataset.name, ", ".join(f"{count:,} {part}" for part, count in counts.items()))
     return Questions(dataset=dataset.name, counts=counts, new=new)

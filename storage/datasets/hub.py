@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from storage.errors import BadFile
+from storage.errors import BadFile, OutOfReach
 from storage.rows import read_rows
 
 REVISION = "refs/convert/parquet"
@@ -46,7 +46,8 @@ class HubSource:
         """The rows of one of our splits, in the hub's order.
 
         Raises:
-            BadFile: the hub cannot be reached, or has no such files; says to pass a file.
+            OutOfReach: the hub cannot be reached; says to pass a file.
+            BadFile: it has no such files.
         """
         part = self.splits[split]
         rows = (row for file in self._files(part.name) for row in read_rows(file))
@@ -66,7 +67,7 @@ class HubSource:
                 etag_timeout=TIMEOUT,
             )
         except Exception as error:  # the library lets errors of several HTTP clients through: all mean "not to be had"
-            raise BadFile(
+            raise OutOfReach(
                 f"{self.repository} cannot be loaded from the Hugging Face hub ({type(error).__name__}). {advice}"
             ) from error
         files = sorted((Path(root) / folder).glob("*.parquet"))

@@ -1,4 +1,4 @@
-"""`qcrd distill` on somebody's own data, with recorded samples: interrupted in a terminal, killed with -9, gone on."""
+"""`qcrd distill` on somebody's own data, with recorded samples: interrupted, killed, gone on; and wrong data."""
 
 import json
 import os
@@ -111,6 +111,14 @@ def without_clock(result: dict[str, Any]) -> list[dict[str, Any]]:
 
     cleaned: list[dict[str, Any]] = clean(result["methods"])
     return cleaned
+
+
+def test_a_label_that_is_none_is_refused_though_older_questions_are_stored(own_data: Path, qcrd: Qcrd) -> None:
+    with (own_data / "train.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"body": "How many is many?", "total": "many"}) + "\n")
+    refused = qcrd("distill", "small.yaml", code=2)
+    assert refused.stderr.splitlines()[-1] == "qcrd: sums row 61: label 'many' is no number"
+    assert "votes" not in refused.stderr.lower()
 
 
 @pytest.mark.usefixtures("own_data")
