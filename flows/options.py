@@ -23,6 +23,9 @@ DatasetOption = Annotated[
     ),
 ]
 SplitOption = Annotated[str | None, typer.Option("--split", help="Only this split; all stored ones when absent.")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="Registered model; may be left out where there is only one.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text for people.")]
 
 
@@ -87,3 +90,19 @@ def home_at(path: Path) -> Home:
     except OSError as error:  # a name that is too long, for one
         raise UsageError(f"--home {str(path)[:60]!r}... cannot be a folder: {error.strerror}.") from error
     return Home(path)
+
+
+def only_model(place: Home) -> str:
+    """The registered model, where there is just one.
+
+    Raises:
+        UsageError: there is none, or more than one.
+    """
+    from tasks.registry import registered_models
+
+    names = registered_models(place.path)
+    if not names:
+        raise UsageError("No student is registered yet; `qcrd distill lab` makes one.")
+    if len(names) > 1:
+        raise UsageError(f"Several students are registered; name one with --model: {', '.join(names)}.")
+    return names[0]

@@ -30,6 +30,8 @@ from tasks.tracking_backend import Backend, translated
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 GATE = "qcrd.gate"
+AGAINST = f"{GATE}.against"
+ROLLED_BACK = "qcrd.rolled_back"
 VERSIONS_OF_MODEL = "mlflow.modelVersions"  # by this tag MLflow's pages lead from a logged model to its versions
 
 
@@ -120,6 +122,10 @@ def hold_gate(
         if champion and champion.version == challenger.version:
             told = champion.tags.get(GATE, "it was made champion by hand")
             return Verdict(True, f"version {champion.version} is the champion already: {told}")
+        if when := challenger.tags.get(ROLLED_BACK):
+            return Verdict(
+                False, f"version {challenger.version} was rolled back {when}; by hand only it is champion again"
+            )
         verdict = judge(right_of(challenger), right_of(champion) if champion else None, level)
         with translated(backend.uri):
             for key, value in _gate_tags(verdict, champion, level).items():
@@ -133,7 +139,7 @@ def _gate_tags(verdict: Verdict, champion: Registered | None, level: float) -> d
     tags = {
         GATE: verdict.reason,
         f"{GATE}.promoted": str(verdict.promoted).lower(),
-        f"{GATE}.against": champion.version if champion else "none",
+        AGAINST: champion.version if champion else "none",
         f"{GATE}.level": f"{level:g}",
     }
     if verdict.p_value is not None:

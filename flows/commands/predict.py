@@ -6,16 +6,22 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.home import Home
-from flows.options import DEFAULT_HOME, DatasetOption, HomeOption, JsonOption, at_least, home_at, split_named
+from flows.options import (
+    DEFAULT_HOME,
+    DatasetOption,
+    HomeOption,
+    JsonOption,
+    ModelOption,
+    at_least,
+    home_at,
+    only_model,
+    split_named,
+)
 from flows.terminal import figure, notice, out, percent, plain, print_json
 from storage.datasets.registry import get_dataset
 from storage.errors import UsageError
 from storage.rows import read_rows
 
-ModelOption = Annotated[
-    str | None, typer.Option("--model", help="Registered model; may be left out where there is only one.")
-]
 AliasOption = Annotated[str, typer.Option("--alias", help="champion, challenger, or one that you gave by hand.")]
 
 
@@ -40,7 +46,7 @@ def predict_command(
     from tasks.registry import load_registered  # takes some seconds: MLflow and torch
 
     place = home_at(home)
-    student = load_registered(place.path, model or _only_model(place), alias)
+    student = load_registered(place.path, model or only_model(place), alias)
     answers = student.predict(asked)
     if as_json:
         print_json([{**question, **answer} for question, answer in zip(asked, answers, strict=True)])
@@ -77,7 +83,7 @@ def evaluate_command(
     place = home_at(home)
     examples = named.load(split, path, limit)
     result = evaluate_registered(
-        place.path, place.open_store(), named, split, examples, model or _only_model(place), alias
+        place.path, place.open_store(), named, split, examples, model or only_model(place), alias
     )
     if as_json:
         print_json(result)
@@ -110,19 +116,3 @@ def _questions(texts: list[str], path: str | None, choices: list[str]) -> list[d
     if not texts:
         raise UsageError('Give a question, such as: qcrd predict "How many ...?"; or a file with --path.')
     return [{"question": text, **({"choices": choices} if choices else {})} for text in texts]
-
-
-def _only_model(place: Home) -> str:
-    """The registered model, where there is just one.
-
-    Raises:
-        UsageError: there is none, or more than one.
-    """
-    from tasks.registry import registered_models
-
-    names = registered_models(place.path)
-    if not names:
-        raise UsageError("No student is registered yet; `qcrd distill lab` makes one.")
-    if len(names) > 1:
-        raise UsageError(f"Several students are registered; name one with --model: {', '.join(names)}.")
-    return names[0]
