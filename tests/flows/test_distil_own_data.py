@@ -6,8 +6,10 @@ import pty
 import random
 import select
 import signal
+import socket
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -148,8 +150,45 @@ def test_ctrl_c_in_a_terminal_ends_it_at_once(home: Path) -> None:
     assert "Traceback" not in shown
     assert "go on" in shown, "it says that nothing is lost"
     assert still_running(processes) == []
-    states = Store(home / "store").query("SELECT state FROM runs")["state"].to_pylist()
-    assert states == ["stopped"]
+    assert run_states(home) == ["stopped"]
+
+
+def test_served_it_runs_as_a_deployment_until_it_is_told_to_end(own_data: Path, home: Path) -> None:
+    ports = []
+    for _ in range(2):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            ports.append(str(probe.getsockname()[1]))
+    arguments = ["small.yaml", "--every", "1d", "--now", "--prefect-port", ports[0], "--mlflow-port", ports[1]]
+    printed = own_data / "serve.log"
+    with printed.open("wb") as log, subprocess.Popen(
+        qcrd_command(home, "serve", *arguments, "--set", "compare=[]", "--set", "rounds.rounds=1"),
+        stdout=log, stderr=log,
+    ) as run:  # fmt: skip
+        deadline = time.monotonic() + 300
+        while not (states := run_states(home)) or states == ["running"]:
+            assert run.poll() is None, printed.read_text()
+            assert time.monotonic() < deadline, printed.read_text()
+            time.sleep(1)
+        processes = family(run.pid)
+        with urllib.request.urlopen(f"http://127.0.0.1:{ports[0]}/api/deployments/name/distill/small") as answer:
+            deployment = json.load(answer)
+        run.send_signal(signal.SIGINT)
+        assert run.wait(timeout=60) == 0, printed.read_text()
+    assert states == ["finished"], printed.read_text()
+    assert deployment["parameters"]["config"]["dataset"]["name"] == "sums.yaml"
+    assert set(deployment["tags"]) == {"sums.yaml", "qcrd"}
+    assert [schedule["schedule"]["interval"] for schedule in deployment["schedules"]] == [86400.0]
+    assert "student" in deployment["parameter_openapi_schema"]["definitions"]["DistillConfig"]["properties"]
+    assert still_running(processes) == []
+
+
+def run_states(home: Path) -> list[str]:
+    """States in the store's table of runs."""
+    if not (home / "store" / "runs").exists():
+        return []
+    states: list[str] = Store(home / "store").query("SELECT state FROM runs")["state"].to_pylist()
+    return states
 
 
 def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(own_data: Path, home: Path, qcrd: Qcrd) -> None:

@@ -82,7 +82,7 @@ def test_unknown_option_command_and_missing_option(complaint: Complain) -> None:
     assert complaint("vot") == ("No such command 'vot'. Did you mean 'vote'? See `qcrd --help`.")
     assert complaint("xyz") == (
         "No such command 'xyz'. Allowed: distill, sample, import, vote, sql, predict, evaluate, registry, rollback, "
-        "ui, doctor, lab, show, store. See `qcrd --help`."
+        "serve, ui, doctor, lab, show, store. See `qcrd --help`."
     )
     assert complaint("vote") == "Missing option '--dataset'. See `qcrd vote --help`."
 
@@ -233,3 +233,17 @@ def test_bad_input_harms_nothing_stored(complaint: Complain, imported: Path, hom
     complaint("sql", "DROP TABLE rationales")
     complaint("show", "rationales", "--dataset", "svamp", "--example", "none")
     assert files_of(home / "store") == before
+
+
+def test_a_schedule_that_is_none(complaint: Complain) -> None:
+    either = 'Say when: either --cron "0 3 * * *" or --every 6h.'
+    assert complaint("serve", "lab") == either
+    assert complaint("serve", "lab", "--every", "6h", "--cron", "0 3 * * *") == either
+    assert complaint("serve", "lab", "--every", "3x") == (
+        "--every takes a number and m, h or d, such as 30m, 6h or 1d, not '3x'."
+    )
+    assert complaint("serve", "lab", "--every", "6h", "--timezone", "Europe/Berln") == (
+        "Unknown time zone 'Europe/Berln'. Did you mean 'Europe/Berlin'? Take a name of the IANA database, such as "
+        "Europe/Berlin."
+    )
+    assert complaint("serve", "lab", "--every", "6h", "--overlap", "queu").startswith("Unknown value of --overlap")

@@ -1,0 +1,94 @@
+"""`qcrd serve`: the same distillation again and again, as data arrives, on this machine."""
+
+import os
+import re
+from contextlib import ExitStack
+from datetime import timedelta
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated
+from zoneinfo import available_timezones
+
+import typer
+
+from flows.commands.distill import ConfigArgument, SetOption
+from flows.commands.ui import MlflowPortOption, PrefectPortOption
+from flows.embedded import prepare_prefect
+from flows.options import DEFAULT_HOME, HomeOption, home_at, one_of
+from flows.servers import servers
+from flows.terminal import notice, out, plain
+from flows.when import When
+from storage.errors import UsageError
+
+API_VARIABLE = "PREFECT_API_URL"
+UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+def serve_command(
+    config: ConfigArgument,
+    settings: SetOption = None,
+    cron: Annotated[
+        str | None, typer.Option("--cron", help='When to run, as "0 3 * * *" (every night at three).')
+    ] = None,
+    every: Annotated[str | None, typer.Option("--every", help="Or how often: 30m, 6h, 1d.")] = None,
+    timezone: Annotated[str, typer.Option("--timezone", help="Of --cron, as Europe/Berlin.")] = "UTC",
+    overlap: Annotated[
+        str, typer.Option("--overlap", help="A run that is due while one runs: refuse it, or queue it.")
+    ] = "refuse",
+    at_once: Annotated[bool, typer.Option("--now", help="Also run once at the start.")] = False,
+    prefect_port: PrefectPortOption = 4200,
+    mlflow_port: MlflowPortOption = 5000,
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Run a distillation on a schedule, until Ctrl-C. A run samples only what is new, and ends in the gate.
+
+    Prefect's and MLflow's pages are served meanwhile, on this machine only. Where PREFECT_API_URL is set, that server
+    is used and none is started.
+
+    Example: qcrd serve lab --every 1d --now
+    """
+    from flows.config import load_config
+
+    loaded = load_config(config, settings or [])
+    when = _schedule(cron, every, timezone)
+    one_of("--overlap", overlap, ("refuse", "queue"))
+    place = home_at(home)
+    # Served runs are processes of their own; what they log is Prefect's to show, and it belongs into a service's log.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO")
+    prepare_prefect(place.path)
+    given = os.environ.get(API_VARIABLE)
+    with ExitStack() as until_the_end:
+        if given is None:
+            started = until_the_end.enter_context(servers(place, prefect_port, mlflow_port))
+            for server in started:
+                out.print(plain(f"{server.name:<8} {server.address}"), soft_wrap=True)
+            os.environ[API_VARIABLE] = f"{started[0].address}/api"  # before Prefect is imported
+        from flows.deployed import serve_distill
+
+        name = Path(config).stem
+        out.print(plain(f"serving  distill/{name}, {cron or 'every ' + str(every)}"), soft_wrap=True)
+        notice("Ctrl-C ends it; the schedule is paused then. A run that was stopped goes on with the next one.")
+        serve_distill(name, loaded, place.path, when, queue=overlap == "queue", at_once=at_once)
+
+
+def _schedule(cron: str | None, every: str | None, timezone: str) -> When:
+    """When to run.
+
+    Raises:
+        UsageError: neither or both are given, or one cannot be read.
+    """
+    zones = available_timezones()
+    if timezone not in zones:
+        near = get_close_matches(timezone, zones, 1)
+        raise UsageError(
+            f"Unknown time zone {timezone!r}." + (f" Did you mean {near[0]!r}?" if near else "")
+            + " Take a name of the IANA database, such as Europe/Berlin."
+        )  # fmt: skip
+    if cron is not None and every is None:
+        return When(cron=cron, timezone=timezone)
+    if every is None or cron is not None:
+        raise UsageError('Say when: either --cron "0 3 * * *" or --every 6h.')
+    found = re.fullmatch(r"([1-9]\d*)([mhd])", every.strip())
+    if not found:
+        raise UsageError(f"--every takes a number and m, h or d, such as 30m, 6h or 1d, not {every!r}.")
+    return When(interval=timedelta(**{UNITS[found[2]]: int(found[1])}), timezone=timezone)
