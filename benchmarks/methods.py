@@ -26,6 +26,7 @@ from scipy.stats import t as student_t
 
 from flows.config import DistillConfig, load_config
 from models.methods import MethodConfig
+from models.student_loading import NEW
 from storage.datasets.registry import get_dataset
 from storage.schemas import PREDICTIONS
 from storage.store import Store
@@ -114,7 +115,9 @@ def run(job: Job) -> Done:
 
 def configured(job: Job) -> DistillConfig:
     """The configuration with the job's seed and fold."""
-    seeds = [f"optimisation.seed={job.seed}", f"student.new.seed={job.seed}", f"discriminator.seed={job.seed}"]
+    seeds = [f"optimisation.seed={job.seed}", f"discriminator.seed={job.seed}"]
+    if load_config(job.config, job.settings).student.model == NEW:
+        seeds += [f"student.new.seed={job.seed}"]
     folds = [] if job.fold is None else [f"dataset.fold={job.fold}"]
     return load_config(job.config, [*job.settings, *seeds, *folds])
 
