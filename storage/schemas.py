@@ -168,4 +168,22 @@ RUNS = Table(
     partitions=("dataset",),
 )
 
-TABLES: dict[str, Table] = {table.name: table for table in (EXAMPLES, RATIONALES, VOTES, SCORES, PREDICTIONS, RUNS)}
+FIGURES = Table(
+    "figures",
+    pa.schema(
+        [
+            pa.field("run_id", pa.string(), nullable=False),
+            pa.field("name", _NAME, nullable=False),  # agreement, unparsed, test_accuracy ...
+            ("dataset", _NAME),
+            ("value", pa.float64()),
+            ("detail", pa.string()),  # JSON: what one number cannot say, such as the share of each answer
+            ("created_at", _TIME),
+        ]
+    ),
+    key=("run_id", "name"),
+    partitions=("dataset",),
+)
+
+TABLES: dict[str, Table] = {
+    table.name: table for table in (EXAMPLES, RATIONALES, VOTES, SCORES, PREDICTIONS, RUNS, FIGURES)
+}

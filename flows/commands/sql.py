@@ -25,7 +25,7 @@ def sql(
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Query the store with DuckDB: views examples, rationales, votes, scores, predictions, runs.
+    """Query the store with DuckDB: views examples, rationales, votes, scores, predictions, runs, figures.
 
     Example: qcrd sql "SELECT model, count(*) FROM rationales GROUP BY ALL ORDER BY ALL"
     """
