@@ -21,7 +21,22 @@ from typing import Any
 
 import typer
 
-from flows.commands import distill, doctor, lab, predict, recorded, registry, sample, serve, show, sql, store, ui, vote
+from flows.commands import (
+    distill,
+    doctor,
+    lab,
+    predict,
+    recorded,
+    registry,
+    runs,
+    sample,
+    serve,
+    show,
+    sql,
+    store,
+    ui,
+    vote,
+)
 from flows.terminal import err, plain
 from models.errors import ModelError
 from storage.errors import StorageError
@@ -37,10 +52,12 @@ app = typer.Typer(
 )
 app.add_typer(lab.app, name="lab")
 app.command("distill")(distill.distill_command)
+app.command("resume")(runs.resume_command)
 app.command("sample")(sample.sample)
 app.command("import")(recorded.import_file)
 app.command("vote")(vote.vote_command)
 app.add_typer(show.app, name="show")
+show.app.command("runs")(runs.show_runs)
 app.command("sql")(sql.sql)
 app.add_typer(store.app, name="store")
 app.command("predict")(predict.predict_command)

@@ -17,7 +17,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows import report
 from flows.config import DistillConfig
 from flows.outcome import DistillResult, MethodResult, RegisteredResult
-from flows.runs import begin_run, recorded_run
+from flows.runs import recorded_run
 from models.methods import MethodConfig
 from storage.votes import VoteRule
 from tasks import steps
@@ -37,15 +37,15 @@ def run_name() -> str:
 
 
 @flow(name="distill", flow_run_name=run_name, task_runner=ThreadPoolTaskRunner(max_workers=16))  # type: ignore[arg-type]
-def distill(config: DistillConfig, home: Path = Path(".qcrd")) -> DistillResult:
+def distill(config: DistillConfig, home: Path = Path(".qcrd"), resume: str | None = None) -> DistillResult:
     """Teaches a small model to answer and to explain, from the samples of a large one.
 
     Args:
         config: all of it; see `DistillConfig`.
         home: the state folder: store, trainings, and, where no servers are configured, MLflow's and Prefect's state.
+        resume: id of a run that ended early, to go on with; the configuration it began with is taken.
     """
-    place = begin_run(home)
-    with recorded_run(place, config) as results:
+    with recorded_run(home, config, resume) as (place, config, results):
         if config.teacher.source == "import":
             steps.import_recordings(place, config.dataset, config.teacher)
         questions = steps.store_questions(place, config.dataset)

@@ -48,9 +48,17 @@ class _Lines(logging.Handler):
         err.print(plain(f"{clock:>6}  "), plain(record.getMessage(), style), soft_wrap=True, sep="")
 
 
+# Waits until one of two processes is gone, then ends the other: $0 is the run, $1 the server.
+END_WITH = 'while kill -0 "$0" && kill -0 "$1"; do sleep 1; done; kill "$1"'
+
+
 def keep_server_through_interrupts() -> None:
-    """Ctrl-C in a terminal reaches every process there. Prefect's temporary server must outlive it: the run still has
-    to tell it how it ended. It is started with the signal blocked, which a process inherits for good."""
+    """Prefect's temporary server lives as long as the run: through Ctrl-C, and not after a kill -9.
+
+    Ctrl-C in a terminal reaches every process there, but the run still has to tell the server how it ended. So the
+    server is started with the signal blocked, which a process inherits for good. A run that is killed cannot end it; a
+    shell beside the two does.
+    """
     from prefect.server.api.server import SubprocessASGIServer
 
     start = SubprocessASGIServer._run_uvicorn_command
@@ -58,7 +66,12 @@ def keep_server_through_interrupts() -> None:
     def started(server: SubprocessASGIServer) -> "subprocess.Popen[Any]":
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            return start(server)
+            process = start(server)
+            subprocess.Popen(
+                ["/bin/sh", "-c", END_WITH, str(os.getpid()), str(process.pid)],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+            return process
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 

@@ -1,48 +1,161 @@
-"""A distillation as a row of the store's `runs` table: its configuration, versions, lineage and state."""
+"""A distillation as a row of the store's `runs` table: its configuration, versions, lineage and state.
 
+A run that ended early (killed, failed, stopped) goes on as the same run, with the configuration it began with: by
+`qcrd resume RUN`, or by Prefect's own retry of the flow run. While it runs it holds `<home>/runs/<run_id>.lock`, which
+a process gives back however it dies; so a row that says "running", and whose lock is free, is of a run that was killed.
+"""
+
+import fcntl
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
+from prefect.states import Crashed
 
-from flows.config import DistillConfig
+from flows.config import DistillConfig, checked
 from flows.home import Home
 from flows.outcome import DistillResult
 from storage.datasets.registry import get_dataset
+from storage.errors import NothingToDo, UnknownName, UsageError
 from storage.ids import content_id
 from storage.schemas import RUNS
-from storage.store import now
+from storage.store import Store, now
+from tasks.starting import choose_start
 from tasks.steps import Place
 from tasks.worker import stop_workers
 
 VERSIONS = ("qcrd", "torch", "transformers", "prefect", "mlflow", "duckdb", "pyarrow")
 
 
-def begin_run(home: Path) -> Place:
-    """A new run."""
-    place = Home(home)
-    return Place(home=home, store=place.store_root, run_id=content_id("run", str(flow_run.id), now().isoformat()))
+@dataclass(frozen=True)
+class Run:
+    """A run as it is stored.
+
+    Attributes:
+        run_id: of the `runs` table.
+        dataset: its stored name.
+        state: running, finished, failed, stopped, or killed (it says "running", but nobody holds its lock).
+        since: when it came into that state, UTC; of a killed one: when it began.
+        config: its configuration, as stored.
+        prefect_run_id: of the flow run that ran it last.
+        mlflow_run_id: of its training; None before it is finished.
+    """
+
+    run_id: str
+    dataset: str
+    state: str
+    since: datetime
+    config: dict[str, Any]
+    prefect_run_id: str
+    mlflow_run_id: str | None
+
+
+def stored_runs(home: Home) -> list[Run]:
+    """All runs of the store, the newest first."""
+    rows = home.open_store().query(
+        "SELECT run_id, dataset, state, created_at, config, prefect_run_id, mlflow_run_id FROM runs "
+        "ORDER BY created_at DESC, run_id"
+    )
+    return [
+        Run(
+            row["run_id"], row["dataset"], _state(home.path, row), row["created_at"], json.loads(row["config"]),
+            row["prefect_run_id"], row["mlflow_run_id"],
+        )
+        for row in rows.to_pylist()
+    ]  # fmt: skip
+
+
+def find_run(home: Home, name: str | None) -> Run:
+    """A run by the beginning of its id or of its Prefect id.
+
+    Args:
+        home: the state folder.
+        name: None takes the newest that is not finished.
+
+    Raises:
+        UnknownName: there is no such run, or more than one.
+        NothingToDo: no run is unfinished.
+    """
+    runs = stored_runs(home)
+    if name is None:
+        unfinished = [run for run in runs if run.state not in ("finished", "running")]
+        if not unfinished:
+            raise NothingToDo("No run has ended early: there is nothing to resume. `qcrd show runs` lists all runs.")
+        return unfinished[0]
+    found = [run for run in runs if name and (run.run_id.startswith(name) or run.prefect_run_id.startswith(name))]
+    if len(found) != 1:
+        raise UnknownName("run", name, [run.run_id for run in found or runs], "`qcrd show runs` lists them.")
+    return found[0]
+
+
+def refuse_to_resume(run: Run) -> None:
+    """Raises where a run cannot go on.
+
+    Raises:
+        NothingToDo: it is finished.
+        UsageError: it is running.
+    """
+    if run.state == "finished":
+        raise NothingToDo(f"Run {run.run_id} is finished; there is nothing to resume.")
+    if run.state == "running":
+        raise UsageError(f"Run {run.run_id} is running; stop it first, or let it come to its end.")
 
 
 @contextmanager
-def recorded_run(place: Place, config: DistillConfig) -> Iterator[list[DistillResult]]:
-    """Stores the run's row: running, then finished or failed. The block puts its result into the list."""
-    results: list[DistillResult] = []
-    _store(place, config, "running", None)
-    try:
-        yield results
-    except Exception:
-        _store(place, config, "failed", None)
-        raise
-    except BaseException:  # Ctrl-C, or Prefect's cancellation
-        stop_workers()
-        _store(place, config, "stopped", None)
-        raise
-    _store(place, config, "finished", results[-1].methods[0].mlflow_run if results else None)
+def recorded_run(
+    home: Path, config: DistillConfig, resume: str | None
+) -> Iterator[tuple[Place, DistillConfig, list[DistillResult]]]:
+    """Begins a run, or goes on with one, and stores its row: running, then finished or failed.
+
+    Args:
+        home: the state folder.
+        config: of a new run.
+        resume: id of a run to go on with; its own configuration is taken.
+
+    Yields:
+        Where it works, its configuration, and a list that takes its result.
+
+    Raises:
+        UsageError: the run to go on with cannot.
+    """
+    at, this = Home(home), str(flow_run.id)
+    # Prefect retries under the id of the flow run.
+    earlier = find_run(at, resume) if resume else next((r for r in stored_runs(at) if r.prefect_run_id == this), None)
+    if earlier:
+        refuse_to_resume(earlier)
+        config = checked(earlier.config, f"run {earlier.run_id}: ")
+        if earlier.prefect_run_id != this:
+            _tell_crashed(earlier.prefect_run_id)
+    run_id = earlier.run_id if earlier else content_id("run", this, now().isoformat())
+    place = Place(home=home, store=at.store_root, run_id=run_id)
+    with _held(home, run_id):
+        # From here on a version's number stands where the configuration said "champion": whatever the registry says by
+        # then, the run goes on with what it began with.
+        student, registry = choose_start(home, config.dataset, config.student, config.registry)
+        config = config.model_copy(update={"student": student, "registry": registry})
+        results: list[DistillResult] = []
+        _store(place, config, "running", None)
+        try:
+            yield place, config, results
+        except Exception:
+            _store(place, config, "failed", None)
+            raise
+        except BaseException:  # Ctrl-C, or Prefect's cancellation
+            stop_workers()
+            _store(place, config, "stopped", None)
+            raise
+        _store(place, config, "finished", results[-1].methods[0].mlflow_run if results else None)
 
 
 def _store(place: Place, config: DistillConfig, state: str, mlflow_run: str | None) -> None:
@@ -56,6 +169,51 @@ def _store(place: Place, config: DistillConfig, state: str, mlflow_run: str | No
         "mlflow_run_id": mlflow_run,
         "created_at": now(),
     }
-    store = place.open_store()
+    store: Store = place.open_store()
     with store.lock("runs"):
         store.upsert(RUNS, pa.Table.from_pylist([row], RUNS.schema))
+
+
+def lock_file(home: Path, run_id: str) -> Path:
+    """Locked by the process that runs a run."""
+    return home / "runs" / f"{run_id}.lock"
+
+
+@contextmanager
+def _held(home: Path, run_id: str) -> Iterator[None]:
+    file = lock_file(home, run_id)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"Run {run_id} is running; stop it first, or let it come to its end.") from None
+        yield
+
+
+def _state(home: Path, row: dict[str, Any]) -> str:
+    state: str = row["state"]
+    file = lock_file(home, row["run_id"])
+    if state != "running" or not file.exists():  # no file: another machine's run
+        return state
+    handle = os.open(file, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return state
+    finally:
+        os.close(handle)
+    return "killed"
+
+
+def _tell_crashed(prefect_run_id: str) -> None:
+    """Prefect never learns of a kill: the flow run that is gone on with would be shown as running for ever."""
+    with get_client(sync_client=True) as client:
+        try:
+            known = client.read_flow_run(UUID(prefect_run_id))
+        except ObjectNotFound:  # another server's
+            return
+        if known.state is None or not known.state.is_final():
+            client.set_flow_run_state(
+                known.id, Crashed(message="It was killed; another run went on with it."), force=True
+            )

@@ -11,7 +11,7 @@ from storage.store import Store
 from tasks.answering import AskingConfig, Question
 from tasks.gate import Verdict
 from tasks.packaging import ToServe, model_name
-from tasks.registry import Registered, hold_gate, register
+from tasks.registry import CHAMPION, Registered, hold_gate, register
 from tasks.served_model import ServedConfig
 from tasks.tracking import LoggedRound, Tracking
 from tasks.training.evaluation import writes
@@ -21,6 +21,8 @@ from tasks.training.quality import QUALITY_FILE, QualityUpdated
 from tasks.training.spec import TrainingSpec, round_folder
 from tasks.training.trained import checkpoint_of
 
+SCRATCH = "scratch"
+
 
 class RegistrySettings(BaseModel):
     """The registered model.
@@ -29,6 +31,8 @@ class RegistrySettings(BaseModel):
         name: in MLflow's registry; "qcrd-<dataset>" if left out.
         level: the gate moves `champion` where an exact McNemar test finds a better challenger at this level.
         register_model: false trains and evaluates only.
+        start_from: what a training starts from: scratch (the configured student), champion (scratch, too, where there
+            is none yet), or the number of a version.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,6 +40,7 @@ class RegistrySettings(BaseModel):
     name: str | None = None
     level: float = Field(default=0.05, gt=0, lt=1)
     register_model: bool = True
+    start_from: str = Field(default=SCRATCH, pattern=rf"^({SCRATCH}|{CHAMPION}|[1-9]\d*)$")
 
 
 def register_best(

@@ -1,13 +1,17 @@
 """`qcrd distill`: from questions to a registered student."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from flows.embedded import keep_server_through_interrupts, prepare_prefect, show_own_lines
+from flows.home import Home
 from flows.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
 from flows.terminal import notice, out, plain, print_json
+
+if TYPE_CHECKING:
+    from flows.config import DistillConfig
 
 ConfigArgument = Annotated[str, typer.Argument(help="A shipped configuration's name, or the path of your own YAML.")]
 SetOption = Annotated[
@@ -30,12 +34,21 @@ def distill_command(
     loaded = load_config(config, settings or [])
     place = home_at(home)
     prepare_prefect(place.path)
+    run_and_show(place, loaded, as_json=as_json)
+
+
+def run_and_show(place: Home, config: "DistillConfig", *, as_json: bool, resume: str | None = None) -> None:
+    """Runs the flow and prints what came out. `prepare_prefect` has been called.
+
+    Args:
+        resume: id of the run to go on with.
+    """
     from flows.distill import distill  # takes some seconds: Prefect, MLflow, torch
     from flows.report import comparison_lines, result_rows
 
     keep_server_through_interrupts()
     show_own_lines()
-    result = distill(loaded, place.path)
+    result = distill(config, place.path, resume)
     if as_json:
         print_json(result.model_dump(mode="json"))
         return

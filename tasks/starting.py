@@ -1,0 +1,77 @@
+"""What a training starts from: the student as configured, or the champion of the registered model.
+
+Weekly trainings on data that grows need not forget: with `registry.start_from: champion` each goes on from the weights
+of the best student so far. The discriminator and the optimizer begin anew.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import mlflow
+
+from models.checkpoints import whole_folder
+from models.student_loading import StudentConfig
+from storage.datasets.registry import get_dataset
+from storage.errors import UnknownName
+from tasks.packaging import model_name
+from tasks.questions import DatasetConfig
+from tasks.registering import SCRATCH, RegistrySettings
+from tasks.registry import CHAMPION, champion_of
+from tasks.served_model import STUDENT
+from tasks.tracking import Tracking, open_tracking
+
+FOLDER = "started-from"
+
+
+def choose_start(
+    home: Path, dataset: DatasetConfig, student: StudentConfig, registry: RegistrySettings
+) -> tuple[StudentConfig, RegistrySettings]:
+    """Turns "champion" into what it means now.
+
+    Args:
+        home: the state folder; the version's weights are copied to `<home>/started-from/<name>-<version>`.
+        dataset, student, registry: of the configuration.
+
+    Returns:
+        The student to begin with, and the registry's settings with "scratch" or a version's number in `start_from`.
+        Where there is no champion yet, that is the student as configured.
+
+    Raises:
+        UnknownName: there is no such version.
+        TrackingFailed: MLflow cannot be reached, or has lost the version's files.
+    """
+    if registry.start_from == SCRATCH:
+        return student, registry
+    name, tracking = registry.name or model_name(get_dataset(dataset.name).name), open_tracking(home)
+    if registry.start_from == CHAMPION:
+        champion = champion_of(tracking, name)
+        version = champion.version if champion else SCRATCH
+    else:
+        version = registry.start_from
+    settings = registry.model_copy(update={"start_from": version})
+    if version == SCRATCH:
+        return student, settings
+    folder = _fetched(tracking, name, version, home.resolve() / FOLDER / f"{name}-{version}")
+    own = {"model": str(folder), "revision": None, "new": None, "tokenizer": None}
+    return StudentConfig.model_validate(student.model_dump() | own), settings
+
+
+def _fetched(tracking: Tracking, name: str, version: str, folder: Path) -> Path:
+    """A copy of a version's student."""
+    if folder.is_dir():
+        return folder
+    backend = tracking.backend
+    with backend.current():
+        known = {str(one.version) for one in tracking.client.search_model_versions(f"name = '{name}'")}
+        if version not in known:
+            raise UnknownName(
+                f"version of {name}", version, known, "registry.start_from takes scratch or champion, too."
+            )
+        with tempfile.TemporaryDirectory() as place, whole_folder(folder) as partial:
+            found = mlflow.artifacts.download_artifacts(
+                f"models:/{name}/{version}/artifacts/{STUDENT}",
+                dst_path=place, tracking_uri=backend.uri, registry_uri=backend.uri,
+            )  # fmt: skip
+            shutil.copytree(found, partial, dirs_exist_ok=True)
+    return folder
