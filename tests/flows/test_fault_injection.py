@@ -1,0 +1,221 @@
+"""The whole flow killed with -9 at fifty random moments, its own and its workers' processes, and resumed every time.
+
+Nothing is sampled twice, no row is lost, and in the end there are the same weights, figures and one registered version
+as of a run that nobody killed. A real vLLM server answers as the teacher, one question after the other: the same batch
+gives the same samples on a CPU, so that the killed run and the other one learn from the same texts.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped,unused-ignore]
+import pytest
+from mlflow import MlflowClient
+
+from models.lab_teacher import LabTeacherConfig, train_lab_teacher
+from models.server import ServerConfig, VllmServer
+from storage.checking import check_store
+from storage.datasets.registry import get_dataset
+from storage.store import Store
+from tests.flows.own_data import family, still_running, weights, without_clock, write_own_data
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+ROOT = Path(__file__).resolve().parents[2]
+KILLS, HALVES = 50, 2  # two tests, so that two cores share the work
+LONGEST_S = 9.0  # a kill comes at most so long after the run's beginning
+QUESTIONS, N = 60, 4
+SETTINGS = [
+    "compare=[]", f"teacher.n={N}", "teacher.in_flight=1", "teacher.files=[]", "teacher.source=sample",
+    "teacher.model=sums-teacher", "teacher.api=completions", "teacher.max_tokens=40", "teacher.temperature=0.7",
+]  # fmt: skip
+TEACHER = LabTeacherConfig(
+    hidden=64, heads=2, layers=2, intermediate=128, steps=500, batch_size=32, warmup_steps=10, max_tokens=160
+)
+
+
+@pytest.fixture(scope="module")
+def own_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small dataset of one's own."""
+    folder = tmp_path_factory.mktemp("own")
+    write_own_data(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def teacher_url(own_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A vLLM server of a tiny teacher that has learnt these questions, one in four times wrongly."""
+    dataset = get_dataset(str(own_data / "sums.yaml"))
+    texts = []
+    for example in dataset.load("train", None, None):
+        prompt = dataset.teacher_prompt(example.question, example.choices).plain
+        right = int(example.label or 0)
+        for answer in (right, right, right, right + 1):
+            texts.append((prompt, f" It is {answer}. So the answer is {answer}."))
+    model = train_lab_teacher(texts, tmp_path_factory.mktemp("models") / "sums-teacher", TEACHER)
+    config = ServerConfig(model=str(model), served_name="sums-teacher")
+    with VllmServer(config, tmp_path_factory.mktemp("server") / "server.log") as server:
+        yield server.base_url
+
+
+class Runs:
+    """Starts `qcrd` on one state folder.
+
+    Args:
+        home: the state folder.
+        folder: with the dataset; the working directory.
+    """
+
+    def __init__(self, home: Path, folder: Path) -> None:
+        self.home, self.log, self._out = home, home.with_suffix(".log"), home.with_suffix(".json")
+        env = {**os.environ, "QCRD_HOME": str(home), "PYTHONPATH": str(ROOT)}
+        self._warm = subprocess.Popen(
+            [sys.executable, "-m", "tests.flows.warm_start"],
+            cwd=folder, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def start(self, *arguments: str) -> int:
+        """Starts a command; returns its pid."""
+        assert self._warm.stdin
+        order = {"arguments": arguments, "out": str(self._out), "log": str(self.log)}
+        self._warm.stdin.write(json.dumps(order) + "\n")
+        self._warm.stdin.flush()
+        return self._answer()
+
+    def end(self) -> int:
+        """Waits until it has ended; its exit code, as subprocess has it."""
+        return self._answer()
+
+    def result(self) -> dict[str, Any]:
+        """What the last one printed."""
+        found: dict[str, Any] = json.loads(self._out.read_text())
+        return found
+
+    def close(self) -> None:
+        """Ends what the others are forked from."""
+        assert self._warm.stdin
+        self._warm.communicate(timeout=30)
+
+    def _answer(self) -> int:
+        assert self._warm.stdout
+        line = self._warm.stdout.readline()
+        assert line, f"the process that starts the others is gone; {self.log}"
+        return int(line)
+
+
+def locks_held(home: Path) -> list[Path]:
+    """Lock files under a state folder that somebody holds."""
+    held = []
+    for file in [*home.rglob("*.lock"), *home.glob("slots/*"), *home.glob("store/_locks/*")]:
+        with file.open() as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held.append(file)
+    return held
+
+
+def stage(home: Path) -> str:
+    """How far a run has come, by what lies there."""
+    steps = {
+        "registering": "mlflow/artifacts/models/*",
+        "evaluating": "store/predictions/**/*.parquet",
+        "training": "trainings/*/round-*/steps.jsonl",
+        "sampling the student": "trainings/*",
+        "voting": "store/votes/**/*.parquet",
+        "sampling the teacher": "store/rationales/**/*.parquet",
+    }
+    return next((name for name, pattern in steps.items() if any(home.glob(pattern))), "starting")
+
+
+def begun(home: Path) -> bool:
+    """Whether a run is stored, which `qcrd resume` can go on with."""
+    return any(home.glob("store/runs/**/*.parquet"))
+
+
+def to_the_end(runs: Runs, command: list[str]) -> dict[str, Any]:
+    """A run that nobody kills."""
+    runs.start(*command)
+    assert runs.end() == 0, runs.log.read_text()
+    return runs.result()
+
+
+def rows(home: Path, sql: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = Store(home / "store").query(sql).to_pylist()
+    return found
+
+
+SAMPLES = "SELECT sample_id, source, text, answer FROM rationales ORDER BY sample_id"
+COUNTS = [f"SELECT count(*) AS n FROM {table}" for table in ("examples", "votes", "scores", "predictions", "runs")]
+
+
+@pytest.mark.parametrize("half", range(HALVES))
+def test_killed_and_resumed_it_ends_as_if_it_had_not_been(
+    half: int, own_data: Path, teacher_url: str, tmp_path: Path
+) -> None:
+    command = ["distill", "small.yaml", "--json"]
+    for setting in (*SETTINGS, f"teacher.url={teacher_url}"):
+        command += ["--set", setting]
+    undisturbed = Runs(tmp_path / "undisturbed", own_data)
+    expected = to_the_end(undisturbed, command)
+    undisturbed.close()
+    assert expected["sampled"]["samples"] == QUESTIONS * N
+    assert 0.6 < expected["votes"]["single_accuracy"] < 1, "the teacher is to be usefully wrong"
+
+    seed = int.from_bytes(os.urandom(4), "big")
+    print(f"half {half}, seed of the moments: {seed}")  # shown where the test fails
+    moments, killed = random.Random(seed), Counter[str]()
+    campaign = 0
+    while killed.total() < KILLS // HALVES:
+        home = tmp_path / f"home-{campaign}"
+        runs, processes, code = Runs(home, own_data), list[psutil.Process](), None
+        while code != 0:
+            pid = runs.start(*(["resume", "--json"] if begun(home) else command))
+            if killed.total() < KILLS // HALVES:
+                while not any(home.glob("runs/*.lock")) or not locks_held(home):
+                    time.sleep(0.05)
+                time.sleep(moments.uniform(0, LONGEST_S))
+                processes += family(pid)
+                with contextlib.suppress(ProcessLookupError):  # it was faster
+                    os.killpg(pid, signal.SIGKILL)
+            code = runs.end()
+            assert code in (0, -signal.SIGKILL), runs.log.read_text()
+            if code != 0:
+                killed[stage(home)] += 1
+        runs.close()
+        same_as(runs, expected, tmp_path / "undisturbed")
+        assert still_running(processes) == []
+        campaign += 1
+    print(f"killed: {dict(killed)} in {campaign} runs")
+
+
+def same_as(runs: Runs, expected: dict[str, Any], undisturbed: Path) -> None:
+    """Asserts that a run which was killed came to what another one came to."""
+    home, result = runs.home, runs.result()
+    assert without_clock(result) == without_clock(expected)
+    assert weights(home, result) == weights(undisturbed, expected)
+    assert rows(home, SAMPLES) == rows(undisturbed, SAMPLES)
+    for count in COUNTS:
+        assert rows(home, count) == rows(undisturbed, count), count
+    report = check_store(Store(home / "store"), repair=True)
+    assert (report.damaged, report.repeated) == ([], {})
+    assert not list((home / "trainings").rglob("*.partial-*"))
+    assert not list((home / "mlflow").glob("packaging-*"))
+    assert locks_held(home) == []
+
+    client = MlflowClient(f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
+    versions = client.search_model_versions("name = 'qcrd-sums'")
+    assert [(str(version.version), version.tags["qcrd.gate.promoted"]) for version in versions] == [("1", "true")]
+    assert client.get_registered_model("qcrd-sums").aliases == {"challenger": "1", "champion": "1"}
+    assert rows(home, "SELECT DISTINCT state FROM runs") == [{"state": "finished"}]
