@@ -20,6 +20,7 @@ from models.trainer import OptimisationConfig
 from storage.errors import BadFile, UnknownName, UsageError
 from storage.votes import Positives
 from tasks.build_lab import lab_folder
+from tasks.drift import DriftConfig
 from tasks.questions import DatasetConfig
 from tasks.registering import RegistrySettings
 from tasks.teacher_settings import LAB, TeacherSettings
@@ -55,6 +56,7 @@ class DistillConfig(BaseModel):
         method: qcrd, its ablations, or a baseline.
         compare: methods that are trained beside it on the same data and budget; never registered.
         registry: what it becomes.
+        drift: when to warn that what comes in has changed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -70,6 +72,7 @@ class DistillConfig(BaseModel):
     optimisation: OptimisationConfig = OptimisationConfig()
     rounds: RoundsConfig = RoundsConfig()
     registry: RegistrySettings = RegistrySettings()
+    drift: DriftConfig = DriftConfig()
 
     @model_validator(mode="after")
     def _compare_with_others(self) -> Self:

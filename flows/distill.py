@@ -27,6 +27,7 @@ from tasks.story import Story
 from tasks.tracking import open_tracking
 from tasks.training.preparing import Parts
 from tasks.training.rounds import best_round, evaluations, is_over, prune
+from tasks.watching import watch_drift
 from tasks.worker import Worker
 
 
@@ -55,6 +56,7 @@ def distill(config: DistillConfig, home: Path = Path(".qcrd"), resume: str | Non
         rule = VoteRule(dataset=questions.dataset, teachers=sampled.teachers, **config.votes.model_dump())
         votes = steps.count_votes(place, rule, config.dataset)
         report.show_votes(rule, votes, sampled)
+        watch_drift(place, rule, config.dataset, config.drift)
         parts = Parts.of(config.dataset, questions.dataset)
         trainings = [train.submit(place, config, rule, parts, method) for method in config.methods()]
         trained = steps.results(trainings)

@@ -96,3 +96,22 @@ class DistillResult(BaseModel):
     methods: list[MethodResult]
     compared: list[Compared]
     registered: RegisteredResult | None
+
+    def figures(self) -> dict[str, float | None]:
+        """What is kept to be watched over time (`tasks.figures`); None where there is no such figure."""
+        method, votes, sampled = self.methods[0], self.votes, self.sampled
+        best = method.rounds[method.best]
+        return {
+            "agreement": votes.get("mean_share"),
+            "entropy": votes.get("mean_entropy"),
+            "unparsed": votes["unparsed"] / votes["samples"] if votes.get("samples") else None,
+            "majority_accuracy": votes.get("majority_accuracy"),
+            "sampled": sampled.sampled,
+            "sampled_prompt_tokens": sampled.prompt_tokens,
+            "sampled_completion_tokens": sampled.completion_tokens,
+            "sampling_cost": sampled.cost,
+            "validation_accuracy": best.accuracy,
+            "test_accuracy": method.test.accuracy if method.test else None,
+            "test_explanation_accuracy": method.test.explanation_accuracy if method.test else None,
+            "training_seconds": method.seconds,
+        }

@@ -31,6 +31,7 @@ from storage.errors import NothingToDo, UnknownName, UsageError
 from storage.ids import content_id
 from storage.schemas import RUNS
 from storage.store import Store, now
+from tasks.figures import store_figures
 from tasks.starting import choose_start
 from tasks.steps import Place
 from tasks.worker import stop_workers
@@ -155,6 +156,8 @@ def recorded_run(
             stop_workers()
             _store(place, config, "stopped", None)
             raise
+        if results:
+            store_figures(place.open_store(), run_id, get_dataset(config.dataset.name).name, results[-1].figures())
         _store(place, config, "finished", results[-1].methods[0].mlflow_run if results else None)
 
 

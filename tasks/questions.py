@@ -5,11 +5,13 @@ finds the same questions by it. Who belongs where follows from a hash of the exa
 arrive later change nothing for those that are there.
 """
 
+from collections.abc import Iterable
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from storage.errors import NothingToDo
+from storage.ids import content_id
 from storage.schemas import EXAMPLES
 from storage.store import Store
 
@@ -146,6 +148,23 @@ class QuestionSet(BaseModel):
             )
         found: list[str] = rows["example_id"].to_pylist()
         return found
+
+
+def questions_version(store: Store, sets: Iterable[QuestionSet]) -> str:
+    """Content id of all questions of some sets with their labels: another one means other questions.
+
+    An example's id is that of its question and choices, so ids and labels say it all.
+    """
+    digests = []
+    with store.connect() as con:
+        for one in sets:
+            found = store.execute(
+                con,
+                "SELECT md5(string_agg(md5(concat_ws('=', example_id, label)), '' ORDER BY example_id)) AS digest "
+                f"FROM {one.sql(store)}",
+            )
+            digests.append(found["digest"].to_pylist()[0])
+    return content_id("questions", digests)
 
 
 def _bucket(first: int) -> str:

@@ -36,8 +36,9 @@ from storage.schemas import EXAMPLES
 from storage.store import Store
 from storage.votes import VoteRule, VoteSummary, vote
 from tasks.build_lab import build_lab, find_lab
+from tasks.figures import Figure, last_with, store_figures
 from tasks.import_recorded import import_recorded
-from tasks.questions import DatasetConfig, Part
+from tasks.questions import DatasetConfig, Part, questions_version
 from tasks.sample_teacher import SamplingProgress
 from tasks.store_examples import store_examples
 from tasks.teach import teach
@@ -54,6 +55,7 @@ from tasks.worker import Worker, refuse_if_stopping
 
 MAY_PASS = (TeacherUnavailable, ServerFailed, WorkerDied, StoreWriteFailed, TrackingFailed)
 """Errors after which trying again may help; the others say what somebody has to change first."""
+DATASET_FIGURE = "dataset"
 PROGRESS_EVERY_S, LINE_EVERY_S = 2.0, 20.0
 LEASE_S = 60
 
@@ -81,11 +83,13 @@ class Questions(BaseModel):
 
     Attributes:
         dataset: the dataset's stored name.
+        version: content id of all of them with their labels.
         counts: how many there are for training, validation and test.
         new: how many were not stored before.
     """
 
     dataset: str
+    version: str
     counts: dict[Part, int]
     new: int
 
@@ -173,9 +177,17 @@ def store_questions(place: Place, config: DatasetConfig) -> Questions:
             log.warning(
                 "%s. Taking the questions of split %s that are stored.", " ".join(str(error).split()).rstrip("."), split
             )
-    counts = {part: len(config.question_set(dataset.name, part).ids(store)) for part in config.splits()}
+    sets = {part: config.question_set(dataset.name, part) for part in config.splits()}
+    counts = {part: len(one.ids(store)) for part, one in sets.items()}
+    version = questions_version(store, sets.values())
     log.info("%s: %s", dataset.name, ", ".join(f"{count:,} {part}" for part, count in counts.items()))
-    return Questions(dataset=dataset.name, counts=counts, new=new)
+    before = last_with(store, dataset.name, DATASET_FIGURE, but=place.run_id)
+    known = before.figures[DATASET_FIGURE].detail.get("version") if before else None
+    if known not in (None, version):
+        log.info("Other questions than in the run before: version %s, not %s; %s are new.", version, known, f"{new:,}")
+    total = Figure(sum(counts.values()), {"version": version, "parts": dict(counts)})
+    store_figures(store, place.run_id, dataset.name, {DATASET_FIGURE: total})
+    return Questions(dataset=dataset.name, version=version, counts=counts, new=new)
 
 
 @task(name="build the lab's teacher", **STEP)

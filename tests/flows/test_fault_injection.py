@@ -157,7 +157,9 @@ def rows(home: Path, sql: str) -> list[dict[str, Any]]:
 
 
 SAMPLES = "SELECT sample_id, source, text, answer FROM rationales ORDER BY sample_id"
-COUNTS = [f"SELECT count(*) AS n FROM {table}" for table in ("examples", "votes", "scores", "predictions", "runs")]
+COUNTS = [
+    f"SELECT count(*) AS n FROM {table}" for table in ("examples", "votes", "scores", "predictions", "runs", "figures")
+]
 
 
 @pytest.mark.parametrize("half", range(HALVES))
