@@ -1,5 +1,9 @@
 """`qcrd distill`: from questions to a registered student."""
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +13,7 @@ from flows.embedded import keep_server_through_interrupts, prepare_prefect, show
 from flows.home import Home
 from flows.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
 from flows.terminal import notice, out, plain, print_json
+from storage.errors import StoreWriteFailed, UsageError
 
 if TYPE_CHECKING:
     from flows.config import DistillConfig
@@ -17,6 +22,9 @@ ConfigArgument = Annotated[str, typer.Argument(help="A shipped configuration's n
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="section.key=value, wins over the file; repeatable.")
 ]
+
+LEAST_BYTES = 4 * 2**20
+"""With less than that a checkpoint of the smallest student does not fit, nor a database's journal."""
 
 
 def distill_command(
@@ -48,7 +56,8 @@ def run_and_show(place: Home, config: "DistillConfig", *, as_json: bool, resume:
 
     keep_server_through_interrupts()
     show_own_lines()
-    result = distill(config, place.path, resume)
+    with full_disk_told(place.path):
+        result = distill(config, place.path, resume)
     if as_json:
         print_json(result.model_dump(mode="json"))
         return
@@ -67,3 +76,22 @@ def run_and_show(place: Home, config: "DistillConfig", *, as_json: bool, resume:
             soft_wrap=True,
         )
     notice(f"Look at it: qcrd show rounds --training {result.methods[0].training_id}; qcrd ui; qcrd predict QUESTION")
+
+
+@contextmanager
+def full_disk_told(folder: Path) -> Iterator[None]:
+    """Where everything fails because the disk is full, says that, whatever failed first: Parquet, SQLite, a checkpoint.
+
+    Raises:
+        StoreWriteFailed: instead of the error, where less than `LEAST_BYTES` are free.
+    """
+    try:
+        yield
+    except Exception as error:
+        left = shutil.disk_usage(folder).free
+        if left >= LEAST_BYTES or isinstance(error, UsageError):
+            raise
+        raise StoreWriteFailed(
+            f"The disk that holds {folder} is full ({left / 2**20:.1f} MiB left). What was finished is stored. Free "
+            "some space, then go on: qcrd resume, or the same command again."
+        ) from error

@@ -1,0 +1,166 @@
+"""What a run does when the disk is full, and when Prefect's and MLflow's servers go away for a while under it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from storage.checking import check_store
+from storage.store import Store
+from tests.conftest import Qcrd, figures, qcrd_command
+from tests.flows.own_data import weights, without_clock, write_own_data
+
+pytestmark = pytest.mark.slow
+
+SHORT = ("--set", "compare=[]")
+MIB = 2**20
+
+
+@pytest.fixture
+def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a small dataset of one's own; the working directory."""
+    write_own_data(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 MiB, in memory."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    done = subprocess.run(
+        ["/bin/mount", "-t", "tmpfs", "-o", "size=64m", "none", str(place)], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        pytest.skip(f"a disk of its own needs the right to mount one: {done.stderr.strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["/bin/umount", "--lazy", str(place)], check=True)
+
+
+def test_a_full_disk_is_told_in_one_line_and_nothing_is_lost(own_data: Path, small_disk: Path, qcrd: Qcrd) -> None:
+    expected = figures(qcrd("distill", "small.yaml", "--json", *SHORT))
+    home, ballast = small_disk / "home", small_disk / "ballast"
+    with subprocess.Popen(
+        qcrd_command(home, "distill", "small.yaml", *SHORT), stderr=subprocess.PIPE, text=True
+    ) as run:  # fmt: skip
+        while not list(home.glob("trainings/*/round-000/steps.jsonl")):  # in the middle of a round
+            assert run.poll() is None, run.stderr and run.stderr.read()
+            time.sleep(0.1)
+        with ballast.open("wb") as file:
+            try:
+                while True:
+                    file.write(b"\0" * 4096)
+                    file.flush()
+            except OSError:  # full
+                pass
+        assert run.stderr
+        lines = run.stderr.read().splitlines()
+        assert run.wait(timeout=300) == 2, lines
+    assert lines[-1].startswith("qcrd: The disk that holds "), lines[-5:]
+    assert "qcrd resume" in lines[-1]
+
+    ballast.unlink()
+    result = figures(qcrd("resume", "--json", home=home))
+    assert without_clock(result) == without_clock(expected)
+    assert weights(home, result) == weights(own_data / "home", expected)
+    assert check_store(Store(home / "store"), repair=True).damaged == []
+
+
+class Service:
+    """A server that can be stopped and started again under the same address.
+
+    Args:
+        command: with PORT where the port goes.
+        health: path of a page that answers when it is up.
+        env: further variables, PORT in them, too.
+    """
+
+    def __init__(self, command: list[str], health: str, env: dict[str, str], log: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = str(probe.getsockname()[1])
+        self.address, self._health, self._log = f"http://127.0.0.1:{self.port}", health, log
+        self._command = [part.replace("PORT", self.port) for part in command]
+        self._env = {name: value.replace("PORT", self.port) for name, value in env.items()}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, env={**os.environ, **self._env}, stdout=log, stderr=log, start_new_session=True
+            )
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                with urllib.request.urlopen(self.address + self._health, timeout=2):  # noqa: S310 - our own address
+                    return
+            except OSError:
+                assert time.monotonic() < deadline, self._log.read_text()
+                time.sleep(0.3)
+
+    def stop(self) -> None:
+        """At once, as a crash would."""
+        if self._process and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+@pytest.fixture
+def prefect_server(tmp_path: Path) -> Iterator[Service]:
+    env = {
+        "PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_API_URL": "http://127.0.0.1:PORT/api", "PREFECT_SERVER_API_PORT": "PORT",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", "PORT"]
+    service = Service(command, "/api/health", env, tmp_path / "prefect.log")
+    service.start()
+    yield service
+    service.stop()
+
+
+@pytest.fixture
+def mlflow_server(tmp_path: Path) -> Iterator[Service]:
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{tmp_path / 'mlflow.db'}",
+        "--artifacts-destination", str(tmp_path / "artifacts"), "--serve-artifacts", "--host", "127.0.0.1",
+        "--port", "PORT", "--workers", "1",
+    ]  # fmt: skip
+    service = Service(command, "/health", {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}, tmp_path / "mlflow.log")
+    service.start()
+    yield service
+    service.stop()
+
+
+@pytest.mark.usefixtures("own_data")
+def test_servers_that_restart_under_a_run_do_not_end_it(
+    home: Path, prefect_server: Service, mlflow_server: Service
+) -> None:
+    env = {
+        **os.environ, "PREFECT_API_URL": f"{prefect_server.address}/api", "MLFLOW_TRACKING_URI": mlflow_server.address,
+    }  # fmt: skip
+    with subprocess.Popen(
+        qcrd_command(home, "distill", "small.yaml", "--json", *SHORT),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
+    ) as run:  # fmt: skip
+        for round_, service in ((0, prefect_server), (1, mlflow_server)):
+            while not list(home.glob(f"trainings/*/round-{round_:03d}/steps.jsonl")):
+                assert run.poll() is None, run.communicate()
+                time.sleep(0.1)
+            service.stop()
+            time.sleep(3)
+            service.start()
+        out, err = run.communicate(timeout=600)
+    assert run.returncode == 0, err
+    assert '"version": "1"' in out
+    shown = Store(home / "store").query("SELECT state FROM runs").to_pylist()
+    assert shown == [{"state": "finished"}]
