@@ -45,8 +45,8 @@ check: setup ## lint, format, types, import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check ## everything CI runs
-	$(BIN)/pytest
+test: check ## everything CI runs, two tests at a time
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 fast-test: setup ## only the tests that need no trained teacher and no vLLM server
 	$(BIN)/pytest -m "not slow"

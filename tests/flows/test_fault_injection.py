@@ -162,7 +162,9 @@ COUNTS = [
 ]
 
 
-@pytest.mark.parametrize("half", range(HALVES))
+@pytest.mark.parametrize(
+    "half", [pytest.param(half, marks=pytest.mark.xdist_group(f"kills-{half}")) for half in range(HALVES)]
+)
 def test_killed_and_resumed_it_ends_as_if_it_had_not_been(
     half: int, own_data: Path, teacher_url: str, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """What a run does when the disk is full, and when Prefect's and MLflow's servers go away for a while under it."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -20,7 +21,6 @@ from tests.flows.own_data import weights, without_clock, write_own_data
 pytestmark = pytest.mark.slow
 
 SHORT = ("--set", "compare=[]")
-MIB = 2**20
 
 
 @pytest.fixture
@@ -56,13 +56,9 @@ def test_a_full_disk_is_told_in_one_line_and_nothing_is_lost(own_data: Path, sma
         while not list(home.glob("trainings/*/round-000/steps.jsonl")):  # in the middle of a round
             assert run.poll() is None, run.stderr and run.stderr.read()
             time.sleep(0.1)
-        with ballast.open("wb") as file:
-            try:
-                while True:
-                    file.write(b"\0" * 4096)
-                    file.flush()
-            except OSError:  # full
-                pass
+        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):  # until it is full
+            while True:
+                file.write(b"\0" * 4096)
         assert run.stderr
         lines = run.stderr.read().splitlines()
         assert run.wait(timeout=300) == 2, lines
