@@ -344,9 +344,9 @@ def slot(home: Path, threads: int | None) -> Iterator[None]:
         return
     with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):  # then it stays as somebody set it
         client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=limit))
-    # A short lease: a run that is killed with -9 cannot give its slot back, and the next one should not wait long. Not
-    # strict: a lease that cannot be renewed, because the server is being restarted, must not end a training.
-    with concurrency(name, occupy=1, strict=False, lease_duration=LEASE_S):
+    # A short lease: a run that is killed with -9 cannot give its slot back, and the next one should not wait long. One
+    # that cannot be renewed, because the server is being restarted, must not end a training.
+    with concurrency(name, occupy=1, strict=True, lease_duration=LEASE_S, raise_on_lease_renewal_failure=False):
         yield
 
 
