@@ -104,8 +104,8 @@ class Runs:
 
     def close(self) -> None:
         """Ends what the others are forked from."""
-        assert self._warm.stdin
-        self._warm.communicate(timeout=30)
+        self._warm.kill()
+        self._warm.communicate()
 
     def _answer(self) -> int:
         assert self._warm.stdout
@@ -180,7 +180,7 @@ def test_killed_and_resumed_it_ends_as_if_it_had_not_been(
     seed = int.from_bytes(os.urandom(4), "big")
     print(f"half {half}, seed of the moments: {seed}")  # shown where the test fails
     moments, killed = random.Random(seed), Counter[str]()
-    campaign = 0
+    campaign, began = 0, time.monotonic()
     while killed.total() < KILLS // HALVES:
         home = tmp_path / f"home-{campaign}"
         runs, processes, code = Runs(home, own_data), list[psutil.Process](), None
