@@ -197,6 +197,7 @@ def test_killed_and_resumed_it_ends_as_if_it_had_not_been(
             assert code in (0, -signal.SIGKILL), runs.log.read_text()
             if code != 0:
                 killed[stage(home)] += 1
+                print(f"{time.monotonic() - began:.0f} s: kill {killed.total()}, {stage(home)}", flush=True)
         runs.close()
         same_as(runs, expected, tmp_path / "undisturbed")
         assert still_running(processes) == []
