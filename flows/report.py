@@ -10,6 +10,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from prefect.runtime import flow_run
 
 from flows.outcome import Compared, DistillResult, MethodResult, RegisteredResult
+from storage.addresses import without_password
 from storage.schemas import PREDICTIONS
 from storage.votes import VoteRule, VoteSummary
 from tasks.gate import exact_mcnemar, judge, wilson_interval
@@ -29,7 +30,7 @@ def prefect_tags() -> dict[str, str]:
     """Prefect's ids and address of this run, for MLflow."""
     tags = {"prefect.flow_run_id": str(flow_run.id), "prefect.flow_run_name": str(flow_run.name)}
     address = str(flow_run.ui_url or "")
-    return tags | ({"prefect.url": address} if address.startswith("http") else {})
+    return tags | ({"prefect.url": without_password(address)} if address.startswith("http") else {})
 
 
 def show_votes(rule: VoteRule, votes: VoteSummary, sampled: Sampled) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from flows.embedded import keep_server_through_interrupts, prepare_prefect, show_own_lines
+from flows.embedded import check_server, keep_server_through_interrupts, prepare_prefect, show_own_lines
 from flows.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
 from flows.terminal import notice, out, plain, print_json
 
@@ -30,6 +30,7 @@ def distill_command(
     loaded = load_config(config, settings or [])
     place = home_at(home)
     prepare_prefect(place.path)
+    check_server()
     from flows.distill import distill  # takes some seconds: Prefect, MLflow, torch
     from flows.report import comparison_lines, result_rows
 

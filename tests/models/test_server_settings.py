@@ -44,7 +44,7 @@ def test_a_whole_model_folder_and_a_hub_id_pass(tmp_path: Path) -> None:
     ("leave_out", "line"),
     [
         ("config.json", "{} is not a Hugging Face model folder: it has no config.json"),
-        ("model.safetensors", "{} has no weights: no *.safetensors or *.bin file beside its config.json"),
+        ("model.safetensors", "{} has no weights: no *.safetensors file beside its config.json"),
         ("tokenizer.json", "{} has no tokenizer: no tokenizer.json, tokenizer.model or vocab.json"),
     ],
 )
