@@ -15,6 +15,7 @@ from flows.terminal import duration, err, plain
 from storage.addresses import refuse_password, without_password
 from storage.errors import UsageError
 
+API = "PREFECT_API_URL is its address with /api at the end, such as http://127.0.0.1:4200/api."
 NO_PASSWORDS = {
     "PREFECT_API_URL": "set PREFECT_API_AUTH_STRING to USER:PASSWORD",
     "PREFECT_UI_URL": "set PREFECT_API_AUTH_STRING to USER:PASSWORD",
@@ -87,10 +88,9 @@ def check_server() -> None:
                 f"Prefect's server at {without_password(url)} asks who this is ({status}): set PREFECT_API_AUTH_STRING "
                 "to its USER:PASSWORD, or PREFECT_API_KEY to a key of Prefect Cloud."
             ) from None
-        raise UsageError(
-            f"Prefect's server at {without_password(url)} answers with status {status}; PREFECT_API_URL usually ends "
-            "in /api."
-        ) from None
+        raise UsageError(f"Prefect's server at {without_password(url)} answers with status {status}. {API}") from None
+    except ValueError:
+        raise UsageError(f"What answers at {without_password(url)} is no Prefect server. {API}") from None
     except httpx.TransportError as error:
         raise UsageError(
             f"No Prefect server answers at {without_password(url)} ({type(error).__name__}). Start it, or correct "

@@ -142,6 +142,11 @@ def translated(where: str) -> Iterator[None]:
                 f"No MLflow server answers at {without_password(where)}. Start it, or correct {URI_VARIABLE}; without "
                 "that variable runs are kept under the state folder."
             ) from error
+        if refused := re.search(r"failed with error code (401|403)\b", str(error)):
+            raise TrackingFailed(
+                f"MLflow's server at {without_password(where)} does not let us in ({refused[1]}): set "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN) to what it accepts."
+            ) from error
         raise TrackingFailed(f"MLflow at {without_password(where)}: {_one_line(error)}") from error
     except OSError as error:
         raise TrackingFailed(

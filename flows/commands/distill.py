@@ -33,7 +33,9 @@ def distill_command(
     check_server()
     from flows.distill import distill  # takes some seconds: Prefect, MLflow, torch
     from flows.report import comparison_lines, result_rows
+    from tasks.tracking import open_tracking
 
+    open_tracking(place.path)  # whatever is wrong with MLflow shows before the teacher is paid
     keep_server_through_interrupts()
     show_own_lines()
     result = distill(loaded, place.path)
