@@ -106,11 +106,11 @@ def test_hostile_texts_come_through_as_data(
     ):
         assert run([*command, "--home", str(home)]) == 0, command
         printed = capsys.readouterr()
-        shown[" ".join(command[:2])] = printed.out + printed.err
+        shown[" ".join([*command[:2], command[-1]])] = printed.out + printed.err
     for name, text in shown.items():
         assert not CONTROLS.search(text), name
-    assert "[link=file:///etc/passwd]x[/link]" in shown["show rationales"]
-    assert "<b>*evil* [x](y)" in shown["registry"]
+    assert "[link=file:///etc/passwd]x[/link]" in shown["show rationales 50"]
+    assert "<b>*evil* [x](y)" in shown["registry registry"]
     assert files_outside(evil, home) == before
     assert set(evil.parent.iterdir()) == above
 
