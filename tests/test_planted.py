@@ -14,7 +14,7 @@ import pytest
 
 from tests.planted import places_of
 
-SECRET = "sk-Planted/4f+9c7e2"
+SECRET = "sk-Planted/4f+9c7e2"  # pragma: allowlist secret
 
 
 def database(file: Path) -> None:

@@ -262,8 +262,8 @@ def test_where_a_models_folder_lies_makes_no_other_training(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("setting", "line"),
     [
-        ("teacher.url=http://me:sk-Planted7@host/v1", "teacher.url: it must hold no user name, password or query; a "
-         "key belongs in QCRD_TEACHER_API_KEY."),
+        ("teacher.url=http://me:sk-Planted7@host/v1",  # pragma: allowlist secret
+         "teacher.url: it must hold no user name, password or query; a key belongs in QCRD_TEACHER_API_KEY."),
         ("teacher.url=https://host/v1?key=sk-Planted7", "teacher.url: it must hold no user name, password or query; a "
          "key belongs in QCRD_TEACHER_API_KEY."),
         ("teacher.url=http://[sk-Planted7", "teacher.url: its host must be a name or address, and its port a number "

@@ -223,7 +223,7 @@ def test_a_key_from_a_secret_block_that_the_endpoint_gives_away_is_nowhere(
 ) -> None:
     environment = planted.environment()
     with endpoint(gives_away(500), gives_away(401)) as teacher:
-        configure(teacher.url, key_secret="endpoint-key", in_flight="1")
+        configure(teacher.url, key_secret="endpoint-key", in_flight="1")  # pragma: allowlist secret
         unknown = qcrd("distill", "small.yaml", code=2, **environment)
         assert last_line(unknown).startswith(
             "qcrd: teacher.key_secret: Prefect knows no Secret block 'endpoint-key'. Make it on Prefect's pages "
@@ -273,6 +273,8 @@ def test_passwords_of_servers_open_them_and_are_nowhere(planted: Planted, tmp_pa
         assert run_id in told.stdout
         asked = qcrd("predict", "Ann has 3 nuts and gets 4. How many?", "--json", **addresses, **right)
         printed += "".join(done.stdout + done.stderr for done in (trained, told, asked))
-    assert list((tmp_path / "servers" / "artifacts").rglob("config.yaml"))
+    stored = [path.name for path in (tmp_path / "servers" / "artifacts").rglob("*") if path.is_file()]
+    assert {"config.yaml", "MLmodel", "model.safetensors", "served_model.py"} <= set(stored)
+    assert not [name for name in stored if name.endswith((".pkl", ".pickle", ".bin", ".pt", ".pth"))]
     assert (tmp_path / "servers" / "prefect" / "prefect.db").stat().st_size > 100_000
     assert planted.found(tmp_path, printed) == {}

@@ -8,7 +8,7 @@ from storage.addresses import carries_password, refuse_password, without_passwor
 from storage.errors import UsageError
 from storage.store import Store
 
-SECRET = "pl4nted"
+SECRET = "pl4nted"  # pragma: allowlist secret
 
 
 @pytest.mark.parametrize(
