@@ -5,6 +5,7 @@ import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -48,7 +49,9 @@ CONFIG = {
 @pytest.fixture
 def evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the dataset, its samples and a configuration; the working directory."""
-    rows = [{"body": f"{text} {number} + 1?", "total": number + 1} for number in range(4) for text in HOSTILE]
+    rows: list[dict[str, Any]] = [
+        {"body": f"{text} {number} + 1?", "total": number + 1} for number in range(4) for text in HOSTILE
+    ]
     for name, part in (("train", rows[:24]), ("test", rows[24:])):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
     lines = [
