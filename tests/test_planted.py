@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import json
 import random
 import sqlite3
 from collections.abc import Callable
@@ -41,6 +42,7 @@ WRITTEN: dict[str, Callable[[Path], object]] = {
     "basic-0": lambda file: file.write_bytes(b"Basic " + base64.b64encode(f"admin:{SECRET}".encode())),
     "basic-1": lambda file: file.write_bytes(b"Basic " + base64.b64encode(f"qcrd2:{SECRET}!".encode())),
     "basic-2": lambda file: file.write_bytes(b"Basic " + base64.urlsafe_b64encode(f"nobody0:{SECRET}".encode())),
+    "lines": lambda file: file.write_text(json.dumps(base64.encodebytes(b"x" * 50 + SECRET.encode()).decode())),
     "utf-16": lambda file: file.write_text(SECRET, encoding="utf-16"),
     "hex": lambda file: file.write_text(SECRET.encode().hex()),
     "url": lambda file: file.write_text("http://me:sk-Planted%2F4f%2B9c7e2@host"),
