@@ -5,6 +5,7 @@ PYTHON ?= python3.11
 ACCELERATOR ?= $(shell nvidia-smi -L 2>/dev/null | grep -q '^GPU' && echo cuda || echo cpu)
 VENV := .venv
 BIN := $(VENV)/bin
+AUDIT := .venv-audit
 # No telemetry leaves the machine, and tests look nothing up on a model hub.
 export DO_NOT_TRACK := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
@@ -14,7 +15,7 @@ export VLLM_NO_USAGE_STATS := 1
 
 QUESTION := Ann has 3 bags with 4 apples each. She gives away 5. How many apples does Ann have now?
 
-.PHONY: help setup quickstart check test fast-test clean
+.PHONY: help setup quickstart check test fast-test audit clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,11 +40,12 @@ quickstart: setup ## the whole pipeline on this machine: teacher, votes, QCRD be
 	@echo
 	@$(BIN)/qcrd predict "$(QUESTION)"
 
-check: setup ## lint, format, types, import contract
+check: setup ## lint, format, types, import contract, no secret in any file
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@git ls-files -z --cached --others --exclude-standard | xargs -0 $(BIN)/detect-secrets-hook --no-verify
 
 test: check ## everything CI runs, two tests at a time
 	$(BIN)/pytest -n 2 --dist loadgroup
@@ -51,5 +53,19 @@ test: check ## everything CI runs, two tests at a time
 fast-test: setup ## only the tests that need no trained teacher and no vLLM server
 	$(BIN)/pytest -m "not slow"
 
+# Not part of `make test`: it asks a service on the network, and what that answers changes from day to day.
+audit: ## known vulnerabilities of the pinned packages, from the OSV database (needs the network)
+	@test -x $(AUDIT)/bin/pip-audit || $(PYTHON) -m venv --without-pip $(AUDIT)
+	@$(PYTHON) -m pip --python $(AUDIT)/bin/python install --quiet --quiet --no-deps -r requirements/audit.lock
+	@for lock in cpu cuda; do \
+		sed 's/+cpu$$//' requirements/$$lock.lock > $(AUDIT)/$$lock.txt; \
+		echo "requirements/$$lock.lock:"; \
+		$(AUDIT)/bin/pip-audit --strict --disable-pip --no-deps --vulnerability-service osv $(AUDIT_OPTIONS) \
+			-r $(AUDIT)/$$lock.txt 2> $(AUDIT)/log && { cat $(AUDIT)/log; continue; }; \
+		if grep -q 'requests.exceptions\|ServiceError' $(AUDIT)/log; then \
+			echo "Nothing was audited: the OSV service was not reached." >&2; tail -n 1 $(AUDIT)/log >&2; \
+		else cat $(AUDIT)/log >&2; fi; exit 1; \
+	done
+
 clean: ## remove the environment and caches; the state under .qcrd stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) $(AUDIT) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -26,6 +26,8 @@ from tasks.registering import RegistrySettings
 from tasks.teacher_settings import LAB, TeacherSettings
 from tasks.training.spec import NegativesConfig, RoundsConfig, TrainingConfig
 
+NEVER_REPEATED = ("url", "key_secret", "server_args")
+"""Keys in whose value somebody may have put a password; no error shows what was given."""
 SHIPPED = Path(__file__).parent / "configs"
 
 
@@ -59,7 +61,7 @@ class DistillConfig(BaseModel):
         drift: when to warn that what comes in has changed.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     dataset: DatasetConfig
     teacher: TeacherSettings
@@ -200,7 +202,7 @@ def _complaint(path: list[str], details: list[Any]) -> str:
     if detail["type"] == "missing":
         return f"{key} is missing."
     message = str(detail["msg"]).removeprefix("Value error, ").replace("a valid tuple", "a list, such as [a, b]")
-    given = detail.get("input")
+    given = None if path[-1:] and path[-1] in NEVER_REPEATED else detail.get("input")
     if detail["type"] == "literal_error":
         words = str(detail["ctx"]["expected"])
         nearest = get_close_matches(

@@ -12,10 +12,27 @@ from pathlib import Path
 from typing import Any
 
 from flows.terminal import duration, err, plain
+from storage.addresses import refuse_password, without_password
+from storage.errors import UsageError
+
+API = "PREFECT_API_URL is its address with /api at the end, such as http://127.0.0.1:4200/api."
+NO_PASSWORDS = {
+    "PREFECT_API_URL": "set PREFECT_API_AUTH_STRING to USER:PASSWORD",
+    "PREFECT_UI_URL": "set PREFECT_API_AUTH_STRING to USER:PASSWORD",
+    "MLFLOW_TRACKING_URI": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+}
 
 
 def prepare_prefect(home: Path) -> None:
-    """Sets what is not set: state under the home folder, no telemetry, and no more on the terminal than ours."""
+    """Sets what is not set: state under the home folder, no telemetry, and no more on the terminal than ours.
+
+    Raises:
+        UsageError: the address of a server carries a password.
+    """
+    for name, instead in NO_PASSWORDS.items():
+        address = os.environ.get(name, "")
+        if address.startswith(("http://", "https://")):  # MLflow's may also be a database's, which takes a password
+            refuse_password(name, address, instead)
     settings = {
         "PREFECT_HOME": str(home.resolve() / "prefect"),
         # These two do not follow PREFECT_HOME.
@@ -46,6 +63,39 @@ class _Lines(logging.Handler):
         style = "yellow" if record.levelno == logging.WARNING else "red" if record.levelno > logging.WARNING else ""
         clock = duration(time.monotonic() - self._started)
         err.print(plain(f"{clock:>6}  "), plain(record.getMessage(), style), soft_wrap=True, sep="")
+
+
+def check_server() -> None:
+    """Asks the configured Prefect server, if there is one, for something that only its users get.
+
+    Raises:
+        UsageError: it does not answer, or lets nobody in with these credentials.
+    """
+    import httpx
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL
+
+    url = PREFECT_API_URL.value()
+    if not url:
+        return
+    try:
+        with get_client(sync_client=True) as client:
+            client.read_flows(limit=1)
+    except httpx.HTTPStatusError as error:
+        status = error.response.status_code
+        if status in (401, 403):
+            raise UsageError(
+                f"Prefect's server at {without_password(url)} asks who this is ({status}): set PREFECT_API_AUTH_STRING "
+                "to its USER:PASSWORD, or PREFECT_API_KEY to a key of Prefect Cloud."
+            ) from None
+        raise UsageError(f"Prefect's server at {without_password(url)} answers with status {status}. {API}") from None
+    except ValueError:
+        raise UsageError(f"What answers at {without_password(url)} is no Prefect server. {API}") from None
+    except httpx.TransportError as error:
+        raise UsageError(
+            f"No Prefect server answers at {without_password(url)} ({type(error).__name__}). Start it, or correct "
+            "PREFECT_API_URL; without that variable runs are kept under the state folder."
+        ) from None
 
 
 # Waits until one of two processes is gone, then ends the other: $0 is the run, $1 the server.

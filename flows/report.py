@@ -4,12 +4,15 @@ Texts of datasets, teachers and students are data: they are escaped wherever the
 """
 
 import html
+import re
 from typing import Any
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 
 from flows.outcome import Compared, DistillResult, MethodResult, RegisteredResult
+from flows.terminal import inert
+from storage.addresses import without_password
 from storage.schemas import PREDICTIONS
 from storage.votes import VoteRule, VoteSummary
 from tasks.gate import exact_mcnemar, judge, wilson_interval
@@ -21,15 +24,16 @@ from tasks.training.rounds import evaluations
 from tasks.training.spec import TrainingSpec, read_spec
 from tasks.training.summary import round_rows
 
-SHOWN = 5
-"""Questions whose rationales a person can read."""
+SHOWN, LONGEST_SHOWN = 5, 2000
+"""Questions whose rationales a person can read, and characters of each text."""
+_MARKUP = re.compile(r"[\\`*_{}\[\]()#+\-.!|~:@=]")
 
 
 def prefect_tags() -> dict[str, str]:
     """Prefect's ids and address of this run, for MLflow."""
     tags = {"prefect.flow_run_id": str(flow_run.id), "prefect.flow_run_name": str(flow_run.name)}
     address = str(flow_run.ui_url or "")
-    return tags | ({"prefect.url": address} if address.startswith("http") else {})
+    return tags | ({"prefect.url": without_password(address)} if address.startswith("http") else {})
 
 
 def show_votes(rule: VoteRule, votes: VoteSummary, sampled: Sampled) -> None:
@@ -105,8 +109,8 @@ def rationales_markdown(place: Place, spec: TrainingSpec, best: int) -> str:
     for row in rows:
         lines += [
             f"\n**{escaped(row['question'])}** (label: {escaped(row['label'])})\n",
-            f"- round 0: {escaped(row['early_answer'])} &mdash; {escaped(row['early_rationale'])}",
-            f"- round {best}: {escaped(row['late_answer'])} &mdash; {escaped(row['late_rationale'])}",
+            f"- round 0: {escaped(row['early_answer'])} — {escaped(row['early_rationale'])}",
+            f"- round {best}: {escaped(row['late_answer'])} — {escaped(row['late_rationale'])}",
         ]
     return "\n".join(lines)
 
@@ -127,7 +131,7 @@ def show_result(
         else [],
         registered=registered,
     )
-    lines = comparison_lines(result) + ([f"{registered.name}: {registered.reason}"] if registered else [])
+    lines = comparison_lines(result) + ([escaped(f"{registered.name}: {registered.reason}")] if registered else [])
     create_table_artifact(result_rows(result), key="result", description="\n\n".join(lines) or None)
     return result
 
@@ -189,11 +193,15 @@ def _test_answers(place: Place, parts: Parts, result: MethodResult) -> dict[str,
 
 
 def escaped(text: str | None) -> str:
-    """Somebody else's text, with nothing in it that markdown or HTML would act on."""
+    """Somebody else's text on one line, with nothing in it that markdown, HTML or a terminal would act on.
+
+    By backslashes where possible: Prefect's pages turn only the commonest of HTML's character references back.
+    """
     if text is None:
         return "-"
-    plain = html.escape(" ".join(text.split()))
-    return "".join(f"&#{ord(character)};" if character in "\\`*_{}[]()#+-.!|~" else character for character in plain)
+    text = " ".join(text.split())
+    shortened = text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 1] + "…"
+    return _MARKUP.sub(r"\\\g<0>", html.escape(inert(shortened), quote=False))
 
 
 def _plain(value: Any) -> str:
@@ -202,5 +210,5 @@ def _plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.3f}" if abs(value) < 100 else f"{value:,.0f}"
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value))
+        return ", ".join(escaped(str(one)) for one in value)  # cells are read as markdown
     return f"{value:,}" if isinstance(value, int) else str(value)

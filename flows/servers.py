@@ -59,16 +59,17 @@ def servers(place: Home, prefect_port: int, mlflow_port: int) -> Iterator[list[S
     }
     prefect = [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(prefect_port)]
     mlflow = [
-        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking.backend.uri, "--host", LOOPBACK,
-        "--port", str(mlflow_port), "--workers", "1",
+        sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", str(mlflow_port), "--workers", "1",
     ]  # fmt: skip
+    # The database's address may hold a password, and everybody on the machine can read command lines.
+    mlflow_env = {"MLFLOW_BACKEND_STORE_URI": tracking.backend.uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     if tracking.backend.artifacts:
         mlflow += ["--artifacts-destination", tracking.backend.artifacts, "--serve-artifacts"]
     started: list[Server] = []
     try:
         for name, command, env, port in (
             ("prefect", prefect, prefect_env, prefect_port),
-            ("mlflow", mlflow, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}, mlflow_port),
+            ("mlflow", mlflow, mlflow_env, mlflow_port),
         ):
             file = place.logs / f"{name}-server.log"
             with file.open("ab") as log:

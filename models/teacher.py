@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import email.utils
 import logging
-import os
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
@@ -42,6 +41,7 @@ from models.teacher_refusals import (
     KEY_VARIABLES,
     NO_QUOTA,
     RequestRefused,
+    TeacherKey,
     endpoint_words,
     redactor,
     refusal_text,
@@ -54,6 +54,7 @@ __all__ = [
     "SamplingConfig",
     "Teacher",
     "TeacherConfig",
+    "TeacherKey",
     "TeacherReply",
     "TeacherRequest",
     "TeacherSample",
@@ -67,10 +68,28 @@ MOST_RECOVERIES = 20  # per request: a server that is up and still drops this on
 KEEP_ALIVE_S = 3.0  # below the 5 s after which vLLM's server closes an idle connection, so that none is found closed
 
 
+def plain_http_url(url: str) -> str:
+    """An endpoint's URL without a slash at its end.
+
+    Raises:
+        ValueError: no HTTP URL, or one that holds a user, password or query; does not repeat it.
+    """
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - reading it checks it
+    except ValueError:
+        raise ValueError("its host must be a name or address, and its port a number from 0 to 65535") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("it must be like http://host:8000/v1 or https://host/v1")
+    if parts.username is not None or parts.password is not None or parts.query:
+        raise ValueError(f"it must hold no user name, password or query; a key belongs in {KEY_VARIABLES[0]}")
+    return url.rstrip("/")
+
+
 class TeacherConfig(BaseModel):
     """Where a teacher is and how patient to be with it.
 
-    The API key is not part of it: it comes from QCRD_TEACHER_API_KEY or OPENAI_API_KEY and is stored nowhere.
+    The API key is not part of it: it is given to `Teacher` apart, and stored nowhere.
 
     Attributes:
         base_url: of the API, usually ending in /v1.
@@ -103,16 +122,7 @@ class TeacherConfig(BaseModel):
     @field_validator("base_url")
     @classmethod
     def _plain_http_url(cls, url: str) -> str:
-        parts = urlsplit(url)
-        try:
-            parts.port  # noqa: B018 - reading it checks it
-        except ValueError:
-            raise ValueError("its port must be a number from 0 to 65535") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("it must be like http://host:8000/v1 or https://host/v1")
-        if parts.username or parts.password or parts.query:
-            raise ValueError(f"it must hold no user name, password or query; a key belongs in {KEY_VARIABLES[0]}")
-        return url.rstrip("/")
+        return plain_http_url(url)
 
 
 @dataclass(eq=False)
@@ -141,23 +151,29 @@ class Teacher:
         recover: awaited when the server may be down; starts it again if need be and returns whether it is up.
             `VllmServer.ensure_alive` is one. Requests that fail meanwhile share one call. What it raises ends
             the sampling.
+        key: the endpoint's; None takes it from QCRD_TEACHER_API_KEY or OPENAI_API_KEY.
+
+    Raises:
+        TeacherFailed: the key cannot be one.
     """
 
     def __init__(
-        self, config: TeacherConfig, sampling: SamplingConfig, recover: Callable[[], Awaitable[bool]] | None = None
+        self,
+        config: TeacherConfig,
+        sampling: SamplingConfig,
+        recover: Callable[[], Awaitable[bool]] | None = None,
+        key: TeacherKey | None = None,
     ) -> None:
         self.config = config
         self.sampling = sampling
         self._recover = recover
         self._recovery: asyncio.Task[bool] | None = None
-        key = next((os.environ[name].strip() for name in KEY_VARIABLES if os.environ.get(name, "").strip()), "")
-        if not (key.isascii() and key.isprintable()):
-            raise TeacherFailed(
-                f"the key in {' or '.join(KEY_VARIABLES)} holds characters no key has; set it again, without quotes"
-            )
-        self._redact = redactor(key)
+        key = key or TeacherKey.of_environment()
+        key.check()
+        self._key_place = key.place
+        self._redact = redactor(key.value)
         self._client = openai.AsyncOpenAI(
-            api_key=key or "none",
+            api_key=key.value or "none",
             base_url=config.base_url,
             max_retries=0,
             # The aiohttp transport needs half of httpx's processor time per request.
@@ -207,7 +223,7 @@ class Teacher:
         except openai.APIStatusError as error:
             if error.status_code in (401, 403):
                 quote = self._redact(endpoint_words(error.response.content))
-                failure = TeacherFailed(refusal_text(error.status_code, self.config.base_url, quote))
+                failure = TeacherFailed(refusal_text(error.status_code, self.config.base_url, quote, self._key_place))
         if failure is not None:
             raise failure
         if offered and self.config.model not in offered:
@@ -351,7 +367,7 @@ class Teacher:
         if status == 404:
             return TeacherFailed(await self._not_found(quote))
         return refused_request(request.request_id, status, words, quote) or TeacherFailed(
-            refusal_text(status, url, quote)
+            refusal_text(status, url, quote, self._key_place)
         )
 
     async def _not_found(self, quote: str) -> str:

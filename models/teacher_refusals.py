@@ -1,9 +1,14 @@
 """What an endpoint's refusal means, in one line that says what to do; and what must never be in that line."""
 
+import base64
 import difflib
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+from urllib.parse import quote_plus
 
 from models.errors import TeacherFailed
 
@@ -34,11 +39,39 @@ class RequestRefused(TeacherFailed):
         self.reason = reason
 
 
+@dataclass(frozen=True)
+class TeacherKey:
+    """An endpoint's key, and where somebody would change it.
+
+    Attributes:
+        value: the key; empty for none.
+        place: what to do about a wrong one, as in "set QCRD_TEACHER_API_KEY to a key it accepts".
+    """
+
+    value: str = field(repr=False)
+    place: str
+
+    @classmethod
+    def of_environment(cls) -> Self:
+        """The first of `KEY_VARIABLES` that is set."""
+        value = next((os.environ[name].strip() for name in KEY_VARIABLES if os.environ.get(name, "").strip()), "")
+        return cls(value, f"set {KEY_VARIABLES[0]} (or {KEY_VARIABLES[1]}) to a key it accepts")
+
+    def check(self) -> None:
+        """Raises TeacherFailed where it cannot be sent in a header."""
+        if not (self.value.isascii() and self.value.isprintable()):
+            raise TeacherFailed(f"the teacher's key holds characters no key has: {self.place}, without quotes")
+
+
 def redactor(key: str) -> Callable[[str], str]:
-    """A function that takes the key out of a text and brings the text to one line of bounded length."""
+    """A function that takes the key out of a text, also as Base64 or as part of a URL, and brings the text to one line
+    of bounded length."""
+    forms = {key, quote_plus(key), base64.b64encode(key.encode()).decode()} if key else set()
 
     def redact(text: str) -> str:
-        one_line = " ".join(text.replace(key, "***").split() if key else text.split())
+        for form in forms:
+            text = text.replace(form, "***")
+        one_line = " ".join(text.split())
         return one_line if len(one_line) <= LONGEST_QUOTE else one_line[:LONGEST_QUOTE] + "..."
 
     return redact
@@ -70,13 +103,10 @@ def refused_request(request_id: str, status: int, words: str, quote: str) -> Req
     return None
 
 
-def refusal_text(status: int, url: str, quote: str) -> str:
+def refusal_text(status: int, url: str, quote: str, key_place: str) -> str:
     """One line for a refusal that would meet every request."""
     if status in (401, 403):
-        return (
-            f"{url} refused the API key ({status}): {quote} - set {KEY_VARIABLES[0]} (or {KEY_VARIABLES[1]}) "
-            "to a key it accepts"
-        )
+        return f"{url} refused the API key ({status}): {quote} - {key_place}"
     if "chat template" in quote.lower():
         return f"{url}: the model has no chat template; sample it with api: completions ({quote})"
     return f"{url} refused the request ({status}): {quote}"

@@ -19,9 +19,14 @@ from urllib.parse import quote, unquote
 import pyarrow as pa
 from pyarrow import fs as pafs
 
+from storage.addresses import refuse_password
 from storage.errors import StoreWriteFailed, UsageError
 
 ELSEWHERE = "Choose another place with --home (or QCRD_STORE, where that is set)."
+INSTEAD = (
+    "set the variables that the object store's own programs read, such as AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY, or GOOGLE_APPLICATION_CREDENTIALS"
+)
 TEMPORARY = "_tmp"
 """Folder for files being written. Names that begin with "_" or "." are never read as data."""
 
@@ -43,12 +48,13 @@ class Files:
     Paths are relative to the root, with forward slashes.
 
     Raises:
-        UsageError: the URL's scheme is unknown or its options are wrong.
+        UsageError: the URL's scheme is unknown, its options are wrong, or it carries a password.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.given = os.fspath(root)
         if "://" in self.given:
+            refuse_password("The store's URL (QCRD_STORE)", self.given, INSTEAD)
             try:
                 self.fs, self.root = pafs.FileSystem.from_uri(self.given)
             except (pa.ArrowInvalid, OSError) as error:

@@ -1,9 +1,10 @@
 """The end of a distillation: the best student registered, and held against the champion."""
 
+import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models.checkpoints import MODEL
 from storage.schemas import PREDICTIONS
@@ -41,6 +42,13 @@ class RegistrySettings(BaseModel):
     level: float = Field(default=0.05, gt=0, lt=1)
     register_model: bool = True
     start_from: str = Field(default=SCRATCH, pattern=rf"^({SCRATCH}|{CHAMPION}|[1-9]\d*)$")
+
+    @field_validator("name")
+    @classmethod
+    def _can_be_searched_for(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(r"[^'\"`\\/:%\x00-\x1f\x7f]{1,250}", name):
+            raise ValueError("it must be a name without quotes, control characters and any of / \\ : %")
+        return name
 
 
 def register_best(

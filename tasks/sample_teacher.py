@@ -15,7 +15,15 @@ from typing import Any
 import pyarrow as pa
 
 from models.seeds import request_seed
-from models.teacher import RequestRefused, SamplingConfig, Teacher, TeacherConfig, TeacherReply, TeacherRequest
+from models.teacher import (
+    RequestRefused,
+    SamplingConfig,
+    Teacher,
+    TeacherConfig,
+    TeacherKey,
+    TeacherReply,
+    TeacherRequest,
+)
 from storage.datasets.definition import Dataset
 from storage.errors import NothingToDo, StoreWriteFailed
 from storage.ids import prompt_hash, rationale_hash, teacher_sample_id
@@ -192,6 +200,7 @@ def sample_teacher(
     run_id: str | None = None,
     recover: Callable[[], Awaitable[bool]] | None = None,
     on_progress: Callable[[SamplingProgress], None] | None = None,
+    key: TeacherKey | None = None,
 ) -> SamplingProgress:
     """Makes a plan's requests and stores the samples. The caller holds the lock it planned under.
 
@@ -202,6 +211,7 @@ def sample_teacher(
         sampling: how it is sampled; the same as in the plan.
         recover: starts a supervised server again (`VllmServer.ensure_alive`).
         on_progress: called after each stored part.
+        key: the endpoint's; None takes it from the environment.
 
     Raises:
         TeacherFailed, TeacherUnavailable, ServerFailed: from the teacher.
@@ -209,7 +219,7 @@ def sample_teacher(
     """
     progress = SamplingProgress(wanted=plan.missing)
     asyncio.run(
-        _sample(store, dataset, split, plan, identity, config, sampling, progress, run_id, recover, on_progress)
+        _sample(store, dataset, split, plan, identity, config, sampling, progress, run_id, recover, on_progress, key)
     )
     return progress
 
@@ -226,6 +236,7 @@ async def _sample(
     run_id: str | None,
     recover: Callable[[], Awaitable[bool]] | None,
     on_progress: Callable[[SamplingProgress], None] | None,
+    key: TeacherKey | None,
 ) -> None:
     planned = {request.request.request_id: request for request in plan.requests}
     finished: list[tuple[PlannedRequest, TeacherReply]] = []
@@ -263,7 +274,7 @@ async def _sample(
             async for reply in replies:
                 finished.append((planned[reply.request_id], reply))
 
-    async with Teacher(config, sampling, recover) as teacher:
+    async with Teacher(config, sampling, recover, key) as teacher:
         await teacher.check()
         start = time.monotonic()
         receiving = asyncio.create_task(receive(teacher))

@@ -42,6 +42,7 @@ from tasks.questions import DatasetConfig, Part, questions_version
 from tasks.sample_teacher import SamplingProgress
 from tasks.store_examples import store_examples
 from tasks.teach import teach
+from tasks.teacher_key import key_of
 from tasks.teacher_settings import TeacherSettings
 from tasks.tracking_backend import TrackingFailed
 from tasks.training.evaluation import Evaluation, evaluate_round
@@ -224,7 +225,7 @@ def ask_teacher(place: Place, config: DatasetConfig, teacher: TeacherSettings) -
 
         taught = teach(
             store, dataset, part.split, questions.ids(store), choice, teacher.seed, place.home / "logs", log.info,
-            on_progress, run_id=place.run_id,
+            on_progress, run_id=place.run_id, key=key_of(teacher.key_secret) if teacher.key_secret else None,
         )  # fmt: skip
     made = taught.done or SamplingProgress(wanted=0)
     if taught.done is None:

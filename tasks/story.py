@@ -61,7 +61,7 @@ class Story:
         """Tells of the end: which round is the result, and its test figures."""
         best = self.tracking.logged_round(self.run, t)
         if best is None:
-            raise TrackingFailed(f"MLflow at {self.tracking.backend.uri} has lost round {t} of {self.spec.name}.")
+            raise TrackingFailed(f"MLflow at {self.tracking.backend.shown} has lost round {t} of {self.spec.name}.")
         used = self._used("test", test.questions) if test else None
         self.tracking.finish(self.run, self._figures(test) if test else None, best, questions=used)
         return best

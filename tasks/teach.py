@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models.revision import has_chat_template, model_revision
 from models.server import ServerConfig, VllmServer, check_model, default_served_name
-from models.teacher import SamplingConfig, TeacherConfig
+from models.teacher import SamplingConfig, TeacherConfig, TeacherKey
 from storage.datasets.definition import Dataset
 from storage.store import Store
 from tasks.sample_teacher import SamplingPlan, SamplingProgress, TeacherIdentity, plan_sampling, sample_teacher
@@ -101,6 +101,7 @@ def teach(
     notice: Notice,
     on_progress: OnProgress | None = None,
     run_id: str | None = None,
+    key: TeacherKey | None = None,
 ) -> Taught:
     """Samples what is missing. Two processes that want the same wait for each other and never sample anything twice.
 
@@ -111,6 +112,7 @@ def teach(
         logs: folder for a server's log.
         notice: told what is going on, in sentences.
         on_progress: called after each stored part.
+        key: an endpoint's; None takes it from the environment.
 
     Raises:
         ServerFailed, TeacherFailed: from the teacher.
@@ -133,7 +135,7 @@ def teach(
             client |= {"model": server.served_name, "return_token_ids": True}
         done = sample_teacher(
             store, dataset, split, plan, teacher.identity, TeacherConfig(base_url=url or "", **client),
-            teacher.sampling, run_id=run_id, recover=recover, on_progress=on_progress,
+            teacher.sampling, run_id=run_id, recover=recover, on_progress=on_progress, key=key,
         )  # fmt: skip
         return Taught(plan, done, time.monotonic() - started)
 

@@ -1,12 +1,13 @@
 """Which teacher a distillation learns from: the section `teacher` of its configuration, and how it is read."""
 
+import re
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from models.server import ServerConfig
-from models.teacher import SamplingConfig
+from models.server import ServerConfig, safe_arguments
+from models.teacher import SamplingConfig, plain_http_url
 from tasks.build_lab import build_lab
 from tasks.teach import Price, TeacherChoice, choose_api, identify
 
@@ -38,7 +39,8 @@ class TeacherSettings(BaseModel):
             what the store holds.
         model: to sample: a folder or hub id that vLLM serves, `lab` for the lab's teacher (trained if it is not there),
             or with `url` the name that the endpoint serves.
-        url: an OpenAI-compatible endpoint; its key goes into QCRD_TEACHER_API_KEY.
+        url: an OpenAI-compatible endpoint; its key goes into QCRD_TEACHER_API_KEY, never into the URL.
+        key_secret: or into a Secret block of Prefect's; this is the block's name.
         name: the teacher's name in the store; the model's if left out.
         files: to import.
         teachers: which of the stored teachers vote, as globs; the sampled one alone, or all, if left out.
@@ -54,11 +56,13 @@ class TeacherSettings(BaseModel):
         price: per million tokens.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Somebody may have put a key where none belongs: no error repeats it.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     source: Literal["sample", "import", "stored"] = "sample"
     model: str | None = None
     url: str | None = None
+    key_secret: str | None = Field(default=None, max_length=64)
     name: str | None = None
     files: tuple[RecordedFile, ...] = ()
     teachers: tuple[str, ...] | None = None
@@ -77,6 +81,25 @@ class TeacherSettings(BaseModel):
     server_args: tuple[str, ...] = ()
     price: Price = Price()
 
+    @field_validator("url")
+    @classmethod
+    def _plain_http_url(cls, url: str | None) -> str | None:
+        return None if url is None else plain_http_url(url)
+
+    @field_validator("key_secret")
+    @classmethod
+    def _name_of_a_block(cls, name: str | None) -> str | None:
+        if name is not None and (name.startswith("sk-") or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name)):
+            raise ValueError(
+                "it is the name of a Prefect Secret block (small letters, digits and -), not the key itself"
+            )
+        return name
+
+    @field_validator("server_args")
+    @classmethod
+    def _safe_arguments(cls, arguments: tuple[str, ...]) -> tuple[str, ...]:
+        return safe_arguments(arguments)
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.source == "sample" and self.model is None:
@@ -85,6 +108,8 @@ class TeacherSettings(BaseModel):
             raise ValueError("source: import needs `files`")
         if self.source != "import" and self.files:
             raise ValueError("`files` belong to source: import")
+        if self.key_secret is not None and (self.url is None or self.source != "sample"):
+            raise ValueError("`key_secret` belongs to `url`: no other teacher asks for a key")
         return self
 
     def needs_lab(self) -> bool:

@@ -16,9 +16,11 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from storage.addresses import refuse_password, without_password
 from storage.errors import StorageError
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
+INSTEAD = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 # How long an unreachable server is waited for when a run begins; MLflow's own patience (about 4 minutes) is for later.
 PROBE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
@@ -34,12 +36,14 @@ class Backend:
         home: the state folder; made where missing.
 
     Attributes:
-        uri: what MLFLOW_TRACKING_URI would have to be for other programs to look at the same.
+        uri: what MLFLOW_TRACKING_URI would have to be for other programs to look at the same. A database's may hold a
+            password; what is shown and stored is `shown`.
         artifacts: where new experiments keep their files; None where a server decides that.
         client: MLflow's client of it.
 
     Raises:
         TrackingFailed: the server does not answer, or the database cannot be used.
+        UsageError: a server's address carries a password.
     """
 
     def __init__(self, home: Path) -> None:
@@ -48,6 +52,9 @@ class Backend:
         self.uri = given or f"sqlite:///{self.folder / 'mlflow.db'}"
         # A server knows where its artifacts go. With a database alone MLflow would write into the current folder.
         on_server = self.uri.startswith(("http://", "https://", "databricks", "uc:"))
+        if on_server:
+            refuse_password(URI_VARIABLE, self.uri, INSTEAD)
+        self.shown = without_password(self.uri)
         self.artifacts = None if on_server else str(self.folder / "artifacts")
         with translated(self.uri):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +101,7 @@ class Backend:
             if found.lifecycle_stage != "active":
                 raise TrackingFailed(
                     f"MLflow's experiment {name!r} was deleted, and a deleted one takes no runs. Restore it: "
-                    f"MLFLOW_TRACKING_URI={self.uri} mlflow experiments restore -x {found.experiment_id}"
+                    f"MLFLOW_TRACKING_URI={self.shown} mlflow experiments restore -x {found.experiment_id}"
                 )
             return str(found.experiment_id)
 
@@ -132,13 +139,18 @@ def translated(where: str) -> Iterator[None]:
     except MlflowException as error:
         if "API request to" in str(error) and "failed with exception" in str(error):
             raise TrackingFailed(
-                f"No MLflow server answers at {_without_password(where)}. Start it, or correct {URI_VARIABLE}; without "
+                f"No MLflow server answers at {without_password(where)}. Start it, or correct {URI_VARIABLE}; without "
                 "that variable runs are kept under the state folder."
             ) from error
-        raise TrackingFailed(f"MLflow at {_without_password(where)}: {_one_line(error)}") from error
+        if refused := re.search(r"failed with error code (401|403)\b", str(error)):
+            raise TrackingFailed(
+                f"MLflow's server at {without_password(where)} does not let us in ({refused[1]}): set "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN) to what it accepts."
+            ) from error
+        raise TrackingFailed(f"MLflow at {without_password(where)}: {_one_line(error)}") from error
     except OSError as error:
         raise TrackingFailed(
-            f"MLflow at {_without_password(where)}: {error.strerror or error}"
+            f"MLflow at {without_password(where)}: {error.strerror or error}"
             + (f" ({error.filename})" if error.filename else "")
             + "; nothing tracked before was lost."
         ) from error
@@ -157,9 +169,5 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = without_password(" ".join(str(error).split()))
     return text if len(text) <= 300 else text[:299] + "…"
-
-
-def _without_password(uri: str) -> str:
-    return re.sub(r"//[^/@]*@", "//…@", uri)

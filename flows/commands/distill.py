@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from flows.embedded import keep_server_through_interrupts, prepare_prefect, show_own_lines
+from flows.embedded import check_server, keep_server_through_interrupts, prepare_prefect, show_own_lines
 from flows.home import Home
 from flows.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
 from flows.terminal import notice, out, plain, print_json
@@ -51,9 +51,12 @@ def run_and_show(place: Home, config: "DistillConfig", *, as_json: bool, resume:
     Args:
         resume: id of the run to go on with.
     """
+    check_server()
     from flows.distill import distill  # takes some seconds: Prefect, MLflow, torch
     from flows.report import comparison_lines, result_rows
+    from tasks.tracking import open_tracking
 
+    open_tracking(place.path)  # whatever is wrong with MLflow shows before the teacher is paid
     keep_server_through_interrupts()
     show_own_lines()
     with full_disk_told(place.path):

@@ -20,6 +20,7 @@ from rich.text import Text
 from flows.home import HOME_VARIABLE, STORE_VARIABLE, Home
 from flows.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
 from flows.terminal import notice, out, plain, print_json
+from storage.addresses import without_password
 from storage.errors import StorageError
 from storage.schemas import RATIONALES
 
@@ -160,7 +161,7 @@ def _server(name: str, variable: str, path: str, without: str) -> Finding:
         return Finding(name, "ok", f"{variable} is not set: {without}")
     if urlsplit(url).scheme not in ("http", "https"):
         return Finding(name, "ok", f"{variable} names no server")
-    shown = _without_password(url)
+    shown = without_password(url)
     try:
         with urllib.request.urlopen(url.rstrip("/") + path, timeout=5) as reply:  # noqa: S310  # http(s), see above
             return Finding(name, "ok", f"{shown} answers ({reply.status})")
@@ -170,11 +171,6 @@ def _server(name: str, variable: str, path: str, without: str) -> Finding:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         return Finding(name, "problem", f"{shown}: {reason}", f"start the server, or unset {variable}")
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rsplit("@", 1)[-1]).geturl()
 
 
 def _key(_: Home) -> list[Finding]:

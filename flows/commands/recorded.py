@@ -5,7 +5,7 @@ from typing import Annotated, cast
 import typer
 
 from flows.options import DEFAULT_HOME, DatasetOption, HomeOption, JsonOption, home_at, one_of, pairs, split_named
-from flows.terminal import notice, out, print_json, progress_bar
+from flows.terminal import inert, notice, out, plain, print_json, progress_bar
 from storage.datasets.registry import get_dataset
 from tasks.import_recorded import Answers, import_recorded
 
@@ -32,7 +32,7 @@ def import_file(
     named = get_dataset(dataset)
     store = home_at(home).open_store()
     with progress_bar(show=not as_json) as progress:
-        bar = progress.add_task(f"reading {file}", total=None, note="")
+        bar = progress.add_task(inert(f"reading {file}"), total=None, note="")
 
         def on_progress(questions: int, samples: int) -> None:
             progress.update(bar, completed=questions, note=f"{samples:,} samples")
@@ -56,7 +56,7 @@ def import_file(
         soft_wrap=True,
     )
     for teacher, count in summary.teachers.items():
-        out.print(f"  {count:>9,}  {teacher}", markup=False)
+        out.print(plain(f"  {count:>9,}  {teacher}"))
     if answers == "parsed" and summary.unparsed * 2 > summary.samples:
         notice(
             "Most texts state no answer. Where they were recorded without their closing statement, import them again "

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from flows.home import Home
 from flows.options import DEFAULT_HOME, DatasetOption, HomeOption, JsonOption, at_least, home_at, one_of, split_named
-from flows.terminal import duration, figure, notice, out, print_json, progress_bar
+from flows.terminal import duration, figure, inert, notice, out, print_json, progress_bar
 from storage.datasets.definition import Dataset
 from storage.datasets.registry import get_dataset
 from storage.errors import StorageError, UsageError
@@ -166,7 +166,7 @@ def stored_questions(store: Store, dataset: Dataset, split: str, path: str | Non
 def sampling_bar(teacher: str, *, show: bool) -> Iterator[Callable[["SamplingProgress"], None]]:
     """A progress bar for `teach`."""
     with progress_bar(show=show) as progress:
-        bar = progress.add_task(f"sampling {teacher}", total=None, note="")
+        bar = progress.add_task(inert(f"sampling {teacher}"), total=None, note="")
 
         def on_progress(state: "SamplingProgress") -> None:
             seconds = max(state.seconds, 1e-9)

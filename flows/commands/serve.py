@@ -13,7 +13,7 @@ import typer
 
 from flows.commands.distill import ConfigArgument, SetOption
 from flows.commands.ui import MlflowPortOption, PrefectPortOption
-from flows.embedded import prepare_prefect
+from flows.embedded import check_server, prepare_prefect
 from flows.options import DEFAULT_HOME, HomeOption, home_at, one_of
 from flows.servers import servers
 from flows.terminal import notice, out, plain
@@ -63,6 +63,8 @@ def serve_command(
             for server in started:
                 out.print(plain(f"{server.name:<8} {server.address}"), soft_wrap=True)
             os.environ[API_VARIABLE] = f"{started[0].address}/api"  # before Prefect is imported
+        else:
+            check_server()
         from flows.deployed import serve_distill
 
         name = Path(config).stem

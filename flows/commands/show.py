@@ -220,7 +220,7 @@ def _standing(row: dict[str, Any], sample: dict[str, Any], hashes: dict[str, int
 
 def _question(row: dict[str, Any]) -> Text:
     text = Text()
-    text.append(f"{row['example_id']}  {row['split']}\n", style="dim")
+    text.append_text(plain(f"{row['example_id']}  {row['split']}\n", "dim"))
     text.append_text(plain(row["question"], "bold"))
     for position, choice in enumerate(row["choices"] or []):
         text.append(f"\n  ({chr(ord('a') + position)}) ")
@@ -262,7 +262,7 @@ def _print_rationales(row: dict[str, Any]) -> None:
     for sample in sorted(row["samples"], key=lambda sample: order.get(sample["vote"].split(" ")[0].rstrip(":"), 4)):
         standing = sample["vote"]
         line = Text("  ")
-        line.append(standing, style=STYLES.get(standing.split(" ")[0], "yellow"))
+        line.append_text(plain(standing, STYLES.get(standing.split(" ")[0], "yellow")))
         if sample["answer"] is not None:
             line.append(" | answer ")
             line.append_text(plain(sample["answer"], "bold"))

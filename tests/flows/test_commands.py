@@ -126,7 +126,7 @@ def test_doctor_finds_no_problem_here_and_names_one_that_is_made(qcrd: Qcrd, tmp
     assert found["vllm"]["status"] == "ok"
     assert found["lab teacher"]["remedy"].startswith("`qcrd lab build`")
     away = {
-        "PREFECT_API_URL": "http://user:secret@127.0.0.1:9/api",
+        "PREFECT_API_URL": "http://user:secret@127.0.0.1:9/api",  # pragma: allowlist secret
         "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/m.db",
     }
     done = qcrd("doctor", code=1, **away)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from flows.config import DistillConfig, checked, load_config, shipped_configs, with_settings
 from models.methods import MethodConfig
@@ -253,3 +254,46 @@ def test_where_a_models_folder_lies_makes_no_other_training(tmp_path: Path) -> N
     here = identity(tmp_path / "here", "{}")
     assert identity(tmp_path / "there", "{}") == here
     assert identity(tmp_path / "elsewhere", '{"other": 1}') != here
+
+
+# ---- passwords ----
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ("teacher.url=http://me:sk-Planted7@host/v1",  # pragma: allowlist secret
+         "teacher.url: it must hold no user name, password or query; a key belongs in QCRD_TEACHER_API_KEY."),
+        ("teacher.url=https://host/v1?key=sk-Planted7", "teacher.url: it must hold no user name, password or query; a "
+         "key belongs in QCRD_TEACHER_API_KEY."),
+        ("teacher.url=http://[sk-Planted7", "teacher.url: its host must be a name or address, and its port a number "
+         "from 0 to 65535."),
+        ("teacher.key_secret=sk-Planted7", "teacher.key_secret: it is the name of a Prefect Secret block (small "
+         "letters, digits and -), not the key itself."),
+        ("teacher.server_args=[--api-key, sk-Planted7]", "teacher.server_args: vLLM's argument --api-key is not "
+         "allowed: arguments are stored and shown, and our own server needs no key."),
+        ("teacher.server_args=[--api_key=sk-Planted7]", "teacher.server_args: vLLM's argument --api-key is not "
+         "allowed: arguments are stored and shown, and our own server needs no key."),
+        ("teacher.server_args=[--trust]", "teacher.server_args: vLLM's argument --trust-remote-code is not allowed: no "
+         "code of a model repository is run."),
+        ("teacher.key=sk-Planted7", "Unknown key 'teacher.key'."),
+    ],
+)  # fmt: skip
+def test_a_key_in_the_wrong_place_is_refused_and_not_repeated(setting: str, line: str) -> None:
+    text = complaint(setting)
+    assert line in text
+    assert "Planted7" not in text
+
+
+def test_a_key_in_the_wrong_place_is_not_repeated_by_pydantic_either() -> None:
+    """Prefect checks a flow's parameters itself, and shows what pydantic says."""
+    content = load_config("lab").model_dump() | {"teacher": {"model": "m", "url": "http://me:sk-Planted7@host/v1"}}
+    with pytest.raises(ValidationError, match="no user name, password or query") as error:
+        DistillConfig.model_validate(content)
+    assert "Planted7" not in str(error.value)
+
+
+def test_a_secret_block_belongs_to_an_endpoint() -> None:
+    assert "`key_secret` belongs to `url`" in complaint("teacher.key_secret=my-key")
+    config = load_config("lab", ["teacher.url=https://host/v1/", "teacher.key_secret=my-key"])
+    assert (config.teacher.url, config.teacher.key_secret) == ("https://host/v1", "my-key")

@@ -37,14 +37,14 @@ def model_folder(folder: Path, config: object = None, leave_out: str = "") -> Pa
 
 def test_a_whole_model_folder_and_a_hub_id_pass(tmp_path: Path) -> None:
     check_model(str(model_folder(tmp_path / "lab")))
-    check_model("HuggingFaceTB/SmolLM2-135M-Instruct")
+    check_model("HuggingFaceTB/SmolLM2-135M-Instruct")  # pragma: allowlist secret
 
 
 @pytest.mark.parametrize(
     ("leave_out", "line"),
     [
         ("config.json", "{} is not a Hugging Face model folder: it has no config.json"),
-        ("model.safetensors", "{} has no weights: no *.safetensors or *.bin file beside its config.json"),
+        ("model.safetensors", "{} has no weights: no *.safetensors file beside its config.json"),
         ("tokenizer.json", "{} has no tokenizer: no tokenizer.json, tokenizer.model or vocab.json"),
     ],
 )

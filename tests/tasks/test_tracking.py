@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from mlflow.entities import DatasetInput, LoggedModelOutput, Run
 
+from storage.errors import UsageError
 from tasks.tracking import AboutTraining, QuestionsUsed, Tracking, flattened, open_tracking
 from tasks.tracking_backend import TrackingFailed
 from tests.tasks.conftest import home_with
@@ -236,15 +237,33 @@ def test_a_database_half_made_by_a_killed_process_is_made_anew(tmp_path: Path) -
 
 
 def test_a_server_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     began = time.monotonic()
     with pytest.raises(TrackingFailed) as error:
         open_tracking(tmp_path)
     assert str(error.value) == (
-        "No MLflow server answers at http://…@127.0.0.1:9. Start it, or correct MLFLOW_TRACKING_URI; without that "
+        "No MLflow server answers at http://127.0.0.1:9. Start it, or correct MLFLOW_TRACKING_URI; without that "
         "variable runs are kept under the state folder."
     )
     assert time.monotonic() - began < 30
+
+
+def test_a_servers_address_with_a_password_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:Planted7@127.0.0.1:9")  # pragma: allowlist secret
+    with pytest.raises(UsageError) as error:
+        open_tracking(tmp_path)
+    assert str(error.value) == (
+        "MLFLOW_TRACKING_URI must hold no user name, password or key, because it is stored and shown: set "
+        "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+    )
+
+
+def test_a_databases_password_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nosql://user:Planted7@127.0.0.1/db")  # pragma: allowlist secret
+    with pytest.raises(TrackingFailed) as error:
+        open_tracking(tmp_path)
+    assert str(error.value).startswith("MLflow at nosql://…@127.0.0.1/db: ")
+    assert "Planted7" not in str(error.value)
 
 
 def test_a_folder_of_files_is_no_tracking_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
