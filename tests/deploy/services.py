@@ -1,12 +1,11 @@
 """The services of deploy/compose.yaml as plain processes, each with a log of its own, waited for, and ended."""
 
 import os
-import secrets
+import random
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -22,10 +21,12 @@ LOOPBACK = "127.0.0.1"
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, below those that the system hands out by itself: it is still free later on."""
+    for port in random.sample(range(15_000, 32_000), 200):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            return port
+    raise AssertionError("no free port below 32,000")
 
 
 def answers(url: str) -> bool:
@@ -74,9 +75,9 @@ class Services:
             assert alive and time.monotonic() < deadline, f"{name} did not start:\n{self.log(name).read_text()[-3000:]}"
             time.sleep(0.3)
 
-    def stop(self, name: str) -> None:
-        """Ends one of them."""
-        _end(self._running.pop(name))
+    def pid(self, name: str) -> int:
+        """Of a service's first process."""
+        return self._running[name].pid
 
     def run(self, *command: object, code: int = 0, **more: Any) -> str:
         """Runs a command to its end; returns what it printed."""
@@ -117,17 +118,18 @@ def postgres_programs() -> Path:
     raise AssertionError("PostgreSQL is missing, and the stack keeps its state there: apt-get install postgresql")
 
 
-def start_postgres(services: Services, folder: Path) -> str:
+def start_postgres(services: Services, folder: Path, password: str) -> str:
     """PostgreSQL with the databases of deploy/databases.sql.
 
     Args:
         services: who starts it.
         folder: an empty folder for its data that other users may enter.
+        password: of its owner.
 
     Returns:
-        The address of its databases up to their names, without scheme; `services.env` holds the password.
+        The address of its databases up to their names, without scheme and password.
     """
-    programs, port, password = postgres_programs(), free_port(), secrets.token_hex(16)
+    programs, port = postgres_programs(), free_port()
     as_user: dict[str, Any] = {}
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         as_user = {"user": "postgres", "group": "postgres", "extra_groups": []}
@@ -142,13 +144,10 @@ def start_postgres(services: Services, folder: Path) -> str:
         "postgres", programs / "postgres", "-D", data, "-c", f"port={port}", "-c", f"listen_addresses={LOOPBACK}",
         "-c", f"unix_socket_directories={folder}", "-c", "fsync=off", **as_user,
     )  # fmt: skip
-    services.env["PGPASSWORD"] = password  # libpq and asyncpg read it; no address holds a password
     address = f"qcrd@{LOOPBACK}:{port}"
     ready = [str(programs / "pg_isready"), "--host", LOOPBACK, "--port", str(port), "--quiet"]
     services.wait("postgres", lambda: subprocess.run(ready, check=False).returncode == 0)
     sql = Path(__file__).parents[2] / "deploy" / "databases.sql"
-    services.run(programs / "psql", f"postgresql://{address}/postgres", "-v", "ON_ERROR_STOP=1", "-f", sql)
+    services.run(programs / "psql", f"postgresql://{address}/postgres", "-v", "ON_ERROR_STOP=1", "-f", sql, env={"PGPASSWORD": password})
     return address
 
-
-PYTHON = sys.executable
