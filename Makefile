@@ -14,7 +14,7 @@ export VLLM_NO_USAGE_STATS := 1
 
 QUESTION := Ann has 3 bags with 4 apples each. She gives away 5. How many apples does Ann have now?
 
-.PHONY: help setup quickstart check test fast-test clean
+.PHONY: help setup quickstart check test fast-test stack-test clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,17 +39,23 @@ quickstart: setup ## the whole pipeline on this machine: teacher, votes, QCRD be
 	@echo
 	@$(BIN)/qcrd predict "$(QUESTION)"
 
-check: setup ## lint, format, types, import contract
+check: setup ## lint, format, types, import contract; deploy/
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/yamllint --strict deploy flows/configs
+	$(BIN)/hadolint deploy/Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml
 
 test: check ## everything CI runs
 	$(BIN)/pytest
 
 fast-test: setup ## only the tests that need no trained teacher and no vLLM server
 	$(BIN)/pytest -m "not slow"
+
+stack-test: setup ## the services of deploy/compose.yaml as processes, and a scheduled distillation through them
+	$(BIN)/pytest tests/deploy/test_stack.py
 
 clean: ## remove the environment and caches; the state under .qcrd stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -71,8 +71,8 @@ class Services:
         """Until a service is ready; fails with the end of its log where it is not."""
         deadline = time.monotonic() + START_S
         while not ready():
-            alive = self._running[name].poll() is None
-            assert alive and time.monotonic() < deadline, f"{name} did not start:\n{self.log(name).read_text()[-3000:]}"
+            waiting = self._running[name].poll() is None and time.monotonic() < deadline
+            assert waiting, f"{name} did not start:\n{self.log(name).read_text()[-3000:]}"
             time.sleep(0.3)
 
     def pid(self, name: str) -> int:
@@ -81,7 +81,7 @@ class Services:
 
     def run(self, *command: object, code: int = 0, **more: Any) -> str:
         """Runs a command to its end; returns what it printed."""
-        done = subprocess.run(
+        done: subprocess.CompletedProcess[str] = subprocess.run(
             [str(part) for part in command],
             cwd=more.pop("cwd", self.folder), env=self.env | more.pop("env", {}), stdin=subprocess.DEVNULL,
             capture_output=True, text=True, check=False, **more,
@@ -133,7 +133,7 @@ def start_postgres(services: Services, folder: Path, password: str) -> str:
     as_user: dict[str, Any] = {}
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         as_user = {"user": "postgres", "group": "postgres", "extra_groups": []}
-        subprocess.run(["chown", "postgres:", str(folder)], check=True)
+        shutil.chown(folder, "postgres", "postgres")
     file, data = folder / "password", folder / "data"
     file.write_text(password, encoding="utf-8")
     services.run(
@@ -148,6 +148,13 @@ def start_postgres(services: Services, folder: Path, password: str) -> str:
     ready = [str(programs / "pg_isready"), "--host", LOOPBACK, "--port", str(port), "--quiet"]
     services.wait("postgres", lambda: subprocess.run(ready, check=False).returncode == 0)
     sql = Path(__file__).parents[2] / "deploy" / "databases.sql"
-    services.run(programs / "psql", f"postgresql://{address}/postgres", "-v", "ON_ERROR_STOP=1", "-f", sql, env={"PGPASSWORD": password})
+    services.run(
+        programs / "psql",
+        f"postgresql://{address}/postgres",
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-f",
+        sql,
+        env={"PGPASSWORD": password},
+    )
     return address
-

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Trained for a fifth of the usual steps, it is right less often; this stack does not care how often.
 TEACHER = LabTeacherConfig(steps=150)
 BUCKET = "qcrd"
+PATIENCE_S = 400  # a quarter of that is usual; other work on the machine makes it longer
 
 
 @dataclass
@@ -59,9 +60,9 @@ class Stack:
             start = [sys.executable, "-c", "from flows.cli import main; main()"]
         return self.services.run(*start, *rest, env=self.client_env)
 
-    def wait_for(self, path: str, states: set[str], within_s: float) -> Any:
+    def wait_for(self, path: str, states: set[str]) -> Any:
         """A flow run, once it is in one of the states."""
-        deadline = time.monotonic() + within_s
+        deadline = time.monotonic() + PATIENCE_S
         while (run := self.api(path))["state"]["type"] not in states:
             assert time.monotonic() < deadline, f"still {run['state']}:\n{self.services.log('worker').read_text()}"
             time.sleep(1)
@@ -131,7 +132,7 @@ def running_stack(folder: Path, database: Path) -> Iterator[Stack]:
         services.wait("worker", lambda: answers(f"http://{LOOPBACK}:{ports['worker']}/health"))
         services.wait("teacher", lambda: answers(f"http://{LOOPBACK}:{ports['teacher']}/health"))
         auth = tuple(variables["QCRD_PREFECT_AUTH"].split(":"))
-        with httpx.Client(base_url=client_env["PREFECT_API_URL"], auth=(auth[0], auth[1]), timeout=30) as prefect:
+        with httpx.Client(base_url=client_env["PREFECT_API_URL"], auth=(auth[0], auth[1]), timeout=120) as prefect:
             url = f"http://{LOOPBACK}:{ports['teacher']}/v1"
             yield Stack(services, home, teacher, url, prefect, client_env["MLFLOW_TRACKING_URI"], client_env)
 

@@ -1,10 +1,11 @@
-"""A distillation on a schedule, through the services of deploy/compose.yaml: the run is killed, retried, and finished."""
+"""A scheduled distillation through the services of deploy/compose.yaml: the run is killed, retried, and finished."""
 
+import json
 import os
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import boto3
 import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
-from tests.deploy.stack import BUCKET, ROOT, Stack, figures, running_stack
+from tests.deploy.stack import BUCKET, PATIENCE_S, ROOT, Stack, figures, running_stack
 
 pytestmark = pytest.mark.slow
 
 QUESTIONS, N = 160, 5
+TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
 def configuration(stack: Stack) -> dict[str, Any]:
@@ -39,8 +41,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         tempfile.TemporaryDirectory(prefix="qcrd-postgres-") as database,
         running_stack(tmp_path_factory.mktemp("stack"), Path(database)) as running,
     ):
-        for kind in ("docker", "kubernetes"):  # the process pool was made by its worker
-            running.command("prefect", "work-pool", "create", f"qcrd-{kind}", "--type", kind)
+        # The process pool was made by its worker.
+        running.command("prefect", "work-pool", "create", "qcrd-docker", "--type", "docker")
+        template = ROOT / "deploy" / "kubernetes-job-template.json"
+        kubernetes = ["qcrd-kubernetes", "--type", "kubernetes", "--base-job-template", template]
+        running.command("prefect", "work-pool", "create", *kubernetes)
         deploy = ["prefect", "--no-prompt", "deploy", "--prefect-file", "deploy/prefect.yaml", "--all"]
         running.services.run(*deploy, cwd=ROOT, env=running.client_env)
         yield running
@@ -60,10 +65,10 @@ def finished(stack: Stack) -> dict[str, Any]:
     assert run["auto_scheduled"]
     wait_until(stack, lambda: list(stack.home.glob("trainings/*/round-000/steps.jsonl")))
     kill_run(stack, run["id"])
-    stack.wait_for(f"/flow_runs/{run['id']}", {"CRASHED"}, within_s=90)
+    stack.wait_for(f"/flow_runs/{run['id']}", {"CRASHED"})
 
     stack.command("prefect", "flow-run", "retry", run["id"])
-    ended: dict[str, Any] = stack.wait_for(f"/flow_runs/{run['id']}", {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}, 240)
+    ended: dict[str, Any] = stack.wait_for(f"/flow_runs/{run['id']}", TERMINAL)
     assert ended["state"]["type"] == "COMPLETED", stack.services.log("worker").read_text()[-5000:]
     assert sorted(ROOT.iterdir()) == checkout, "something was written into the checkout"
     return ended
@@ -72,15 +77,15 @@ def finished(stack: Stack) -> dict[str, Any]:
 def wait_for_runs(stack: Stack) -> list[dict[str, Any]]:
     """The runs that the worker has started."""
     body = {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE_S
     while not (runs := stack.api("/flow_runs/filter", body)):
         assert time.monotonic() < deadline, stack.services.log("worker").read_text()[-5000:]
         time.sleep(0.5)
     return list(runs)
 
 
-def wait_until(stack: Stack, ready: Any) -> None:
-    deadline = time.monotonic() + 120
+def wait_until(stack: Stack, ready: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
     while not ready():
         assert time.monotonic() < deadline, stack.services.log("worker").read_text()[-5000:]
         time.sleep(0.2)
@@ -109,6 +114,8 @@ def test_the_deployments_are_as_the_file_says(stack: Stack) -> None:
         nightly = deployment["schedules"][0]
         assert (nightly["schedule"]["cron"], nightly["active"]) == ("0 3 * * *", False)
         assert "student" in deployment["parameter_openapi_schema"]["definitions"]["DistillConfig"]["properties"]
+    template = json.loads((ROOT / "deploy" / "kubernetes-job-template.json").read_text(encoding="utf-8"))
+    assert stack.api("/work_pools/qcrd-kubernetes")["base_job_template"] == template
 
 
 def test_prefect_shows_what_the_run_did(stack: Stack, finished: dict[str, Any]) -> None:
@@ -117,7 +124,8 @@ def test_prefect_shows_what_the_run_did(stack: Stack, finished: dict[str, Any]) 
     assert finished["run_count"] == 2
 
 
-def test_the_champion_is_registered_and_its_files_are_in_the_bucket(stack: Stack, finished: dict[str, Any]) -> None:
+@pytest.mark.usefixtures("finished")
+def test_the_champion_is_registered_and_its_files_are_in_the_bucket(stack: Stack) -> None:
     [version] = figures(stack.command("qcrd", "registry", "--json"))
     assert "champion" in version["aliases"]
     keys = objects(stack)
@@ -130,20 +138,28 @@ def test_the_rationales_are_in_the_bucket_and_can_be_queried(stack: Stack, finis
     sql = "SELECT source, model, count(*) AS n FROM rationales WHERE source = 'teacher' GROUP BY ALL"
     rows = figures(stack.command("qcrd", "sql", sql, "--json"))
     assert rows == [{"source": "teacher", "model": "teacher", "n": QUESTIONS * N}]
-    states = figures(stack.command("qcrd", "sql", "SELECT state, prefect_run_id FROM runs ORDER BY created_at", "--json"))
+    states = figures(
+        stack.command("qcrd", "sql", "SELECT state, prefect_run_id FROM runs ORDER BY created_at", "--json")
+    )
     assert [row["state"] for row in states] == ["running", "finished"], "the killed one could not say that it ended"
     assert {row["prefect_run_id"] for row in states} == {finished["id"]}
     assert any(key.startswith("store/rationales/") for key in objects(stack))
 
 
-def test_the_state_folder_holds_no_store_and_no_mlflow(stack: Stack, finished: dict[str, Any]) -> None:
+@pytest.mark.usefixtures("finished")
+def test_the_state_folder_holds_no_store_and_no_mlflow(stack: Stack) -> None:
     assert not (stack.home / "store").exists()
-    assert not list((stack.home / "mlflow").glob("*.db")) and not (stack.home / "mlflow" / "artifacts").exists()
+    assert not list((stack.home / "mlflow").glob("*.db"))
+    assert not (stack.home / "mlflow" / "artifacts").exists()
 
 
 def test_without_the_password_nothing_is_told(stack: Stack) -> None:
-    for url, path in ((stack.client_env["PREFECT_API_URL"], "/flow_runs/count"), (stack.mlflow, "/api/2.0/mlflow/experiments/search")):
-        assert stack.prefect.post(url + path, json={}, auth=("admin", "wrong")).status_code == 401
+    prefect, mlflow = (
+        f"{stack.client_env['PREFECT_API_URL']}/flow_runs/count",
+        f"{stack.mlflow}/api/2.0/mlflow/runs/search",
+    )
+    for address in (prefect, mlflow):
+        assert stack.prefect.post(address, json={}, auth=("admin", "wrong")).status_code == 401
 
 
 def objects(stack: Stack) -> list[str]:
