@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import pytest
+
 START_S = 180
 LOOPBACK = "127.0.0.1"
 
@@ -106,16 +108,12 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def postgres_programs() -> Path:
-    """The folder of PostgreSQL's programs; Debian keeps them off the path.
-
-    Raises:
-        AssertionError: it is not installed.
-    """
+    """The folder of PostgreSQL's programs; Debian keeps them off the path. Fails where it is not installed."""
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: -int(folder.parent.name))
     found = shutil.which("initdb", path=":".join([os.environ["PATH"], *map(str, debian)]))
     if found:
         return Path(found).resolve().parent
-    raise AssertionError("PostgreSQL is missing, and the stack keeps its state there: apt-get install postgresql")
+    pytest.fail("PostgreSQL is missing, and the stack keeps its state there: apt-get install postgresql", pytrace=False)
 
 
 def start_postgres(services: Services, folder: Path, password: str) -> str:
