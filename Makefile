@@ -15,7 +15,7 @@ export VLLM_NO_USAGE_STATS := 1
 
 QUESTION := Ann has 3 bags with 4 apples each. She gives away 5. How many apples does Ann have now?
 
-.PHONY: help setup quickstart check test fast-test audit clean
+.PHONY: help setup quickstart check test fast-test stack-test audit clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,11 +40,14 @@ quickstart: setup ## the whole pipeline on this machine: teacher, votes, QCRD be
 	@echo
 	@$(BIN)/qcrd predict "$(QUESTION)"
 
-check: setup ## lint, format, types, import contract, no secret in any file
+check: setup ## lint, format, types, import contract, deploy/, no secret in any file
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/yamllint --strict deploy flows/configs
+	$(BIN)/hadolint deploy/Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml
 	@git ls-files -z --cached --others --exclude-standard | xargs -0 $(BIN)/detect-secrets-hook --no-verify
 
 test: check ## everything CI runs, two tests at a time
@@ -52,6 +55,9 @@ test: check ## everything CI runs, two tests at a time
 
 fast-test: setup ## only the tests that need no trained teacher and no vLLM server
 	$(BIN)/pytest -m "not slow"
+
+stack-test: setup ## the services of deploy/compose.yaml as processes, and a scheduled distillation through them
+	$(BIN)/pytest tests/deploy/test_stack.py
 
 # Not part of `make test`: it asks a service on the network, and what that answers changes from day to day.
 audit: ## known vulnerabilities of the pinned packages, from the OSV database (needs the network)

@@ -1,0 +1,74 @@
+"""deploy/: what its files say about each other, and about the code."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flows.config import checked, load_config
+from tests.deploy import compose
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "deploy"
+
+
+def deployments() -> list[dict[str, Any]]:
+    content = yaml.safe_load((DEPLOY / "prefect.yaml").read_text(encoding="utf-8"))
+    return list(content["deployments"])
+
+
+def job_template() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((DEPLOY / "kubernetes-job-template.json").read_text(encoding="utf-8"))
+    return content
+
+
+def test_the_deployments_run_the_lab_as_it_is_shipped() -> None:
+    for deployment in deployments():
+        config = checked(deployment["parameters"]["config"])
+        assert config == load_config("lab", ["compare=[]"]), deployment["name"]
+
+
+def test_the_job_template_declares_what_it_uses_and_uses_what_it_declares() -> None:
+    template = job_template()
+    used = set(re.findall(r"\{\{ (\w+) \}\}", json.dumps(template["job_configuration"])))
+    assert used == set(template["variables"]["properties"])
+
+
+def test_a_deployment_sets_no_job_variable_that_its_pool_does_not_know() -> None:
+    [kubernetes] = [one for one in deployments() if one["name"] == "kubernetes"]
+    variables = kubernetes["work_pool"]["job_variables"]
+    assert variables.keys() <= job_template()["variables"]["properties"].keys()
+    assert set(job_template()["variables"]["required"]) <= variables.keys()
+
+
+def test_a_job_runs_without_rights() -> None:
+    pod = job_template()["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    assert container["name"] == "prefect-job", "the worker looks for this name"
+
+
+def test_every_secret_of_the_compose_file_is_empty_in_the_example() -> None:
+    lines = (DEPLOY / "example.env").read_text(encoding="utf-8").splitlines()
+    given = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    assert {name for name in compose.required_variables() if given[name] == ""} == compose.required_variables()
+
+
+def test_compose_publishes_on_this_machine_only_and_pins_every_image() -> None:
+    for name, service in compose.compose()["services"].items():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
+        assert re.search(r":v?\d+\.\d+[\w.-]*\}?$", service["image"]), service["image"]
+        assert "healthcheck" in service or service["restart"] == "no", name
+
+
+def test_the_builder_gets_what_the_image_copies_and_no_more() -> None:
+    copied = set()
+    for line in re.findall(r"^COPY (?!--from)(.+) \S+$", (DEPLOY / "Dockerfile").read_text(encoding="utf-8"), re.M):
+        copied |= {re.sub(r"/\$.*", "", word) for word in line.split()}
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert {line[1:] for line in ignored if line.startswith("!")} == copied
+    assert all((ROOT / name).exists() for name in copied)
