@@ -21,7 +21,23 @@ from typing import Any
 
 import typer
 
-from flows.commands import distill, doctor, lab, predict, recorded, registry, sample, serve, show, sql, store, ui, vote
+from flows.commands import (
+    automations,
+    distill,
+    doctor,
+    lab,
+    metrics,
+    predict,
+    recorded,
+    registry,
+    sample,
+    serve,
+    show,
+    sql,
+    store,
+    ui,
+    vote,
+)
 from flows.terminal import err, plain
 from models.errors import ModelError
 from storage.errors import StorageError
@@ -48,6 +64,8 @@ app.command("evaluate")(predict.evaluate_command)
 app.command("registry")(registry.registry_command)
 app.command("rollback")(registry.rollback_command)
 app.command("serve")(serve.serve_command)
+app.command("automations")(automations.automations_command)
+app.command("metrics")(metrics.metrics_command)
 app.command("ui")(ui.ui_command)
 app.command("doctor")(doctor.doctor)
 
