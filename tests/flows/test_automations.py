@@ -8,14 +8,14 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from prefect import flow
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
@@ -23,7 +23,6 @@ from prefect.blocks.system import Secret
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from flows.automations import apply_automations, remove_automations
-from flows.cli import run
 from flows.verdict import show_verdict
 from storage.errors import UsageError
 from tasks.gate import judge
@@ -100,9 +99,8 @@ def clean(server: str) -> Iterator[str]:
 
 def answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2):
-            return True
-    except OSError:
+        return httpx.get(url).is_success
+    except httpx.HTTPError:
         return False
 
 
@@ -115,11 +113,7 @@ def wait_for(found: Callable[[], Any], what: str, seconds: float = 120) -> Any:
 
 
 def ask(api: str, path: str, body: dict[str, Any]) -> Any:
-    request = urllib.request.Request(
-        f"{api}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST"
-    )
-    with urllib.request.urlopen(request) as reply:
-        return json.load(reply)
+    return httpx.post(f"{api}/{path}", json=body).raise_for_status().json()
 
 
 def automations(api: str) -> dict[str, dict[str, Any]]:
@@ -140,21 +134,17 @@ def triggered(api: str) -> list[str]:
 @flow(name="distill")
 def gate_alone(rights: list[dict[str, bool]]) -> None:
     """The end of a distillation: the verdict on a challenger."""
-    from dataclasses import replace
-
     verdict = replace(judge(rights[0], rights[1]), against="1")
     show_verdict(Registered("qcrd-sums", "2", {}), replace(verdict, moved=verdict.promoted))
 
 
-@contextmanager
-def killed_flow(api: str) -> Iterator[None]:
-    """A flow that has sent one heartbeat and was then killed."""
+def start_and_kill_a_flow(api: str) -> None:
+    """A flow that has sent one heartbeat and is then killed."""
     with subprocess.Popen([sys.executable, "-c", DYING_FLOW], env=os.environ | {"PREFECT_API_URL": api}) as process:
         try:
-            wait_for(lambda: [e for e in events(api, "prefect.flow-run.heartbeat") if named(e)], "a heartbeat")
+            wait_for(lambda: any(named(event) for event in events(api, "prefect.flow-run.heartbeat")), "a heartbeat")
         finally:
             process.kill()
-    yield
 
 
 def named(event: dict[str, Any]) -> bool:
@@ -172,12 +162,7 @@ def test_they_are_made_once_changed_and_removed(clean: str, qcrd: Qcrd) -> None:
     assert automations(clean) == before
 
     switched_off = before["qcrd run died"]["id"]
-    request = urllib.request.Request(
-        f"{clean}/automations/{switched_off}", b'{"enabled": false}', {"Content-Type": "application/json"},
-        method="PATCH",
-    )  # fmt: skip
-    with urllib.request.urlopen(request):
-        pass
+    httpx.patch(f"{clean}/automations/{switched_off}", json={"enabled": False}).raise_for_status()
     assert apply_automations(timedelta(seconds=60), None)["qcrd run died"] == "updated"
     changed = automations(clean)["qcrd run died"]
     assert (changed["id"], changed["enabled"], changed["trigger"]["within"]) == (switched_off, False, 60.0)
@@ -219,8 +204,7 @@ def test_a_promotion_notifies_and_a_drop_in_quality_is_told(
 
 def test_a_run_without_heartbeats_is_set_to_crashed(clean: str) -> None:
     apply_automations(timedelta(seconds=10), None)
-    with killed_flow(clean):
-        pass
+    start_and_kill_a_flow(clean)
     mine = {"flow_runs": {"name": {"any_": ["sums new qcrd"]}}}
     assert ask(clean, "flow_runs/filter", mine)[0]["state"]["type"] == "RUNNING"
     wait_for(lambda: ask(clean, "flow_runs/filter", mine)[0]["state"]["type"] == "CRASHED", "the dead run's state")
@@ -232,7 +216,7 @@ def test_a_run_without_heartbeats_is_set_to_crashed(clean: str) -> None:
 def test_a_block_that_is_not_there_or_notifies_nobody(clean: str) -> None:
     with pytest.raises(UsageError, match=r"no block 'slack-webhook/team'\. Make it in its UI under Blocks"):
         apply_automations(timedelta(seconds=300), "slack-webhook/team")
-    Secret(value="x").save("quiet", overwrite=True, _sync=True)
+    Secret.model_validate({"value": "x"}).save("quiet", overwrite=True)
     with pytest.raises(UsageError, match=r"'secret/quiet' sends no notifications"):
         apply_automations(timedelta(seconds=300), "secret/quiet")
     with pytest.raises(UsageError, match=r"TYPE/NAME, such as slack-webhook/team; got 'team'"):
@@ -240,10 +224,9 @@ def test_a_block_that_is_not_there_or_notifies_nobody(clean: str) -> None:
     assert automations(clean) == {}
 
 
-def test_a_server_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}), pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-        assert run(["automations", "--home", str(tmp_path)]) == 2
-    assert capsys.readouterr().err.strip() == (
-        "qcrd: No Prefect server answers at http://127.0.0.1:9/api (ConnectError). Start it, or correct PREFECT_API_URL."
+def test_a_server_that_is_not_there(qcrd: Qcrd) -> None:
+    done = qcrd("automations", code=2, PREFECT_API_URL="http://127.0.0.1:9/api")
+    assert done.stderr.strip() == (
+        "qcrd: No Prefect server answers at http://127.0.0.1:9/api (ConnectError). Start it, or correct "
+        "PREFECT_API_URL."
     )
