@@ -3,8 +3,8 @@
 Texts of datasets, teachers and students are data: they are escaped wherever they go into markdown.
 """
 
-import html
 import json
+import string
 from typing import Any, cast
 from uuid import UUID
 
@@ -83,11 +83,11 @@ def teacher_markdown(place: Place, rule: VoteRule, split: str) -> str:
         share = "" if row["share"] is None else f", {row['share']:.0%}"
         lines += [
             f"\n**{escaped(row['question'])}** (label: {escaped(row['label'])})\n",
-            f"- majority: {escaped(row['winner'])} &mdash; {votes}{share}",
+            f"- majority: {escaped(row['winner'])} — {votes}{share}",
         ]
         for kind in ("positive", "negative"):
             sample = said.get(row[kind])
-            told = f"{escaped(sample['answer'])} &mdash; {escaped(sample['rationale'])}" if sample else "none"
+            told = f"{escaped(sample['answer'])} — {escaped(sample['rationale'])}" if sample else "none"
             lines.append(f"- {kind}: {told}")
     return "\n".join(lines)
 
@@ -178,8 +178,8 @@ def rationales_markdown(place: Place, spec: TrainingSpec, best: int) -> str:
     for row in rows:
         lines += [
             f"\n**{escaped(row['question'])}** (label: {escaped(row['label'])})\n",
-            f"- round 0: {escaped(row['early_answer'])} &mdash; {escaped(row['early_rationale'])}",
-            f"- round {best}: {escaped(row['late_answer'])} &mdash; {escaped(row['late_rationale'])}",
+            f"- round 0: {escaped(row['early_answer'])} — {escaped(row['early_rationale'])}",
+            f"- round {best}: {escaped(row['late_answer'])} — {escaped(row['late_rationale'])}",
         ]
     return "\n".join(lines)
 
@@ -200,7 +200,9 @@ def show_result(
         else [],
         registered=registered,
     )
-    lines = comparison_lines(result) + ([f"{registered.name}: {registered.reason}"] if registered else [])
+    lines = comparison_lines(result)
+    if registered:
+        lines.append(escaped(f"{registered.name}: {registered.reason}"))
     create_table_artifact(result_rows(result), key="result", description="\n\n".join(lines) or None)
     return result
 
@@ -262,11 +264,15 @@ def _test_answers(place: Place, parts: Parts, result: MethodResult) -> dict[str,
 
 
 def escaped(text: str | None) -> str:
-    """Somebody else's text, with nothing in it that markdown or HTML would act on."""
+    """Somebody else's text, with nothing in it that markdown or HTML would act on.
+
+    A backslash before any ASCII punctuation means that character itself, in CommonMark and in Prefect's UI; so there is
+    no tag, no link (not even one that a bare address would become), no entity. Prefect's UI shows entities as they are
+    written, so they are no way out.
+    """
     if text is None:
         return "-"
-    plain = html.escape(" ".join(text.split()))
-    return "".join(f"&#{ord(character)};" if character in "\\`*_{}[]()#+-.!|~" else character for character in plain)
+    return "".join(f"\\{one}" if one in string.punctuation else one for one in " ".join(text.split()))
 
 
 def _of_round(name: str, value: Any) -> str:

@@ -23,7 +23,7 @@ MODEL = "qcrd.model"
 def show_verdict(challenger: Registered, verdict: Verdict) -> None:
     """The verdict as a page, and its events. A champion that is asked about again was decided before: no event."""
     create_markdown_artifact(
-        verdict_markdown(challenger, verdict), key="gate", description=f"{challenger.name}: {verdict.reason}"
+        verdict_markdown(challenger, verdict), key="gate", description=escaped(f"{challenger.name}: {verdict.reason}")
     )
     already = verdict.promoted and not verdict.moved
     names = [] if already else [PROMOTED if verdict.moved else KEPT]
