@@ -71,7 +71,8 @@ def train(place: Place, config: DistillConfig, rule: VoteRule, parts: Parts, met
     prepared = steps.prepare(place, config.dataset.name, rule, parts, config.training(method, place.home))
     folder, threads = prepared.folder, config.rounds.threads
     table = report.RoundsTable(method.name, prepared, config.rounds.rounds)
-    story = Story(open_tracking(place.home), prepared, place.run_id, report.prefect_tags())
+    tags = report.prefect_tags() | report.prefect_note()
+    story = Story(open_tracking(place.home), prepared, place.run_id, tags)
     with story.measured(), steps.slot(place.home, threads), Worker(threads) as worker:
         for t in range(config.rounds.rounds):
             steps.make_negatives(place, folder, t, worker)

@@ -27,6 +27,8 @@ from tasks.training.rounds import best_round, evaluations
 from tasks.training.spec import TrainingSpec, read_spec
 from tasks.training.summary import round_rows
 
+NOTE = "mlflow.note.content"
+"""MLflow's tag of a run's description, in markdown."""
 SHOWN = 5
 """Questions whose rationales a person can read."""
 
@@ -36,6 +38,12 @@ def prefect_tags() -> dict[str, str]:
     tags = {"prefect.flow_run_id": str(flow_run.id), "prefect.flow_run_name": str(flow_run.name)}
     address = str(flow_run.ui_url or "")
     return tags | ({"prefect.url": address} if address.startswith("http") else {})
+
+
+def prefect_note() -> dict[str, str]:
+    """A link to this run as the description of a run in MLflow, whose pages show tags as plain text."""
+    address = str(flow_run.ui_url or "")
+    return {NOTE: f"Prefect: [{escaped(flow_run.name)}]({address})"} if address.startswith("http") else {}
 
 
 def show_votes(rule: VoteRule, votes: VoteSummary, sampled: Sampled) -> None:
