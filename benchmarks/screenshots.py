@@ -59,8 +59,8 @@ def chromium(width: int = 1280, height: int = 900) -> Iterator[Chrome]:
 
 
 def page_text(browser: Chrome) -> str:
-    """What a person would read on the page that is open."""
-    return str(browser.execute_script("return document.body ? document.body.innerText : ''"))
+    """What a person would read on the page that is open; spaces are spaces."""
+    return str(browser.execute_script("return document.body ? document.body.innerText : ''")).replace("\xa0", " ")
 
 
 def open_page(browser: Chrome, url: str, *texts: str) -> str:
@@ -177,13 +177,16 @@ def main() -> None:
         for key in ("rounds-qcrd", "gate", "rationales-teacher"):
             open_page(browser, pages.artifact(key), key)
             take(browser, f"prefect-{key}")
+        browser.set_window_size(1500, 1650)
         open_page(browser, f"{given.prefect}/automations", "qcrd champion promoted", "qcrd run died")
         take(browser, "prefect-automations")
+        browser.set_window_size(1500, 800)
         browser.get(given.mlflow)
         browser.execute_script(ASSISTANT_CLOSED)
         open_page(browser, pages.curve("qcrd", "validation/accuracy", "validation/explanation_accuracy"), "step=")
         take(browser, "mlflow-rounds", 6.0)
-        open_page(browser, pages.model(given.model), "@ champion", "@ challenger")
+        open_page(browser, f"{given.mlflow}/#/models", given.model, "@ champion")
+        click(browser, "Try it now")  # of an announcement that covers the page
         take(browser, "mlflow-registry")
 
 

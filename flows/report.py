@@ -61,7 +61,11 @@ def show_votes(rule: VoteRule, votes: VoteSummary, sampled: Sampled) -> None:
 
 def show_teacher(place: Place, rule: VoteRule, split: str) -> None:
     """Some questions with what the teacher said of them."""
-    create_markdown_artifact(teacher_markdown(place, rule, split), key="rationales-teacher")
+    create_markdown_artifact(
+        teacher_markdown(place, rule, split),
+        key="rationales-teacher",
+        description=f"{SHOWN} questions: the majority answer, a positive and a negative rationale",
+    )
 
 
 def teacher_markdown(place: Place, rule: VoteRule, split: str) -> str:
@@ -147,7 +151,11 @@ def show_method(
 ) -> MethodResult:
     """Rationales early and late, a link to MLflow; and the method's result."""
     folder, rows = prepared.folder, round_rows(prepared.folder)
-    create_markdown_artifact(rationales_markdown(place, read_spec(folder), best), key=f"rationales-{method}")
+    create_markdown_artifact(
+        rationales_markdown(place, read_spec(folder), best),
+        key=f"rationales-{method}",
+        description=f"{SHOWN} questions: what the student said after round 0 and after round {best}",
+    )
     if url:
         create_link_artifact(url, link_text=f"{prepared.name} in MLflow", key=f"mlflow-{method}")
     return MethodResult(

@@ -23,7 +23,7 @@ MODEL = "qcrd.model"
 def show_verdict(challenger: Registered, verdict: Verdict) -> None:
     """The verdict as a page, and its events. A champion that is asked about again was decided before: no event."""
     create_markdown_artifact(
-        verdict_markdown(challenger, verdict), key="gate", description=escaped(f"{challenger.name}: {verdict.reason}")
+        verdict_markdown(challenger, verdict), key="gate", description=escaped(_decision(challenger, verdict))
     )
     already = verdict.promoted and not verdict.moved
     names = [] if already else [PROMOTED if verdict.moved else KEPT]
@@ -62,9 +62,8 @@ def payload(challenger: Registered, verdict: Verdict) -> dict[str, Any]:
 def verdict_markdown(challenger: Registered, verdict: Verdict) -> str:
     """The verdict as a page."""
     before = "none" if verdict.against is None else f"version {escaped(verdict.against)}"
-    decision = "is the champion" if verdict.promoted else "does not become the champion"
     lines = [
-        f"# {escaped(challenger.name)} version {escaped(challenger.version)} {decision}",
+        f"# {escaped(_decision(challenger, verdict))}",
         "",
         f"Why: {escaped(verdict.reason)}",
         "",
@@ -86,3 +85,8 @@ def verdict_markdown(challenger: Registered, verdict: Verdict) -> str:
     if verdict.dropped:
         lines += ["", "**The challenger is worse than the champion: the interval lies wholly below 0.**"]
     return "\n".join(lines)
+
+
+def _decision(challenger: Registered, verdict: Verdict) -> str:
+    decision = "is the champion" if verdict.promoted else "does not become the champion"
+    return f"{challenger.name} version {challenger.version} {decision}"
