@@ -176,10 +176,9 @@ def test_a_promotion_notifies_and_a_drop_in_quality_is_told(
     clean: str, heard: tuple[str, list[dict[str, str]]]
 ) -> None:
     hook, received = heard
-    block = CustomWebhookNotificationBlock(
-        name="team", url=hook, json_data={"subject": "{{subject}}", "body": "{{body}}"}
-    )
-    block.save("team", overwrite=True, _sync=True)
+    told = {"subject": "{{subject}}", "body": "{{body}}"}
+    block = CustomWebhookNotificationBlock.model_validate({"name": "team", "url": hook, "json_data": told})
+    block.save("team", overwrite=True)
     apply_automations(timedelta(seconds=300), "custom-webhook/team")
     right, wrong = dict.fromkeys(map(str, range(40)), True), dict.fromkeys(map(str, range(40)), False)
 

@@ -14,6 +14,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
 from benchmarks.screenshots import Pages, chromium, click, open_page, page_text, wait_for_texts
+from storage.errors import UsageError
 from tests.conftest import qcrd_command
 from tests.flows.test_distil_own_data import CONFIG, DATASET
 
@@ -166,3 +167,9 @@ def test_the_exporter_serves_what_the_run_left(pages: Pages, folder: Path) -> No
     assert 'qcrd_round_validation_accuracy_ratio{dataset="sums",method="qcrd",round="1"}' in text
     assert 'qcrd_champion_version{model="qcrd-sums"} 1.0' in text
     assert "qcrd_step_done{" not in text, "nothing is running"
+
+
+def test_a_missing_chromium_is_said_with_its_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match=r"^Chromium is not here: install Debian's packages chromium and chromium-"):
+        chromium().__enter__()
