@@ -22,9 +22,11 @@ from typing import Any
 import typer
 
 from flows.commands import (
+    automations,
     distill,
     doctor,
     lab,
+    metrics,
     predict,
     recorded,
     registry,
@@ -65,6 +67,8 @@ app.command("evaluate")(predict.evaluate_command)
 app.command("registry")(registry.registry_command)
 app.command("rollback")(registry.rollback_command)
 app.command("serve")(serve.serve_command)
+app.command("automations")(automations.automations_command)
+app.command("metrics")(metrics.metrics_command)
 app.command("ui")(ui.ui_command)
 app.command("doctor")(doctor.doctor)
 

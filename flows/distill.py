@@ -18,6 +18,7 @@ from flows import report
 from flows.config import DistillConfig
 from flows.outcome import DistillResult, MethodResult, RegisteredResult
 from flows.runs import recorded_run
+from flows.verdict import show_verdict
 from models.methods import MethodConfig
 from storage.votes import VoteRule
 from tasks import steps
@@ -56,6 +57,7 @@ def distill(config: DistillConfig, home: Path = Path(".qcrd"), resume: str | Non
         rule = VoteRule(dataset=questions.dataset, teachers=sampled.teachers, **config.votes.model_dump())
         votes = steps.count_votes(place, rule, config.dataset)
         report.show_votes(rule, votes, sampled)
+        report.show_teacher(place, rule, config.dataset.train_split)
         watch_drift(place, rule, config.dataset, config.drift)
         parts = Parts.of(config.dataset, questions.dataset)
         trainings = [train.submit(place, config, rule, parts, method) for method in config.methods()]
@@ -70,21 +72,25 @@ def train(place: Place, config: DistillConfig, rule: VoteRule, parts: Parts, met
     """All rounds of one method: negatives -> discriminator -> student -> evaluation; then the test questions, once."""
     prepared = steps.prepare(place, config.dataset.name, rule, parts, config.training(method, place.home))
     folder, threads = prepared.folder, config.rounds.threads
-    story = Story(open_tracking(place.home), prepared, place.run_id, report.prefect_tags())
+    table = report.RoundsTable(method.name, prepared, config.rounds.rounds)
+    tags = report.prefect_tags() | report.prefect_note()
+    story = Story(open_tracking(place.home), prepared, place.run_id, tags)
     with story.measured(), steps.slot(place.home, threads), Worker(threads) as worker:
         for t in range(config.rounds.rounds):
-            steps.make_negatives(folder, t, worker)
-            quality = steps.judge_quality(folder, t, worker)
-            steps.train_student(folder, t, worker)
-            result = steps.evaluate_student(folder, t, "validation", worker)
+            steps.make_negatives(place, folder, t, worker)
+            quality = steps.judge_quality(place, folder, t, worker)
+            steps.train_student(place, folder, t, worker)
+            result = steps.evaluate_student(place, folder, t, "validation", worker)
             story.round(t, quality, result)
             get_run_logger().info(report.round_line(method.name, result))
+            table.show()
             prune(folder)
             if is_over(evaluations(folder)[: t + 1], config.rounds):
                 break
         best = best_round(evaluations(folder))
-        test = steps.evaluate_student(folder, best, "test", worker) if parts.test else None
+        test = steps.evaluate_student(place, folder, best, "test", worker) if parts.test else None
         logged = story.finish(best, test)
+    table.show(over=True)
     return report.show_method(place, method.name, prepared, best, test, logged, story.url)
 
 
@@ -96,6 +102,7 @@ def register(place: Place, config: DistillConfig, result: MethodResult) -> Regis
     version = register_best(tracking, result.folder, result.logged_round(), config.registry, lineage)
     verdict = gate(tracking, result.folder, version, config.registry)
     get_run_logger().info("%s version %s: %s", version.name, version.version, verdict.reason)
+    show_verdict(version, verdict)
     return RegisteredResult(
         name=version.name, version=version.version, champion=verdict.promoted, reason=verdict.reason
     )

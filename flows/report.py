@@ -4,26 +4,33 @@ Texts of datasets, teachers and students are data: they are escaped wherever the
 """
 
 import html
+import json
 import re
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.runtime import flow_run
 
 from flows.outcome import Compared, DistillResult, MethodResult, RegisteredResult
-from flows.terminal import inert
+from flows.terminal import figure, inert
+from flows.vote_figures import vote_rows
 from storage.addresses import without_password
-from storage.schemas import PREDICTIONS
+from storage.schemas import EXAMPLES, PREDICTIONS, RATIONALES, VOTES
 from storage.votes import VoteRule, VoteSummary
 from tasks.gate import exact_mcnemar, judge, wilson_interval
 from tasks.steps import Place, Sampled
 from tasks.tracking import LoggedRound
 from tasks.training.evaluation import Evaluation
 from tasks.training.preparing import Parts, Prepared
-from tasks.training.rounds import evaluations
+from tasks.training.rounds import best_round, evaluations
 from tasks.training.spec import TrainingSpec, read_spec
 from tasks.training.summary import round_rows
 
+NOTE = "mlflow.note.content"
+"""MLflow's tag of a run's description, in markdown."""
 SHOWN, LONGEST_SHOWN = 5, 2000
 """Questions whose rationales a person can read, and characters of each text."""
 _MARKUP = re.compile(r"[\\`*_{}\[\]()#+\-.!|~:@=]")
@@ -36,17 +43,96 @@ def prefect_tags() -> dict[str, str]:
     return tags | ({"prefect.url": without_password(address)} if address.startswith("http") else {})
 
 
+def prefect_note() -> dict[str, str]:
+    """A link to this run as the description of a run in MLflow, whose pages show tags as plain text."""
+    address = str(flow_run.ui_url or "")
+    return {NOTE: f"Prefect: [{escaped(flow_run.name)}]({address})"} if address.startswith("http") else {}
+
+
 def show_votes(rule: VoteRule, votes: VoteSummary, sampled: Sampled) -> None:
     """The vote's figures as a table."""
-    rows = [{"figure": name, "value": _plain(value)} for name, value in vars(votes).items() if name != "vote_id"]
+    rows = vote_rows(votes)
     if sampled.sampled:
-        rows.append(
-            {"figure": "tokens/s of the teacher", "value": f"{sampled.completion_tokens / sampled.seconds:,.0f}"}
-        )
+        speed = sampled.completion_tokens / max(sampled.seconds, 1e-9)
+        rows.append(("teacher", f"{speed:,.0f} tokens/s", f"{sampled.sampled:,} samples in {sampled.seconds:,.0f} s"))
     if sampled.cost is not None:
-        rows.append({"figure": "cost", "value": f"{sampled.cost:,.4f}"})
+        rows.append(("cost", f"{sampled.cost:,.4f}", "of this run's samples"))
+    shown = [{"figure": name, "value": value, "of": escaped(of)} for name, value, of in rows]
     query = f"qcrd show votes --dataset {rule.dataset} --vote {rule.vote_id}"
-    create_table_artifact(rows, key="votes", description=f"Vote {rule.vote_id}; read it with `{query}`")
+    create_table_artifact(shown, key="votes", description=f"Vote {rule.vote_id}; read it with `{query}`")
+
+
+def show_teacher(place: Place, rule: VoteRule, split: str) -> None:
+    """Some questions with what the teacher said of them."""
+    create_markdown_artifact(
+        teacher_markdown(place, rule, split),
+        key="rationales-teacher",
+        description=f"{SHOWN} questions: the majority answer, a positive and a negative rationale",
+    )
+
+
+def teacher_markdown(place: Place, rule: VoteRule, split: str) -> str:
+    """Questions with the majority answer, a positive and a negative rationale; those that have both come first."""
+    store, partition = place.open_store(), {"dataset": rule.dataset, "split": split}
+    with store.connect() as con:
+        rows = store.execute(
+            con,
+            f"SELECT e.question, e.label, v.winner, v.n_votes, v.n_parsed, v.share, "
+            f"v.positives[1].sample_id AS positive, v.negatives[1].sample_id AS negative "
+            f"FROM {store.relation(VOTES, partition)} v "
+            f"JOIN {store.relation(EXAMPLES, partition)} e USING (example_id) WHERE v.vote_id = $1 "
+            f"ORDER BY len(v.positives) > 0 AND len(v.negatives) > 0 DESC, md5(v.example_id) LIMIT {SHOWN}",
+            [rule.vote_id],
+        ).to_pylist()
+        ids = [row[kind] for row in rows for kind in ("positive", "negative") if row[kind]]
+        samples = store.execute(
+            con,
+            f"SELECT sample_id, answer, rationale FROM {store.relation(RATIONALES, partition)} "
+            "WHERE list_contains($1, sample_id)",
+            [ids],
+        ).to_pylist()
+    said = {sample["sample_id"]: sample for sample in samples}
+    lines = ["# What the teacher said"]
+    for row in rows:
+        votes = f"{row['n_votes']} of {row['n_parsed']} parsed samples"
+        share = "" if row["share"] is None else f", {row['share']:.0%}"
+        lines += [
+            f"\n**{escaped(row['question'])}** (label: {escaped(row['label'])})\n",
+            f"- majority: {escaped(row['winner'])} — {votes}{share}",
+        ]
+        for kind in ("positive", "negative"):
+            sample = said.get(row[kind])
+            told = f"{escaped(sample['answer'])} — {escaped(sample['rationale'])}" if sample else "none"
+            lines.append(f"- {kind}: {told}")
+    return "\n".join(lines)
+
+
+class RoundsTable:
+    """The rounds of a training as a table that grows with every one of them.
+
+    Args:
+        method: its name.
+        prepared: the training.
+        rounds: how many there are at most.
+    """
+
+    def __init__(self, method: str, prepared: Prepared, rounds: int) -> None:
+        self.method, self.prepared, self.rounds = method, prepared, rounds
+        self._artifact: UUID | None = None
+
+    def show(self, *, over: bool = False) -> None:
+        """Shows the rounds that are finished."""
+        results, rows = evaluations(self.prepared.folder), round_rows(self.prepared.folder)
+        shown = [{name: _of_round(name, value) for name, value in row.items()} for row in rows]
+        best = f"the best round is {best_round(results)}"
+        state = best if over else f"{len(results)} of at most {self.rounds} rounds so far; {best}"
+        description = f"{self.prepared.name}: {state}"
+        if self._artifact is None:
+            made = create_table_artifact(shown, key=f"rounds-{self.method}", description=description)
+            self._artifact = cast(UUID, made)
+            return
+        with get_client(sync_client=True) as client:
+            client.update_artifact(self._artifact, ArtifactUpdate(data=json.dumps(shown), description=description))
 
 
 def round_line(method: str, result: Evaluation) -> str:
@@ -66,11 +152,13 @@ def show_method(
     logged: LoggedRound,
     url: str | None,
 ) -> MethodResult:
-    """The rounds as a table, rationales early and late, a link to MLflow; and the method's result."""
+    """Rationales early and late, a link to MLflow; and the method's result."""
     folder, rows = prepared.folder, round_rows(prepared.folder)
-    shown = [{name: _plain(value) for name, value in row.items()} for row in rows]
-    create_table_artifact(shown, key=f"rounds-{method}", description=f"{prepared.name}: the best round is {best}")
-    create_markdown_artifact(rationales_markdown(place, read_spec(folder), best), key=f"rationales-{method}")
+    create_markdown_artifact(
+        rationales_markdown(place, read_spec(folder), best),
+        key=f"rationales-{method}",
+        description=f"{SHOWN} questions: what the student said after round 0 and after round {best}",
+    )
     if url:
         create_link_artifact(url, link_text=f"{prepared.name} in MLflow", key=f"mlflow-{method}")
     return MethodResult(
@@ -131,7 +219,9 @@ def show_result(
         else [],
         registered=registered,
     )
-    lines = comparison_lines(result) + ([escaped(f"{registered.name}: {registered.reason}")] if registered else [])
+    lines = comparison_lines(result)
+    if registered:
+        lines.append(escaped(f"{registered.name}: {registered.reason}"))
     create_table_artifact(result_rows(result), key="result", description="\n\n".join(lines) or None)
     return result
 
@@ -204,11 +294,6 @@ def escaped(text: str | None) -> str:
     return _MARKUP.sub(r"\\\g<0>", html.escape(inert(shortened), quote=False))
 
 
-def _plain(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:,.3f}" if abs(value) < 100 else f"{value:,.0f}"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(escaped(str(one)) for one in value)  # cells are read as markdown
-    return f"{value:,}" if isinstance(value, int) else str(value)
+def _of_round(name: str, value: Any) -> str:
+    """A cell of the rounds' table."""
+    return _percent(value) if name in ("validation", "explanations", "consistency") else figure(value)

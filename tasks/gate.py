@@ -29,21 +29,39 @@ class Verdict:
         promoted: whether the challenger is to be the champion.
         reason: one line for people.
         questions: test questions that both answered; 0 where there was nothing to compare.
+        both: questions that both answered right.
         only_challenger, only_champion: questions that exactly this one answered right.
         p_value: of the exact two-sided test; None where there was nothing to compare.
         difference: challenger's accuracy minus champion's, -1 to 1; None where there was nothing to compare.
         low, high: its 95% interval.
+        level: the largest p-value at which the champion is replaced.
+        against: version of the champion it was held against; None where there was none.
+        moved: whether the champion is another one than before.
     """
 
     promoted: bool
     reason: str
     questions: int = 0
+    both: int = 0
     only_challenger: int = 0
     only_champion: int = 0
     p_value: float | None = None
     difference: float | None = None
     low: float | None = None
     high: float | None = None
+    level: float = DEFAULT_LEVEL
+    against: str | None = None
+    moved: bool = False
+
+    @property
+    def neither(self) -> int:
+        """Questions that neither answered right."""
+        return self.questions - self.both - self.only_challenger - self.only_champion
+
+    @property
+    def dropped(self) -> bool:
+        """Whether the challenger is worse than the champion beyond doubt: its interval lies wholly below 0."""
+        return self.high is not None and self.high < 0
 
 
 def judge(challenger: Mapping[str, bool], champion: Mapping[str, bool] | None, level: float = DEFAULT_LEVEL) -> Verdict:
@@ -60,10 +78,10 @@ def judge(challenger: Mapping[str, bool], champion: Mapping[str, bool] | None, l
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; it must lie between 0 and 1, such as {DEFAULT_LEVEL}")
     if champion is None:
-        return Verdict(True, "promoted: there was no champion")
+        return Verdict(True, "promoted: there was no champion", level=level)
     common = challenger.keys() & champion.keys()
     if not common:
-        return Verdict(False, "not promoted: champion and challenger have no test question in common")
+        return Verdict(False, "not promoted: champion and challenger have no test question in common", level=level)
     both = sum(challenger[key] and champion[key] for key in common)
     only_challenger = sum(challenger[key] and not champion[key] for key in common)
     only_champion = sum(champion[key] and not challenger[key] for key in common)
@@ -82,7 +100,9 @@ def judge(challenger: Mapping[str, bool], champion: Mapping[str, bool] | None, l
         f"{only_challenger} right only by the challenger, {only_champion} only by the champion; exact McNemar "
         f"p = {p_value:.2g}, {'at most' if p_value <= level else 'above'} the level {level:g}"
     )
-    return Verdict(promoted, reason, len(common), only_challenger, only_champion, p_value, difference, low, high)
+    return Verdict(
+        promoted, reason, len(common), both, only_challenger, only_champion, p_value, difference, low, high, level
+    )
 
 
 def exact_mcnemar(only_first: int, only_second: int) -> float:

@@ -13,7 +13,7 @@ the predictions it was judged by (`qcrd.student`).
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,12 +121,13 @@ def hold_gate(
         champion = champion_of(tracking, challenger.name)
         if champion and champion.version == challenger.version:
             told = champion.tags.get(GATE, "it was made champion by hand")
-            return Verdict(True, f"version {champion.version} is the champion already: {told}")
+            reason = f"version {champion.version} is the champion already: {told}"
+            return Verdict(True, reason, level=level, against=champion.version)
         if when := challenger.tags.get(ROLLED_BACK):
-            return Verdict(
-                False, f"version {challenger.version} was rolled back {when}; by hand only it is champion again"
-            )
+            reason = f"version {challenger.version} was rolled back {when}; by hand only it is champion again"
+            return Verdict(False, reason, level=level, against=champion.version if champion else None)
         verdict = judge(right_of(challenger), right_of(champion) if champion else None, level)
+        verdict = replace(verdict, against=champion.version if champion else None, moved=verdict.promoted)
         with translated(backend.uri):
             for key, value in _gate_tags(verdict, champion, level).items():
                 tracking.client.set_model_version_tag(challenger.name, challenger.version, key, value)

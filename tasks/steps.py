@@ -13,13 +13,11 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, cast
-from uuid import UUID
+from typing import Any
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.concurrency.sync import concurrency
@@ -38,6 +36,7 @@ from storage.votes import VoteRule, VoteSummary, vote
 from tasks.build_lab import build_lab, find_lab
 from tasks.figures import Figure, last_with, store_figures
 from tasks.import_recorded import import_recorded
+from tasks.progress import Progress, progress
 from tasks.questions import DatasetConfig, Part, questions_version
 from tasks.sample_teacher import SamplingProgress
 from tasks.store_examples import store_examples
@@ -51,13 +50,12 @@ from tasks.training.preparing import Parts, Prepared, prepare_training
 from tasks.training.quality import QUALITY_FILE, QualityUpdated, update_quality
 from tasks.training.spec import INITIAL, SPEC_FILE, TrainingConfig, read_spec, round_folder
 from tasks.training.student_round import train_round
-from tasks.training.trained import RoundTrained, trained_file
+from tasks.training.trained import RoundTrained
 from tasks.worker import Worker, refuse_if_stopping
 
 MAY_PASS = (TeacherUnavailable, ServerFailed, WorkerDied, StoreWriteFailed, TrackingFailed)
 """Errors after which trying again may help; the others say what somebody has to change first."""
 DATASET_FIGURE = "dataset"
-PROGRESS_EVERY_S, LINE_EVERY_S = 2.0, 20.0
 LEASE_S = 60
 
 
@@ -77,6 +75,10 @@ class Place(BaseModel):
     def open_store(self) -> Store:
         """The store."""
         return Store(self.store)
+
+    def progress(self, what: str, key: str) -> AbstractContextManager[Progress]:
+        """Reports of a step: `what` for people, `key` of its artifact."""
+        return progress(self.home, self.run_id, what, f"progress-{key}")
 
 
 class Questions(BaseModel):
@@ -199,10 +201,8 @@ def build_lab_teacher(place: Place) -> Path:
     if known is not None:
         return known
     log.info("Training the lab's teacher, once (about 3 minutes on an idle core).")
-    with progress("training the lab's teacher") as report:
-        built = build_lab(
-            place.home, on_progress=lambda step, steps, loss, _: report(step, steps, f"steps, loss {loss:.3f}")
-        )
+    with place.progress("training the lab's teacher", "lab-teacher") as report:
+        built = build_lab(place.home, on_progress=lambda step, steps, loss, _: report(step, steps, f"loss {loss:.3f}"))
     log.info("The lab's teacher took %.0f s: %s", built.seconds, built.folder)
     return built.folder
 
@@ -218,10 +218,15 @@ def ask_teacher(place: Place, config: DatasetConfig, teacher: TeacherSettings) -
     # stands in where there is no label.
     part = config.question_set(dataset.name, "train")
     questions = part.model_copy(update={"part": None, "limit": None}) if part.part and not part.limit else part
-    with progress("sampling the teacher") as report:
+    with place.progress("sampling the teacher", "teacher") as report:
 
         def on_progress(state: SamplingProgress) -> None:
-            report(state.sampled, state.wanted, f"{state.completion_tokens / max(state.seconds, 1e-9):,.0f} tokens/s")
+            report(
+                state.sampled,
+                state.wanted,
+                tokens_per_second=state.completion_tokens / max(state.seconds, 1e-9),
+                cost=teacher.price.of(state.prompt_tokens, state.completion_tokens),
+            )
 
         taught = teach(
             store, dataset, part.split, questions.ids(store), choice, teacher.seed, place.home / "logs", log.info,
@@ -280,10 +285,10 @@ def prepare(place: Place, dataset: str, rule: VoteRule, parts: Parts, config: Tr
 
 
 @task(name="negatives", task_run_name="negatives {t}", **ROUND_STEP)
-def make_negatives(folder: Path, t: int, worker: Worker) -> NegativesSampled:
+def make_negatives(place: Place, folder: Path, t: int, worker: Worker) -> NegativesSampled:
     """The student's own negatives of a round."""
     known = (round_folder(folder, t) / NEGATIVES_FILE).is_file()
-    with progress(f"{_round(folder, t)}: negatives") as report:
+    with _round_progress(place, folder, t, "negatives") as report:
         made = worker.run(sample_negatives, folder, t, reports="on_progress", on_report=report)
     if made.sampled and not known:
         past = "before training" if made.round_before == INITIAL else f"of round {made.round_before}"
@@ -292,10 +297,10 @@ def make_negatives(folder: Path, t: int, worker: Worker) -> NegativesSampled:
 
 
 @task(name="quality", task_run_name="quality {t}", **ROUND_STEP)
-def judge_quality(folder: Path, t: int, worker: Worker) -> QualityUpdated:
+def judge_quality(place: Place, folder: Path, t: int, worker: Worker) -> QualityUpdated:
     """The discriminator's update and scores of a round."""
     known = (round_folder(folder, t) / QUALITY_FILE).is_file()
-    with progress(f"{_round(folder, t)}: discriminator") as report:
+    with _round_progress(place, folder, t, "discriminator") as report:
         done = worker.run(update_quality, folder, t, reports="on_report", on_report=_steps(report))
     if done.steps and not known:
         get_run_logger().info(
@@ -306,22 +311,17 @@ def judge_quality(folder: Path, t: int, worker: Worker) -> QualityUpdated:
 
 
 @task(name="student", task_run_name="student {t}", **ROUND_STEP)
-def train_student(folder: Path, t: int, worker: Worker) -> RoundTrained:
+def train_student(place: Place, folder: Path, t: int, worker: Worker) -> RoundTrained:
     """The student's training of a round."""
-    with progress(f"{_round(folder, t)}: training") as report:
+    with _round_progress(place, folder, t, "training") as report:
         return worker.run(train_round, folder, t, reports="on_report", on_report=_steps(report))
 
 
 @task(name="evaluate", task_run_name="evaluate {part} {t}", **ROUND_STEP)
-def evaluate_student(folder: Path, t: int, part: Part, worker: Worker) -> Evaluation:
+def evaluate_student(place: Place, folder: Path, t: int, part: Part, worker: Worker) -> Evaluation:
     """The student's answers to the validation or the test questions."""
-    with progress(f"{_round(folder, t)}: {part}") as report:
+    with _round_progress(place, folder, t, part) as report:
         return worker.run(evaluate_round, folder, t, part, reports="on_progress", on_report=report)
-
-
-def is_trained(folder: Path, t: int) -> bool:
-    """Whether a round's training is over."""
-    return trained_file(folder, t).is_file()
 
 
 # ---- around the steps ----
@@ -385,29 +385,10 @@ def _has_gpu() -> bool:
     return Path("/dev/nvidia0").exists()
 
 
-@contextmanager
-def progress(what: str) -> Iterator[Callable[..., None]]:
-    """A progress artifact in Prefect's UI; yields a function that takes how many are done, of how many, and a note."""
-    artifact: UUID | None = None
-    log = get_run_logger()
-    said, logged = 0.0, time.monotonic()
-
-    def report(done: int, total: int, note: str = "") -> None:
-        nonlocal artifact, said, logged
-        now = time.monotonic()
-        if done < total and now - said < PROGRESS_EVERY_S:
-            return
-        said = now
-        if done < total and now - logged > LINE_EVERY_S:
-            log.info("%s: %s of %s %s", what, f"{done:,}", f"{total:,}", note)
-            logged = now
-        share = 100.0 * done / max(total, 1)
-        if artifact is None:
-            artifact = cast(UUID, create_progress_artifact(share, description=f"{what} {note}".strip()))
-        else:
-            update_progress_artifact(artifact, share, description=f"{what}: {done:,} of {total:,} {note}".strip())
-
-    yield report
+def _round_progress(place: Place, folder: Path, t: int, step: str) -> AbstractContextManager[Progress]:
+    """Reports of a round's step."""
+    method = read_spec(folder).config.method.name
+    return place.progress(f"{method} round {t}: {step}", f"{method}-{step}")
 
 
 def _steps(report: Callable[..., None]) -> Callable[[dict[str, float]], None]:

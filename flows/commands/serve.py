@@ -20,7 +20,8 @@ from flows.terminal import notice, out, plain
 from flows.when import When
 from storage.errors import UsageError
 
-API_VARIABLE = "PREFECT_API_URL"
+API_VARIABLE, HEARTBEAT_VARIABLE = "PREFECT_API_URL", "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
+HEARTBEAT_S = 60
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -55,6 +56,8 @@ def serve_command(
     place = home_at(home)
     # Served runs are processes of their own; what they log is Prefect's to show, and it belongs into a service's log.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO")
+    # A run that dies without a word is found out by its missing heartbeats (`qcrd automations`).
+    os.environ.setdefault(HEARTBEAT_VARIABLE, str(HEARTBEAT_S))
     prepare_prefect(place.path)
     given = os.environ.get(API_VARIABLE)
     with ExitStack() as until_the_end:

@@ -6,7 +6,8 @@ import typer
 from rich.table import Table
 
 from flows.options import DEFAULT_HOME, DatasetOption, HomeOption, JsonOption, SplitOption, at_least, home_at, one_of
-from flows.terminal import figure, notice, out, percent, print_json
+from flows.terminal import notice, out, print_json
+from flows.vote_figures import vote_rows
 from storage.datasets.registry import get_dataset
 from storage.votes import Positives, VoteRule, VoteSummary, vote
 
@@ -54,19 +55,7 @@ def print_summary(summary: VoteSummary) -> None:
     table.add_column(justify="left", style="dim")
     table.add_column(justify="right")
     table.add_column(justify="left", style="dim")
-    rows = [
-        ("examples", figure(summary.examples), ", ".join(summary.splits)),
-        ("samples", figure(summary.samples), f"{summary.unparsed:,} without an answer"),
-        ("single accuracy", percent(summary.single_accuracy), "of all samples; without an answer is wrong"),
-        ("majority accuracy", percent(summary.majority_accuracy), f"of {summary.labelled:,} labelled examples"),
-        ("votes for the winner", figure(summary.mean_positives), "mean per example"),
-        ("share of the winner", figure(summary.mean_share), "of the parsed samples, mean"),
-        ("entropy", figure(summary.mean_entropy), "nats, mean"),
-        ("ties", figure(summary.ties), ""),
-        ("positive rationales", figure(summary.positive_targets), "distinct texts"),
-        ("negative rationales", figure(summary.negative_targets), "distinct texts"),
-    ]
-    for row in rows:
+    for row in vote_rows(summary):
         table.add_row(*row)
     out.print(table)
     notice(

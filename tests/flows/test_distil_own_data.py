@@ -12,6 +12,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import httpx
 import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
@@ -91,6 +92,8 @@ def test_served_it_runs_as_a_deployment_until_it_is_told_to_end(own_data: Path, 
         processes = family(run.pid)
         with urllib.request.urlopen(f"http://127.0.0.1:{ports[0]}/api/deployments/name/distill/small") as answer:
             deployment = json.load(answer)
+        wanted = {"filter": {"event": {"name": ["prefect.flow-run.heartbeat"]}}}
+        heartbeats = httpx.post(f"http://127.0.0.1:{ports[0]}/api/events/filter", json=wanted).json()["events"]
         run.send_signal(signal.SIGINT)
         assert run.wait(timeout=60) == 0, printed.read_text()
     assert states == ["finished"], printed.read_text()
@@ -98,6 +101,8 @@ def test_served_it_runs_as_a_deployment_until_it_is_told_to_end(own_data: Path, 
     assert set(deployment["tags"]) == {"sums.yaml", "qcrd"}
     assert [schedule["schedule"]["interval"] for schedule in deployment["schedules"]] == [86400.0]
     assert "student" in deployment["parameter_openapi_schema"]["definitions"]["DistillConfig"]["properties"]
+    of = {related["prefect.resource.role"]: related["prefect.resource.id"] for related in heartbeats[0]["related"]}
+    assert of["deployment"] == f"prefect.deployment.{deployment['id']}"
     assert still_running(processes) == []
 
 

@@ -82,7 +82,7 @@ def test_unknown_option_command_and_missing_option(complaint: Complain) -> None:
     assert complaint("vot") == ("No such command 'vot'. Did you mean 'vote'? See `qcrd --help`.")
     assert complaint("xyz") == (
         "No such command 'xyz'. Allowed: distill, resume, sample, import, vote, sql, predict, evaluate, registry, "
-        "rollback, serve, ui, doctor, lab, show, store. See `qcrd --help`."
+        "rollback, serve, automations, metrics, ui, doctor, lab, show, store. See `qcrd --help`."
     )
     assert complaint("vote") == "Missing option '--dataset'. See `qcrd vote --help`."
 
@@ -247,3 +247,21 @@ def test_a_schedule_that_is_none(complaint: Complain) -> None:
         "Europe/Berlin."
     )
     assert complaint("serve", "lab", "--every", "6h", "--overlap", "queu").startswith("Unknown value of --overlap")
+
+
+def test_automations_need_a_server(complaint: Complain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    assert complaint("automations") == (
+        "Automations live on a Prefect server, and PREFECT_API_URL names none. `qcrd ui` and `qcrd serve` start one: "
+        "export PREFECT_API_URL=http://127.0.0.1:4200/api"
+    )
+    assert complaint("automations", "--silence", "3") == "--silence must be at least 10, not 3."
+
+
+def test_metrics_of_a_taken_port(complaint: Complain) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert complaint("metrics", "--port", port) == (
+            f"Port {port} of 127.0.0.1 cannot be used (Address already in use); name another one with --port."
+        )
+    assert complaint("metrics", "--port", 99999).startswith("Invalid value for '--port': Input should be less than")

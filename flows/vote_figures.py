@@ -1,0 +1,20 @@
+"""The figures of a vote as rows for people: in the terminal and in Prefect's UI."""
+
+from flows.terminal import figure, percent
+from storage.votes import VoteSummary
+
+
+def vote_rows(votes: VoteSummary) -> list[tuple[str, str, str]]:
+    """(figure, value, what it is of)."""
+    return [
+        ("examples", figure(votes.examples), ", ".join(votes.splits)),
+        ("samples", figure(votes.samples), f"{votes.unparsed:,} without an answer"),
+        ("single accuracy", percent(votes.single_accuracy), "of all samples; without an answer is wrong"),
+        ("majority accuracy", percent(votes.majority_accuracy), f"of {votes.labelled:,} labelled examples"),
+        ("votes for the winner", figure(votes.mean_positives), "mean per example"),
+        ("share of the winner", figure(votes.mean_share), "of the parsed samples, mean"),
+        ("entropy", figure(votes.mean_entropy), "nats, mean"),
+        ("ties", figure(votes.ties), ""),
+        ("positive rationales", figure(votes.positive_targets), "distinct texts"),
+        ("negative rationales", figure(votes.negative_targets), "distinct texts"),
+    ]
