@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from storage.store import Store
 from tests.conftest import Qcrd, figures
 from tests.models.endpoint import Endpoint, good, serving
 from tests.planted import places_of
@@ -244,7 +245,9 @@ def test_a_key_from_a_secret_block_that_the_endpoint_gives_away_is_nowhere(
     assert planted.found(tmp_path, printed) == {}
 
 
-def test_passwords_of_servers_open_them_and_are_nowhere(planted: Planted, tmp_path: Path, qcrd: Qcrd) -> None:
+def test_passwords_of_servers_open_them_and_are_nowhere(
+    planted: Planted, tmp_path: Path, home: Path, qcrd: Qcrd
+) -> None:
     right = planted.environment()
     printed = ""
     with (
@@ -268,11 +271,10 @@ def test_passwords_of_servers_open_them_and_are_nowhere(planted: Planted, tmp_pa
         assert set(teacher.keys) == {f"Bearer {planted.teacher}"}
         [method] = figures(trained)["methods"]
         assert method["mlflow_url"].startswith(addresses["MLFLOW_TRACKING_URI"])
-        run_id = figures(trained)["run_id"]
-        told = qcrd("sql", "SELECT run_id, config FROM runs", "--json")
-        assert run_id in told.stdout
-        asked = qcrd("predict", "Ann has 3 nuts and gets 4. How many?", "--json", **addresses, **right)
-        printed += "".join(done.stdout + done.stderr for done in (trained, told, asked))
+        printed += trained.stdout + trained.stderr
+        assert (
+            figures(trained)["run_id"] in Store(home / "store").query("SELECT run_id FROM runs")["run_id"].to_pylist()
+        )
     stored = [path.name for path in (tmp_path / "servers" / "artifacts").rglob("*") if path.is_file()]
     assert {"config.yaml", "MLmodel", "model.safetensors", "served_model.py"} <= set(stored)
     assert not [name for name in stored if name.endswith((".pkl", ".pickle", ".bin", ".pt", ".pth"))]
