@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -77,6 +78,17 @@ def running_stack(folder: Path, database: Path) -> Iterator[Stack]:
         folder: for logs and state.
         database: for PostgreSQL's data; other users may enter it.
     """
+    # Told to end, pytest would leave the services behind; interrupted, it ends them.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with _started(folder, database) as stack:
+            yield stack
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _started(folder: Path, database: Path) -> Iterator[Stack]:
     home, user = folder / "state", folder / "user"
     home.mkdir()
     user.mkdir()
