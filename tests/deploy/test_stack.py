@@ -54,7 +54,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture(scope="module")
 def finished(stack: Stack) -> dict[str, Any]:
     """The flow run that the schedule started, as Prefect tells of it: killed once, retried, and finished."""
-    checkout = sorted(ROOT.iterdir())
+    checkout = checked_out()
     deployment = stack.api("/deployments/name/distill/process")
     schedules = f"/deployments/{deployment['id']}/schedules"
     parameters = {"config": configuration(stack), "home": str(stack.home)}
@@ -70,8 +70,13 @@ def finished(stack: Stack) -> dict[str, Any]:
     stack.command("prefect", "flow-run", "retry", run["id"])
     ended: dict[str, Any] = stack.wait_for(f"/flow_runs/{run['id']}", TERMINAL)
     assert ended["state"]["type"] == "COMPLETED", stack.services.log("worker").read_text()[-5000:]
-    assert sorted(ROOT.iterdir()) == checkout, "something was written into the checkout"
+    assert checked_out() == checkout, "something was written into the checkout"
     return ended
+
+
+def checked_out() -> list[Path]:
+    """What lies in the checkout, but for caches, which tests beside this one may be making."""
+    return sorted(path for path in ROOT.iterdir() if not path.name.startswith("."))
 
 
 def wait_for_runs(stack: Stack) -> list[dict[str, Any]]:
@@ -141,8 +146,7 @@ def test_the_rationales_are_in_the_bucket_and_can_be_queried(stack: Stack, finis
     states = figures(
         stack.command("qcrd", "sql", "SELECT state, prefect_run_id FROM runs ORDER BY created_at", "--json")
     )
-    assert [row["state"] for row in states] == ["running", "finished"], "the killed one could not say that it ended"
-    assert {row["prefect_run_id"] for row in states} == {finished["id"]}
+    assert states == [{"state": "finished", "prefect_run_id": finished["id"]}], "the retry went on with the same run"
     assert any(key.startswith("store/rationales/") for key in objects(stack))
 
 

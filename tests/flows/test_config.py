@@ -107,7 +107,9 @@ def test_a_setting_that_is_no_yaml() -> None:
 
 # ---- mistakes: the key, the value, what is allowed, the nearest ----
 
-NAMES = "compare, dataset, discriminator, drift, method, negatives, optimisation, registry, rounds, student, teacher, votes"
+NAMES = (
+    "compare, dataset, discriminator, drift, method, negatives, optimisation, registry, rounds, student, teacher, votes"
+)
 
 
 @pytest.mark.parametrize(
