@@ -118,7 +118,15 @@ def test_a_reader_that_has_seen_enough_and_a_full_output_are_no_tracebacks(home:
 def test_store_check_reports_a_sound_store(voted: Qcrd) -> None:
     got = figures(voted("store", "check", "--json"))
     assert got["sound"]
-    assert got["rows"] == {"examples": 2, "rationales": 5, "votes": 2, "scores": 0, "predictions": 0, "runs": 0}
+    assert got["rows"] == {
+        "examples": 2,
+        "rationales": 5,
+        "votes": 2,
+        "scores": 0,
+        "predictions": 0,
+        "runs": 0,
+        "figures": 0,
+    }
 
 
 def test_doctor_finds_no_problem_here_and_names_one_that_is_made(qcrd: Qcrd, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS, HALVES = 50, 2  # two tests, so that two cores share the work
-LONGEST_S = 9.0  # a kill comes at most so long after the run's beginning
+LONGEST_S = 2.5  # a kill comes at most so long after a stage is reached
 QUESTIONS, N = 60, 4
 SETTINGS = [
     "compare=[]", f"teacher.n={N}", "teacher.in_flight=1", "teacher.files=[]", "teacher.source=sample",
@@ -126,17 +126,30 @@ def locks_held(home: Path) -> list[Path]:
     return held
 
 
-def stage(home: Path) -> str:
-    """How far a run has come, by what lies there."""
-    steps = {
-        "registering": "mlflow/artifacts/models/*",
-        "evaluating": "store/predictions/**/*.parquet",
-        "training": "trainings/*/round-*/steps.jsonl",
-        "sampling the student": "trainings/*",
-        "voting": "store/votes/**/*.parquet",
-        "sampling the teacher": "store/rationales/**/*.parquet",
-    }
-    return next((name for name, pattern in steps.items() if any(home.glob(pattern))), "starting")
+STAGES = {
+    "sampling the teacher": "store/rationales/**/*.parquet",
+    "voting": "store/votes/**/*.parquet",
+    "preparing": "trainings/*",
+    "student samples": "trainings/*/round-000/negatives.json",
+    "discriminator": "trainings/*/round-000/quality.json",
+    "training": "trainings/*/round-000/steps.jsonl",
+    "checkpoint": "trainings/*/round-000/step-*",
+    "evaluating": "trainings/*/round-000/validation.json",
+    "round 1": "trainings/*/round-001/steps.jsonl",
+    "round 2": "trainings/*/round-002/steps.jsonl",
+    "testing": "trainings/*/round-*/test.json",
+    "packaging": "mlflow/packaging-*",
+    "registering": "mlflow/artifacts/models/*",
+}
+"""What lies in the state folder when a run has come so far, in this order."""
+AHEAD = 3
+"""A kill comes at one of the next so many stages."""
+
+
+def reached(home: Path) -> int:
+    """How many stages a run has come to."""
+    found = [number for number, pattern in enumerate(STAGES.values(), 1) if any(home.glob(pattern))]
+    return found[-1] if found else 0
 
 
 def begun(home: Path) -> bool:
@@ -187,8 +200,9 @@ def test_killed_and_resumed_it_ends_as_if_it_had_not_been(
         while code != 0:
             pid = runs.start(*(["resume", "--json"] if begun(home) else command))
             if killed.total() < KILLS // HALVES:
-                while not any(home.glob("runs/*.lock")) or not locks_held(home):
-                    time.sleep(0.05)
+                wanted = min(reached(home) + moments.randint(0, AHEAD), len(STAGES))
+                while psutil.pid_exists(pid) and (reached(home) < wanted or not locks_held(home)):
+                    time.sleep(0.02)
                 time.sleep(moments.uniform(0, LONGEST_S))
                 processes += family(pid)
                 with contextlib.suppress(ProcessLookupError):  # it was faster
@@ -196,8 +210,9 @@ def test_killed_and_resumed_it_ends_as_if_it_had_not_been(
             code = runs.end()
             assert code in (0, -signal.SIGKILL), runs.log.read_text()
             if code != 0:
-                killed[stage(home)] += 1
-                print(f"{time.monotonic() - began:.0f} s: kill {killed.total()}, {stage(home)}", flush=True)
+                stage = ["starting", *STAGES][reached(home)]
+                killed[stage] += 1
+                print(f"{time.monotonic() - began:.0f} s: kill {killed.total()}, {stage}", flush=True)
         runs.close()
         same_as(runs, expected, tmp_path / "undisturbed")
         assert still_running(processes) == []
