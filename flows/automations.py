@@ -27,9 +27,9 @@ from prefect.settings import PREFECT_API_URL
 
 from flows.verdict import DROPPED, MODEL, PROMOTED
 from storage.errors import StorageError, UsageError
+from tasks.watching import DATASET, DRIFT
 
 FLOW = "distill"
-DRIFT, DATASET = "qcrd.drift", "qcrd.dataset"
 HEARTBEAT = "prefect.flow-run.heartbeat"
 ENDS = frozenset(f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashed", "Cancelled"))
 # The user's template language: Jinja, filled in by the server.
@@ -104,8 +104,8 @@ def wanted(silence: timedelta) -> list[Wanted]:
                 state=StateType.CRASHED,
                 name="Crashed",
                 force=False,
-                message=f"No heartbeat for {silence.total_seconds():.0f} s: the run's process is gone. Run the same "
-                "configuration again to go on.",
+                message=f"No heartbeat for {silence.total_seconds():.0f} s: the run's process is gone. `qcrd resume` "
+                "goes on with it.",
             ),
             notifies=False,
         ),
@@ -128,7 +128,7 @@ def wanted(silence: timedelta) -> list[Wanted]:
             "The questions or the teacher's answers are not what they were.",
             _of_events(DRIFT, DATASET),
             "qcrd: drift in {{ event.resource.name }}",
-            "{{ event.payload.reason or event.payload }}",
+            REASON_BODY,
         ),
     ]
 

@@ -10,7 +10,8 @@ from tasks.figures import Figure, figures_of, last_with, store_figures
 from tasks.questions import DatasetConfig
 from tasks.steps import STEP, Place
 
-DRIFT_EVENT = "qcrd.drift"
+DRIFT, DATASET = "qcrd.drift", "qcrd.dataset"
+"""The event, and the kind of resource it is of."""
 
 
 @task(name="watch for drift", timeout_seconds=3600, **STEP)
@@ -36,9 +37,9 @@ def watch_drift(place: Place, rule: VoteRule, config: DatasetConfig, limits: Dri
         text = "; ".join(map(str, passed))
         log.warning("Drift since run %s, on %s new questions: %s.", before.run_id, f"{questions:,.0f}", text)
         emit_event(
-            DRIFT_EVENT,
-            {"prefect.resource.id": f"qcrd.dataset.{rule.dataset}", "prefect.resource.name": rule.dataset},
-            payload={"changes": text, "before": before.run_id, "questions": questions},
+            DRIFT,
+            {"prefect.resource.id": f"{DATASET}.{rule.dataset}", "prefect.resource.name": rule.dataset},
+            payload={"reason": text, "before": before.run_id, "questions": questions},
         )
     else:
         log.info("No drift since run %s, on %s new questions.", before.run_id, f"{questions:,.0f}")
