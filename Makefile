@@ -50,8 +50,8 @@ check: setup ## lint, format, types, import contract, deploy/, no secret in any 
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml
 	@git ls-files -z --cached --others --exclude-standard | xargs -0 $(BIN)/detect-secrets-hook --no-verify
 
-test: check ## everything CI runs, two tests at a time
-	$(BIN)/pytest -n 2 --dist loadgroup
+test: check ## everything CI runs, two files at a time
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 fast-test: setup ## only the tests that need no trained teacher and no vLLM server
 	$(BIN)/pytest -m "not slow"

@@ -53,26 +53,10 @@ def build_tiny_llama(folder: Path) -> Path:
     return folder
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where two tests run at a time (`-n 2 --dist loadgroup`): what goes to one process, and in which order.
-
-    Tests of a file share its fixtures, and all tests of the running vLLM server share that. A test that is to go its
-    own way says so by a group of its own. The groups with slow tests come first: none of them is left for the end.
-    """
-    slow = set()
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            own = "vllm" if "vllm_server" in getattr(item, "fixturenames", ()) else item.nodeid.partition("::")[0]
-            item.add_marker(pytest.mark.xdist_group(own))
-        if item.get_closest_marker("slow"):
-            slow.add(_group(item))
-    items.sort(key=lambda item: _group(item) not in slow)
-
-
-def _group(item: pytest.Item) -> str:
-    marker = item.get_closest_marker("xdist_group")
-    return str(marker.args[0]) if marker else ""
+    """Files with slow tests come first, so that where two files are tested at a time none of them is left for the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")

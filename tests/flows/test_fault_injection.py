@@ -33,7 +33,7 @@ from tests.flows.own_data import family, still_running, weights, without_clock, 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).resolve().parents[2]
-KILLS, HALVES = 50, 2  # two tests, so that two cores share the work
+KILLS = 50
 LONGEST_S = 2.5  # a kill comes at most so long after a stage is reached
 QUESTIONS, N = 60, 4
 SETTINGS = [
@@ -175,12 +175,7 @@ COUNTS = [
 ]
 
 
-@pytest.mark.parametrize(
-    "half", [pytest.param(half, marks=pytest.mark.xdist_group(f"kills-{half}")) for half in range(HALVES)]
-)
-def test_killed_and_resumed_it_ends_as_if_it_had_not_been(
-    half: int, own_data: Path, teacher_url: str, tmp_path: Path
-) -> None:
+def test_killed_and_resumed_it_ends_as_if_it_had_not_been(own_data: Path, teacher_url: str, tmp_path: Path) -> None:
     command = ["distill", "small.yaml", "--json"]
     for setting in (*SETTINGS, f"teacher.url={teacher_url}"):
         command += ["--set", setting]
@@ -191,15 +186,15 @@ def test_killed_and_resumed_it_ends_as_if_it_had_not_been(
     assert 0.6 < expected["votes"]["single_accuracy"] < 1, "the teacher is to be usefully wrong"
 
     seed = int.from_bytes(os.urandom(4), "big")
-    print(f"half {half}, seed of the moments: {seed}")  # shown where the test fails
+    print(f"seed of the moments: {seed}")  # shown where the test fails
     moments, killed = random.Random(seed), Counter[str]()
     campaign, began = 0, time.monotonic()
-    while killed.total() < KILLS // HALVES:
+    while killed.total() < KILLS:
         home = tmp_path / f"home-{campaign}"
         runs, processes, code = Runs(home, own_data), list[psutil.Process](), None
         while code != 0:
             pid = runs.start(*(["resume", "--json"] if begun(home) else command))
-            if killed.total() < KILLS // HALVES:
+            if killed.total() < KILLS:
                 wanted = min(reached(home) + moments.randint(0, AHEAD), len(STAGES))
                 while psutil.pid_exists(pid) and (reached(home) < wanted or not locks_held(home)):
                     time.sleep(0.02)
