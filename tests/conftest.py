@@ -54,7 +54,7 @@ def build_tiny_llama(folder: Path) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first, so that where two files are tested at a time none of them is left for the end."""
+    """Files with slow tests come first: where two files are tested at a time, none of them is left for the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
