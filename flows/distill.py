@@ -22,7 +22,8 @@ from flows.verdict import show_verdict
 from models.methods import MethodConfig
 from storage.votes import VoteRule
 from tasks import steps
-from tasks.registering import gate, register_best
+from tasks.registering import judge_registered, register_best
+from tasks.registry import Registered
 from tasks.steps import Place
 from tasks.story import Story
 from tasks.tracking import open_tracking
@@ -35,7 +36,7 @@ from tasks.worker import Worker
 def run_name() -> str:
     """What Prefect's UI calls a run: dataset, student and method."""
     config = DistillConfig.model_validate(flow_run.parameters["config"])
-    return f"{config.dataset.name} {config.student.model} {config.method.name}"
+    return f"{Path(config.dataset.name).stem} {Path(config.student.model).name} {config.method.name}"
 
 
 @flow(name="distill", flow_run_name=run_name, task_runner=ThreadPoolTaskRunner(max_workers=16))  # type: ignore[arg-type]
@@ -62,8 +63,10 @@ def distill(config: DistillConfig, home: Path = Path(".qcrd"), resume: str | Non
         parts = Parts.of(config.dataset, questions.dataset)
         trainings = [train.submit(place, config, rule, parts, method) for method in config.methods()]
         trained = steps.results(trainings)
-        registered = register(place, config, trained[0]) if config.registry.register_model else None
-        results.append(report.show_result(place, parts, sampled, votes, trained, registered))
+        verdict = None
+        if config.registry.register_model:
+            verdict = gate(place, config, trained[0], register(place, config, trained[0]))
+        results.append(report.show_result(place, parts, sampled, votes, trained, verdict))
     return results[0]
 
 
@@ -94,15 +97,19 @@ def train(place: Place, config: DistillConfig, rule: VoteRule, parts: Parts, met
     return report.show_method(place, method.name, prepared, best, test, logged, story.url)
 
 
-@task(name="register", retries=2, retry_delay_seconds=10, retry_condition_fn=steps.may_pass, cache_policy=NO_CACHE)
-def register(place: Place, config: DistillConfig, result: MethodResult) -> RegisteredResult:
-    """The best student becomes a version of the registered model, and the champion if it is better than that."""
-    tracking = open_tracking(place.home)
+@task(name="register", **steps.STEP, cache_policy=NO_CACHE)
+def register(place: Place, config: DistillConfig, result: MethodResult) -> Registered:
+    """The best student becomes a version of the registered model."""
     lineage = {"run_id": place.run_id, **report.prefect_tags()}
-    version = register_best(tracking, result.folder, result.logged_round(), config.registry, lineage)
-    verdict = gate(tracking, result.folder, version, config.registry)
-    get_run_logger().info("%s version %s: %s", version.name, version.version, verdict.reason)
-    show_verdict(version, verdict)
+    return register_best(open_tracking(place.home), result.folder, result.logged_round(), config.registry, lineage)
+
+
+@task(name="gate", **steps.STEP, cache_policy=NO_CACHE)
+def gate(place: Place, config: DistillConfig, result: MethodResult, challenger: Registered) -> RegisteredResult:
+    """The challenger becomes champion if it is better than the champion on the same test questions."""
+    verdict = judge_registered(open_tracking(place.home), result.folder, challenger, config.registry)
+    get_run_logger().info("%s version %s: %s", challenger.name, challenger.version, verdict.reason)
+    show_verdict(challenger, verdict)
     return RegisteredResult(
-        name=version.name, version=version.version, champion=verdict.promoted, reason=verdict.reason
+        name=challenger.name, version=challenger.version, champion=verdict.promoted, reason=verdict.reason
     )

@@ -83,7 +83,7 @@ def register_best(
     return register(tracking, settings.name or model_name(dataset.name), logged, parts, about)
 
 
-def gate(tracking: Tracking, folder: Path, challenger: Registered, settings: RegistrySettings) -> Verdict:
+def judge_registered(tracking: Tracking, folder: Path, challenger: Registered, settings: RegistrySettings) -> Verdict:
     """Holds a registered student against the champion on this training's test questions."""
     spec, _, store = open_training(folder)
     return hold_gate(tracking, challenger, lambda version: right_answers(store, spec, version), settings.level)
