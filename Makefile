@@ -51,12 +51,14 @@ check: setup ## lint, format, types, import contract, deploy/, no secret in any 
 	@git ls-files -z --cached --others --exclude-standard | xargs -0 $(BIN)/detect-secrets-hook --no-verify
 
 test: check ## everything CI runs, two files at a time
+	@tests/system_packages.sh
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 fast-test: setup ## only the tests that need no trained teacher and no vLLM server
 	$(BIN)/pytest -m "not slow"
 
 stack-test: setup ## the services of deploy/compose.yaml as processes, and a scheduled distillation through them
+	@tests/system_packages.sh
 	$(BIN)/pytest tests/deploy/test_stack.py
 
 # Not part of `make test`: it asks a service on the network, and what that answers changes from day to day.
