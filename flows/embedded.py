@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from flows.lifetime import end_with_this_process
 from flows.terminal import duration, err, plain
 from storage.addresses import refuse_password, without_password
 from storage.errors import UsageError
@@ -98,16 +99,11 @@ def check_server() -> None:
         ) from None
 
 
-# Waits until one of two processes is gone, then ends the other: $0 is the run, $1 the server.
-END_WITH = 'while kill -0 "$0" && kill -0 "$1"; do sleep 1; done; kill "$1"'
-
-
 def keep_server_through_interrupts() -> None:
     """Prefect's temporary server lives as long as the run: through Ctrl-C, and not after a kill -9.
 
     Ctrl-C in a terminal reaches every process there, but the run still has to tell the server how it ended. So the
-    server is started with the signal blocked, which a process inherits for good. A run that is killed cannot end it; a
-    shell beside the two does.
+    server is started with the signal blocked, which a process inherits for good.
     """
     from prefect.server.api.server import SubprocessASGIServer
 
@@ -117,10 +113,7 @@ def keep_server_through_interrupts() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process = start(server)
-            subprocess.Popen(
-                ["/bin/sh", "-c", END_WITH, str(os.getpid()), str(process.pid)],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-            )  # fmt: skip
+            end_with_this_process(process.pid, group=False)
             return process
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

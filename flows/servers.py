@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from flows.home import Home
+from flows.lifetime import end_with_this_process
 from storage.errors import UsageError
 
 START_S = 90
@@ -76,6 +77,7 @@ def servers(place: Home, prefect_port: int, mlflow_port: int) -> Iterator[list[S
                 process = subprocess.Popen(
                     command, stdout=log, stderr=log, env={**os.environ, **env}, start_new_session=True
                 )
+            end_with_this_process(process.pid, group=True)
             started.append(Server(name, f"http://{LOOPBACK}:{port}", process, str(file)))
         for server in started:
             _wait(server)
