@@ -152,8 +152,13 @@ def reached(home: Path) -> int:
     return found[-1] if found else 0
 
 
+def can_resume(home: Path) -> bool:
+    """Whether a run is stored that has not finished; one that was killed on its way out has."""
+    return begun(home) and rows(home, "SELECT DISTINCT state FROM runs") != [{"state": "finished"}]
+
+
 def begun(home: Path) -> bool:
-    """Whether a run is stored, which `qcrd resume` can go on with."""
+    """Whether a run is stored."""
     return any(home.glob("store/runs/**/*.parquet"))
 
 
@@ -193,7 +198,7 @@ def test_killed_and_resumed_it_ends_as_if_it_had_not_been(own_data: Path, teache
         home = tmp_path / f"home-{campaign}"
         runs, processes, code = Runs(home, own_data), list[psutil.Process](), None
         while code != 0:
-            pid = runs.start(*(["resume", "--json"] if begun(home) else command))
+            pid = runs.start(*(["resume", "--json"] if can_resume(home) else command))
             if killed.total() < KILLS:
                 wanted = min(reached(home) + moments.randint(0, AHEAD), len(STAGES))
                 while psutil.pid_exists(pid) and (reached(home) < wanted or not locks_held(home)):
