@@ -142,8 +142,8 @@ STAGES = {
     "registering": "mlflow/artifacts/models/*",
 }
 """What lies in the state folder when a run has come so far, in this order."""
-AHEAD = 3
-"""A kill comes at one of the next so many stages."""
+AHEAD = 1
+"""A kill comes at the stage that was reached, or at most so many later."""
 
 
 def reached(home: Path) -> int:
