@@ -30,7 +30,7 @@ from storage.datasets.registry import get_dataset
 from storage.store import Store
 from tests.flows.own_data import family, still_running, weights, without_clock, write_own_data
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 50
