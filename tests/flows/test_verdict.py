@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from flows.report import escaped
 from flows.verdict import payload, verdict_markdown
 from tasks.gate import Verdict, judge
 from tasks.registry import Registered
@@ -44,8 +43,3 @@ def test_the_payload_says_who_is_champion_now() -> None:
     assert (moved["champion"], moved["champion_before"]) == ("3", "2")
     first = replace(judge({"1": True}, None), moved=True)
     assert (payload(CHALLENGER, first)["champion"], payload(CHALLENGER, first)["champion_before"]) == ("3", None)
-
-
-def test_a_text_of_somebody_else_holds_no_markup() -> None:
-    assert escaped("a *b*\n# c <i> http://x") == r"a \*b\* \# c \<i\> http\:\/\/x"
-    assert escaped(None) == "-"
