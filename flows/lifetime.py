@@ -1,4 +1,7 @@
-"""Servers that are started for a command end with it, even where it is killed with -9 and cannot end them."""
+"""Servers that are started for a command end with it, even where it is killed with -9 and cannot end them.
+
+`models/watchdog.py` does more, but it has to start what it watches. Prefect's temporary server is started by Prefect.
+"""
 
 import os
 import subprocess

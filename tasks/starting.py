@@ -30,7 +30,7 @@ def choose_start(
     """Turns "champion" into what it means now.
 
     Args:
-        home: the state folder; the version's weights are copied to `<home>/started-from/<name>-<version>`.
+        home: the state folder; the version's weights are copied to `<home>/started-from`.
         dataset, student, registry: of the configuration.
 
     Returns:
@@ -52,26 +52,28 @@ def choose_start(
     settings = registry.model_copy(update={"start_from": version})
     if version == SCRATCH:
         return student, settings
-    folder = _fetched(tracking, name, version, home.resolve() / FOLDER / f"{name}-{version}")
+    folder = _fetched(tracking, name, version, home.resolve() / FOLDER)
     own = {"model": str(folder), "revision": None, "new": None, "tokenizer": None}
     return StudentConfig.model_validate(student.model_dump() | own), settings
 
 
-def _fetched(tracking: Tracking, name: str, version: str, folder: Path) -> Path:
-    """A copy of a version's student."""
-    if folder.is_dir():
-        return folder
+def _fetched(tracking: Tracking, name: str, version: str, place: Path) -> Path:
+    """A copy of a version's student, under `place`."""
     backend = tracking.backend
     with backend.current():
-        known = {str(one.version) for one in tracking.client.search_model_versions(f"name = '{name}'")}
+        known = {str(one.version): one for one in tracking.client.search_model_versions(f"name = '{name}'")}
         if version not in known:
             raise UnknownName(
                 f"version of {name}", version, known, "registry.start_from takes scratch or champion, too."
             )
-        with tempfile.TemporaryDirectory() as place, whole_folder(folder) as partial:
+        # Another registry's version of the same number was made at another moment.
+        folder = place / f"{name}-{version}-{known[version].creation_timestamp}"
+        if folder.is_dir():
+            return folder
+        with tempfile.TemporaryDirectory() as download, whole_folder(folder) as partial:
             found = mlflow.artifacts.download_artifacts(
                 f"models:/{name}/{version}/artifacts/{STUDENT}",
-                dst_path=place, tracking_uri=backend.uri, registry_uri=backend.uri,
+                dst_path=download, tracking_uri=backend.uri, registry_uri=backend.uri,
             )  # fmt: skip
             shutil.copytree(found, partial, dirs_exist_ok=True)
     return folder

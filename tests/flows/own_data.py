@@ -77,8 +77,13 @@ def weights(home: Path, result: dict[str, Any]) -> dict[str, bytes]:
     for method in result["methods"]:
         folder = home / "trainings" / method["training_id"] / f"round-{method['best']:03d}"
         file = next(folder.glob("step-*/model/model.safetensors"))
-        found[method["method"]] = b"".join(value.numpy().tobytes() for _, value in sorted(load_file(file).items()))
+        found[method["method"]] = weights_in(file)
     return found
+
+
+def weights_in(file: Path) -> bytes:
+    """All tensors of a file, in the order of their names."""
+    return b"".join(value.numpy().tobytes() for _, value in sorted(load_file(file).items()))
 
 
 def without_clock(result: dict[str, Any]) -> list[dict[str, Any]]:

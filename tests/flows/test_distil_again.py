@@ -9,7 +9,7 @@ import pytest
 
 from storage.store import Store
 from tests.conftest import Qcrd, figures
-from tests.flows.own_data import write_own_data
+from tests.flows.own_data import weights, weights_in, write_own_data
 
 pytestmark = pytest.mark.slow
 
@@ -55,12 +55,15 @@ def test_it_takes_what_is_new_warns_of_drift_and_starts_from_the_champion(
         for config in store.query("SELECT config FROM runs ORDER BY created_at")["config"].to_pylist()
     ]
     assert [config["registry"]["start_from"] for config in configs] == ["scratch", "1"]
-    assert Path(configs[1]["student"]["model"]) == (home / "started-from" / "qcrd-sums-1").resolve()
+    started_from = Path(configs[1]["student"]["model"])
+    assert started_from.parent == (home / "started-from").resolve()
+    assert started_from.name.startswith("qcrd-sums-1-")
+    champion = weights(home, results[0])["qcrd"]
+    assert weights_in(started_from / "model.safetensors") == champion, "what is registered is what was trained"
     versions = store.query("SELECT detail FROM figures WHERE name = 'dataset'")["detail"].to_pylist()
     assert len({json.loads(detail)["version"] for detail in versions}) == 2
     assert store.query("SELECT value FROM figures WHERE name = 'drift'")["value"].to_pylist() == [2.0]
 
-    # the student that training began with is the champion's: the same weights, with its own tokenizer
     shown = figures(qcrd("show", "runs", "--json"))
     assert [run["state"] for run in shown] == ["finished", "finished"]
     refused = qcrd("resume", shown[0]["run_id"], code=2)
