@@ -20,6 +20,7 @@ from uuid import UUID
 import pyarrow as pa
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
+from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Crashed
 
@@ -151,6 +152,7 @@ def recorded_run(
             yield place, config, results
         except Exception:
             _store(place, config, "failed", None)
+            get_run_logger().warning("What was finished is stored; once it can go on: qcrd resume %s", run_id)
             raise
         except BaseException:  # Ctrl-C, or Prefect's cancellation
             stop_workers()

@@ -16,6 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import pytest
 from mlflow import MlflowClient
 
 from models.lab_teacher import LabTeacherConfig, train_lab_teacher
-from models.server import ServerConfig, VllmServer
+from models.server import ServerConfig, VllmServer, free_port
 from storage.checking import check_store
 from storage.datasets.registry import get_dataset
 from storage.store import Store
@@ -40,6 +41,7 @@ SETTINGS = [
     "compare=[]", f"teacher.n={N}", "teacher.in_flight=1", "teacher.files=[]", "teacher.source=sample",
     "teacher.model=sums-teacher", "teacher.api=completions", "teacher.max_tokens=40", "teacher.temperature=0.7",
 ]  # fmt: skip
+RESUME = ["resume", "--json"]
 TEACHER = LabTeacherConfig(
     hidden=64, heads=2, layers=2, intermediate=128, steps=500, batch_size=32, warmup_steps=10, max_tokens=160
 )
@@ -54,7 +56,7 @@ def own_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def teacher_url(own_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def teacher(own_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
     """A vLLM server of a tiny teacher that has learnt these questions, one in four times wrongly."""
     dataset = get_dataset(str(own_data / "sums.yaml"))
     texts = []
@@ -64,9 +66,9 @@ def teacher_url(own_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         for answer in (right, right, right, right + 1):
             texts.append((prompt, f" It is {answer}. So the answer is {answer}."))
     model = train_lab_teacher(texts, tmp_path_factory.mktemp("models") / "sums-teacher", TEACHER)
-    config = ServerConfig(model=str(model), served_name="sums-teacher")
+    config = ServerConfig(model=str(model), served_name="sums-teacher", port=free_port("127.0.0.1"))
     with VllmServer(config, tmp_path_factory.mktemp("server") / "server.log") as server:
-        yield server.base_url
+        yield server
 
 
 class Runs:
@@ -169,6 +171,39 @@ def to_the_end(runs: Runs, command: list[str]) -> dict[str, Any]:
     return runs.result()
 
 
+@dataclass(frozen=True)
+class Undisturbed:
+    """A run that nobody killed.
+
+    Attributes:
+        command: that started it.
+        home: its state folder.
+        result: what it printed.
+        seconds: it took.
+    """
+
+    command: list[str]
+    home: Path
+    result: dict[str, Any]
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def undisturbed(own_data: Path, teacher: VllmServer, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """What every other run is to come to."""
+    command = ["distill", "small.yaml", "--json"]
+    for setting in (*SETTINGS, f"teacher.url={teacher.base_url}"):
+        command += ["--set", setting]
+    runs = Runs(tmp_path_factory.mktemp("undisturbed") / "home", own_data)
+    started = time.monotonic()
+    result = to_the_end(runs, command)
+    seconds = time.monotonic() - started
+    runs.close()
+    assert result["sampled"]["samples"] == QUESTIONS * N
+    assert 0.6 < result["votes"]["single_accuracy"] < 1, "the teacher is to be usefully wrong"
+    return Undisturbed(command, runs.home, result, seconds)
+
+
 def rows(home: Path, sql: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = Store(home / "store").query(sql).to_pylist()
     return found
@@ -178,18 +213,9 @@ SAMPLES = "SELECT sample_id, source, text, answer FROM rationales ORDER BY sampl
 COUNTS = [f"SELECT count(*) AS n FROM {table}" for table in ("votes", "scores", "predictions")]
 
 
-def test_killed_and_resumed_it_ends_as_if_it_had_not_been(own_data: Path, teacher_url: str, tmp_path: Path) -> None:
-    command = ["distill", "small.yaml", "--json"]
-    for setting in (*SETTINGS, f"teacher.url={teacher_url}"):
-        command += ["--set", setting]
-    undisturbed = Runs(tmp_path / "undisturbed", own_data)
-    started = time.monotonic()
-    expected = to_the_end(undisturbed, command)
-    whole = time.monotonic() - started
-    undisturbed.close()
-    assert expected["sampled"]["samples"] == QUESTIONS * N
-    assert 0.6 < expected["votes"]["single_accuracy"] < 1, "the teacher is to be usefully wrong"
-
+def test_killed_and_resumed_it_ends_as_if_it_had_not_been(
+    own_data: Path, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
     seed = int.from_bytes(os.urandom(4), "big")
     print(f"seed of the moments: {seed}")  # shown where the test fails
     moments, killed = random.Random(seed), Counter[str]()
@@ -198,13 +224,13 @@ def test_killed_and_resumed_it_ends_as_if_it_had_not_been(own_data: Path, teache
         home = tmp_path / f"home-{campaign}"
         runs, processes, code = Runs(home, own_data), list[psutil.Process](), None
         while code != 0:
-            pid = runs.start(*(["resume", "--json"] if can_resume(home) else command))
+            pid = runs.start(*(RESUME if can_resume(home) else undisturbed.command))
             if killed.total() < KILLS:
                 wanted = min(reached(home) + moments.randint(0, AHEAD), len(STAGES))
                 while psutil.pid_exists(pid) and (reached(home) < wanted or not locks_held(home)):
                     time.sleep(0.02)
                 # At the last stage a resumed run still has to come there: it must be able to finish before its kill.
-                time.sleep(moments.uniform(0, LONGEST_S if wanted < len(STAGES) else whole))
+                time.sleep(moments.uniform(0, LONGEST_S if wanted < len(STAGES) else undisturbed.seconds))
                 processes += family(pid)
                 with contextlib.suppress(ProcessLookupError):  # it was faster
                     os.killpg(pid, signal.SIGKILL)
@@ -215,20 +241,43 @@ def test_killed_and_resumed_it_ends_as_if_it_had_not_been(own_data: Path, teache
                 killed[stage] += 1
                 print(f"{time.monotonic() - began:.0f} s: kill {killed.total()}, {stage}", flush=True)
         runs.close()
-        same_as(runs, expected, tmp_path / "undisturbed")
+        same_as(runs, undisturbed)
         assert still_running(processes) == []
         campaign += 1
     print(f"killed: {dict(killed)} in {campaign} runs")
 
 
-def same_as(runs: Runs, expected: dict[str, Any], undisturbed: Path) -> None:
-    """Asserts that a run which was killed came to what another one came to."""
+def test_a_teacher_that_goes_away_fails_the_run_and_the_next_one_asks_only_for_the_rest(
+    own_data: Path, teacher: VllmServer, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    runs = Runs(tmp_path / "home", own_data)
+    runs.start(*undisturbed.command, "--set", "teacher.retries=1")
+    while reached(runs.home) == 0:  # the first samples
+        time.sleep(0.02)
+    teacher.stop()
+    assert runs.end() == 2, runs.log.read_text()
+    *_, hint, complaint = runs.log.read_text().splitlines()
+    assert complaint.startswith("qcrd: "), complaint
+    assert teacher.base_url in complaint
+    assert "qcrd resume" in hint, hint
+    stored = rows(runs.home, "SELECT count(*) AS n FROM rationales")[0]["n"]
+    assert 0 < stored < QUESTIONS * N
+
+    teacher.start()
+    result = to_the_end(runs, RESUME)
+    runs.close()
+    assert result["sampled"]["sampled"] == QUESTIONS * N - stored
+    same_as(runs, undisturbed)
+
+
+def same_as(runs: Runs, undisturbed: Undisturbed) -> None:
+    """Asserts that a run which was disturbed came to what another one came to."""
     home, result = runs.home, runs.result()
-    assert without_clock(result) == without_clock(expected)
-    assert weights(home, result) == weights(undisturbed, expected)
-    assert rows(home, SAMPLES) == rows(undisturbed, SAMPLES)
+    assert without_clock(result) == without_clock(undisturbed.result)
+    assert weights(home, result) == weights(undisturbed.home, undisturbed.result)
+    assert rows(home, SAMPLES) == rows(undisturbed.home, SAMPLES)
     for count in COUNTS:
-        assert rows(home, count) == rows(undisturbed, count), count
+        assert rows(home, count) == rows(undisturbed.home, count), count
     report = check_store(Store(home / "store"), repair=True)
     assert (report.damaged, report.repeated) == ([], {})
     assert not list((home / "trainings").rglob("*.partial-*"))

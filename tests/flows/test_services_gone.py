@@ -1,4 +1,5 @@
-"""What a run does when the disk is full, and when Prefect's and MLflow's servers go away for a while under it."""
+"""What a run does when the disk is full, and when Prefect's and MLflow's servers go away under it, for a while or for
+good."""
 
 import contextlib
 import os
@@ -8,10 +9,12 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from storage.checking import check_store
 from storage.store import Store
@@ -47,15 +50,20 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["/bin/umount", "--lazy", str(place)], check=True)
 
 
+def until_inside_round(number: int, home: Path, run: subprocess.Popen[str]) -> None:
+    """Waits until a round's training has begun."""
+    while not list(home.glob(f"trainings/*/round-{number:03d}/steps.jsonl")):
+        assert run.poll() is None, run.communicate()
+        time.sleep(0.1)
+
+
 def test_a_full_disk_is_told_in_one_line_and_nothing_is_lost(own_data: Path, small_disk: Path, qcrd: Qcrd) -> None:
     expected = figures(qcrd("distill", "small.yaml", "--json", *SHORT))
     home, ballast = small_disk / "home", small_disk / "ballast"
     with subprocess.Popen(
         qcrd_command(home, "distill", "small.yaml", *SHORT), stderr=subprocess.PIPE, text=True
     ) as run:  # fmt: skip
-        while not list(home.glob("trainings/*/round-000/steps.jsonl")):  # in the middle of a round
-            assert run.poll() is None, run.stderr and run.stderr.read()
-            time.sleep(0.1)
+        until_inside_round(0, home, run)
         with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):  # until it is full
             while True:
                 file.write(b"\0" * 4096)
@@ -149,9 +157,7 @@ def test_servers_that_restart_under_a_run_do_not_end_it(
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
     ) as run:  # fmt: skip
         for round_, service in ((0, prefect_server), (1, mlflow_server)):
-            while not list(home.glob(f"trainings/*/round-{round_:03d}/steps.jsonl")):
-                assert run.poll() is None, run.communicate()
-                time.sleep(0.1)
+            until_inside_round(round_, home, run)
             service.stop()
             time.sleep(3)
             service.start()
@@ -160,3 +166,31 @@ def test_servers_that_restart_under_a_run_do_not_end_it(
     assert '"version": "1"' in out
     shown = Store(home / "store").query("SELECT state FROM runs").to_pylist()
     assert shown == [{"state": "finished"}]
+
+
+@pytest.mark.usefixtures("own_data")
+def test_an_mlflow_that_stays_away_fails_the_run_in_one_line_and_it_can_go_on(
+    home: Path, mlflow_server: Service, qcrd: Qcrd
+) -> None:
+    # Without the second one its client would wait for minutes.
+    env = {"MLFLOW_TRACKING_URI": mlflow_server.address, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+    with subprocess.Popen(
+        qcrd_command(home, "distill", "small.yaml", *SHORT), stderr=subprocess.PIPE, text=True, env=os.environ | env
+    ) as run:  # fmt: skip
+        until_inside_round(1, home, run)
+        mlflow_server.stop()
+        _, err = run.communicate(timeout=600)
+    [stored] = Store(home / "store").query("SELECT run_id, state FROM runs").to_pylist()
+    assert (run.returncode, stored["state"]) == (2, "failed"), err
+    *_, hint, complaint = err.splitlines()
+    assert complaint.startswith(f"qcrd: No MLflow server answers at {mlflow_server.address}. Start it, or "), err
+    assert f"qcrd resume {stored['run_id']}" in hint, err
+
+    mlflow_server.start()
+    result = figures(qcrd("resume", "--json", home=home, **env))
+    assert result["registered"]["version"] == "1"
+    client = MlflowClient(mlflow_server.address)
+    experiment = client.get_experiment_by_name("qcrd/sums")
+    assert experiment
+    told = client.search_runs([experiment.experiment_id])
+    assert Counter(run.info.status for run in told) == {"FINISHED": 4}, "a training and its three rounds, told once"
