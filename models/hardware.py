@@ -19,6 +19,8 @@ import psutil  # type: ignore[import-untyped,unused-ignore]
 CPU_MODEL_LEN_LIMIT = 4096  # tokens; a longer context than this is seldom wanted on a CPU and costs memory at start
 COMPILERS = (os.environ.get("CXX") or "g++", "clang++")  # what torch looks for
 FEW_CORES = 4  # up to this many, every core computes; above it vLLM's own binding leaves one free for its scheduler
+SEQUENCES = 256  # that are sampled at once on a CPU
+BLOCK = 128  # tokens; vLLM's unit of the key-value cache on a CPU
 GIB = 2**30
 
 
@@ -112,12 +114,13 @@ def _preload_libraries() -> tuple[Path, ...]:
     return tuple(found) if sys.platform == "linux" else ()
 
 
-def server_arguments(hardware: Hardware, model_len: int | None) -> list[str]:
+def server_arguments(hardware: Hardware, model_len: int | None, token_bytes: int | None = None) -> list[str]:
     """Command-line arguments of vLLM's server that depend on the machine.
 
     Args:
         hardware: from `detect_hardware`.
         model_len: the context length the server is to offer, in tokens; None leaves it to vLLM.
+        token_bytes: of the key-value cache, from `cached_token_bytes`.
     """
     length = [] if model_len is None else ["--max-model-len", str(model_len)]
     if hardware.gpus:
@@ -125,8 +128,8 @@ def server_arguments(hardware: Hardware, model_len: int | None) -> list[str]:
     arguments = [
         *length,
         "--enforce-eager",  # compiling takes longer than a small model's whole run
-        "--max-num-seqs",
-        "256",
+        *("--max-num-seqs", str(SEQUENCES)),
+        *("--kv-cache-memory-bytes", str(kv_cache_bytes(hardware.memory_gib, model_len, token_bytes))),
         # A seeded request whose prompt is processed in chunks kills vLLM 0.32's CPU engine ("CPU Generator does
         # not use offset"), so prompts are never split, and every batch has room for a full one.
         "--no-enable-chunked-prefill",
@@ -146,7 +149,6 @@ def server_environment(hardware: Hardware) -> dict[str, str]:
     environment = {
         # "auto" keeps one core for the scheduler: right for many cores, half the machine on two.
         "VLLM_CPU_OMP_THREADS_BIND": core_ranges(hardware.cores) if len(hardware.cores) <= FEW_CORES else "auto",
-        "VLLM_CPU_KVCACHE_SPACE": str(kv_cache_gib(hardware.memory_gib)),
     }
     if not any(shutil.which(compiler) for compiler in COMPILERS):
         # vLLM compiles parts of its sampler at their first use (log-probabilities, for one) even when told to run
@@ -155,9 +157,34 @@ def server_environment(hardware: Hardware) -> dict[str, str]:
     return environment | ({"LD_PRELOAD": ":".join(preload)} if preload else {})
 
 
-def kv_cache_gib(memory_gib: float) -> int:
-    """GiB for the key-value cache on a CPU: an eighth of the available memory, at least 1 and at most 16."""
-    return min(16, max(1, int(memory_gib // 8)))
+def kv_cache_bytes(memory_gib: float, model_len: int | None, token_bytes: int | None) -> int:
+    """Bytes for the key-value cache on a CPU: an eighth of the available memory, at least 1 GiB and at most 16.
+
+    Less where a small model can never fill that: vLLM writes the whole cache when it starts, which takes seconds a GiB.
+    """
+    most = min(16, max(1, int(memory_gib // 8))) * GIB
+    if model_len is None or token_bytes is None:
+        return most
+    # The last block of a sequence is seldom full; and as much again for prompts that are kept for the next request.
+    return min(most, 2 * SEQUENCES * (model_len + BLOCK) * token_bytes)
+
+
+def cached_token_bytes(config_file: Path, dtype: str) -> int | None:
+    """Bytes that one token takes in the key-value cache, from a model's config.json.
+
+    Args:
+        dtype: as vLLM is told it; "auto" is 16 bits on a CPU, also for weights in float32.
+
+    Returns:
+        None where the file does not say, or says it in names of its own.
+    """
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    layers, heads, hidden = (config.get(name) for name in ("num_hidden_layers", "num_attention_heads", "hidden_size"))
+    if not all(isinstance(value, int) and value > 0 for value in (layers, heads, hidden)):
+        return None
+    head_size = config.get("head_dim") or hidden // heads
+    number_bytes = 4 if dtype == "float32" else 2
+    return int(2 * layers * (config.get("num_key_value_heads") or heads) * head_size * number_bytes)
 
 
 def core_ranges(cores: tuple[int, ...]) -> str:

