@@ -18,7 +18,9 @@ import psutil  # type: ignore[import-untyped,unused-ignore]
 
 CPU_MODEL_LEN_LIMIT = 4096  # tokens; a longer context than this is seldom wanted on a CPU and costs memory at start
 COMPILERS = (os.environ.get("CXX") or "g++", "clang++")  # what torch looks for
-FEW_CORES = 4  # up to this many, every core computes; above it vLLM's own binding leaves one free for its scheduler
+FEW_CORES = (
+    4  # up to this many, every core computes; above it vLLM's own binding leaves one free for its scheduler's process
+)
 SEQUENCES = 256  # that are sampled at once on a CPU
 BLOCK = 128  # tokens; vLLM's unit of the key-value cache on a CPU
 GIB = 2**30
@@ -134,6 +136,9 @@ def server_arguments(hardware: Hardware, model_len: int | None, token_bytes: int
         # not use offset"), so prompts are never split, and every batch has room for a full one.
         "--no-enable-chunked-prefill",
     ]
+    if len(hardware.cores) <= FEW_CORES:
+        # Scheduler and model in one process: 0.7 GB less, seconds sooner, and no core that waits for messages.
+        arguments += ["--distributed-executor-backend", "uni"]
     if model_len is not None:
         arguments += ["--max-num-batched-tokens", str(max(4096, model_len))]
     return arguments
@@ -146,10 +151,20 @@ def server_environment(hardware: Hardware) -> dict[str, str]:
     preload = [str(path) for path in hardware.preload]
     if inherited := os.environ.get("LD_PRELOAD"):
         preload = [inherited]  # whoever set it knows this machine better
-    environment = {
-        # "auto" keeps one core for the scheduler: right for many cores, half the machine on two.
-        "VLLM_CPU_OMP_THREADS_BIND": core_ranges(hardware.cores) if len(hardware.cores) <= FEW_CORES else "auto",
-    }
+    if len(hardware.cores) <= FEW_CORES:
+        cores = str(len(hardware.cores))
+        environment = {
+            # Its name says more than it does: a server with "uni" needs it, or it gets a worker process all the same,
+            # because vLLM cannot set OpenMP up for a process that runs already. We can: what it would set but the
+            # binding, which matters on many cores only.
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "OMP_NUM_THREADS": cores,
+            "KMP_BLOCKTIME": "5",
+            "KMP_TPAUSE": "0",
+        }
+    else:
+        environment = {"VLLM_CPU_OMP_THREADS_BIND": "auto"}
     if not any(shutil.which(compiler) for compiler in COMPILERS):
         # vLLM compiles parts of its sampler at their first use (log-probabilities, for one) even when told to run
         # eagerly, and the engine dies where there is no C++ compiler. Without compilation they run as they are.
@@ -185,17 +200,6 @@ def cached_token_bytes(config_file: Path, dtype: str) -> int | None:
     head_size = config.get("head_dim") or hidden // heads
     number_bytes = 4 if dtype == "float32" else 2
     return int(2 * layers * (config.get("num_key_value_heads") or heads) * head_size * number_bytes)
-
-
-def core_ranges(cores: tuple[int, ...]) -> str:
-    """Core numbers as vLLM reads them: (0, 1, 2, 5) is "0-2,5"."""
-    ranges: list[list[int]] = []
-    for core in cores:
-        if ranges and core == ranges[-1][1] + 1:
-            ranges[-1][1] = core
-        else:
-            ranges.append([core, core])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
 
 
 def model_length(config_file: Path, hardware: Hardware) -> int | None:

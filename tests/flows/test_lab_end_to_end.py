@@ -24,8 +24,8 @@ def distil(qcrd: Qcrd, *more: str) -> dict[str, Any]:
     return result
 
 
-def rows(qcrd: Qcrd, sql: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = figures(qcrd("sql", sql, "--json"))
+def rows(home: Path, sql: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = Store(home / "store").query(sql).to_pylist()
     return found
 
 
@@ -43,7 +43,9 @@ def test_from_questions_to_a_registered_student(home: Path, qcrd: Qcrd) -> None:
         "SELECT DISTINCT source, model, model_revision IS NOT NULL AS pinned, completion_tokens > 0 AS counted "
         "FROM rationales WHERE source <> 'student'"
     )
-    assert rows(qcrd, sql) == [{"source": "teacher", "model": "lab-teacher", "pinned": True, "counted": True}]
+    assert figures(qcrd("sql", sql, "--json")) == [
+        {"source": "teacher", "model": "lab-teacher", "pinned": True, "counted": True}
+    ]
     sampled = qcrd("sample", "--dataset", "lab", "--limit", QUESTIONS, "--max-tokens", 128, "--json")
     assert figures(sampled)["sampled"] == 0
 
@@ -53,17 +55,17 @@ def test_from_questions_to_a_registered_student(home: Path, qcrd: Qcrd) -> None:
     assert [one["t"] for one in qcrd_result["rounds"]] == [one["t"] for one in dss["rounds"]] == [0, 1]
     name = qcrd_result["student"]
     own = rows(
-        qcrd,
+        home,
         "SELECT round, count(*) AS n, min(temperature) AS temperature FROM rationales "
         f"WHERE source = 'student' AND model = '{name}' GROUP BY round ORDER BY round",
     )
     # round 0 from the student before training; with lag 1 round 1's come from round 0
     assert own == [{"round": round_, "n": QUESTIONS, "temperature": 1.5} for round_ in (-1, 0)]
     scored = rows(
-        qcrd, "SELECT round, min(score) > 0 AND max(score) < 1 AS inside FROM scores GROUP BY ALL ORDER BY ALL"
+        home, "SELECT round, min(score) > 0 AND max(score) < 1 AS inside FROM scores GROUP BY ALL ORDER BY ALL"
     )
     assert scored == [{"round": 0, "inside": True}, {"round": 1, "inside": True}]
-    predicted = rows(qcrd, "SELECT model, split, count(*) AS n FROM predictions GROUP BY ALL")
+    predicted = rows(home, "SELECT model, split, count(*) AS n FROM predictions GROUP BY ALL")
     for one in (qcrd_result, dss):
         for t in range(ROUNDS):
             assert {"model": f"{one['student']}@{t}", "split": "validation", "n": 60} in predicted
@@ -77,7 +79,7 @@ def test_from_questions_to_a_registered_student(home: Path, qcrd: Qcrd) -> None:
     assert result["registered"]["name"] == "qcrd-lab"
     assert result["registered"]["version"] == "1"
     assert result["registered"]["champion"]
-    runs = rows(qcrd, "SELECT state, mlflow_run_id FROM runs")
+    runs = rows(home, "SELECT state, mlflow_run_id FROM runs")
     assert runs == [{"state": "finished", "mlflow_run_id": qcrd_result["mlflow_run"]}]
 
     # once more: everything is found, nothing is done again, no second version

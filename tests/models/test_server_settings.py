@@ -13,7 +13,6 @@ from models.errors import BadModel, PortTaken, ServerFailed
 from models.hardware import (
     Hardware,
     cached_token_bytes,
-    core_ranges,
     detect_hardware,
     kv_cache_bytes,
     model_length,
@@ -103,7 +102,7 @@ def test_the_command_line_on_a_cpu(tmp_path: Path) -> None:
         *("--served-model-name", "lab", "--host", "127.0.0.1", "--port", "8123", "--dtype", "auto"),
         *("--generation-config", "vllm", "--disable-uvicorn-access-log", "--max-model-len", "2048"),
         *("--enforce-eager", "--max-num-seqs", "256", "--kv-cache-memory-bytes", str(2 * 2**30)),
-        "--no-enable-chunked-prefill",
+        *("--no-enable-chunked-prefill", "--distributed-executor-backend", "uni"),
         *("--max-num-batched-tokens", "4096", "--seed", "3"),
     ]
 
@@ -130,14 +129,16 @@ def test_the_environment_holds_no_keys_and_no_telemetry(tmp_path: Path, monkeypa
     environment = child_environment(str(tmp_path), CPU)
     assert "sk-planted" not in environment.values()
     assert (environment["VLLM_NO_USAGE_STATS"], environment["DO_NOT_TRACK"]) == ("1", "1")
-    assert environment["VLLM_CPU_OMP_THREADS_BIND"] == "0-1"
+    assert environment["OMP_NUM_THREADS"] == "2"
     assert environment["HF_HUB_OFFLINE"] == "1"
     assert "HF_HUB_OFFLINE" not in child_environment("org/name", CPU)
 
 
-@pytest.mark.parametrize(("cores", "text"), [((0,), "0"), ((0, 1, 2, 5), "0-2,5"), ((1, 3), "1,3")])
-def test_core_ranges(cores: tuple[int, ...], text: str) -> None:
-    assert core_ranges(cores) == text
+def test_many_cores_leave_their_binding_and_processes_to_vllm() -> None:
+    many = Hardware(gpus=(), cores=tuple(range(16)), memory_gib=64.0)
+    assert server_environment(many)["VLLM_CPU_OMP_THREADS_BIND"] == "auto"
+    assert "OMP_NUM_THREADS" not in server_environment(many)
+    assert "--distributed-executor-backend" not in server_arguments(many, 2048)
 
 
 @pytest.mark.parametrize(("memory", "expected"), [(0.5, 1), (20.0, 2), (64.0, 8), (1000.0, 16)])
