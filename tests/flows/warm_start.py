@@ -51,9 +51,6 @@ if __name__ == "__main__":
     from pathlib import Path
 
     prepare_prefect(Path(os.environ[HOME_VARIABLE]))  # Prefect reads its settings when it is imported
-    import flows.cli
-    import flows.distill
-    import flows.report
     import prefect.server.api.server  # noqa: F401 - takes as long as all of ours
 
     serve()
