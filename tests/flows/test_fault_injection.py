@@ -1,5 +1,5 @@
-"""The whole flow killed with -9 at fifty random moments, its own and its workers' processes, and gone on with every time,
-by `qcrd resume` or by the same command again.
+"""The whole flow killed with -9 at fifty random moments, its own and its workers' processes, and gone on with every
+time, by `qcrd resume` or by the same command again.
 
 Nothing is sampled twice, no row is lost, and in the end there are the same weights, figures and one registered version
 as of a run that nobody killed. A real vLLM server answers as the teacher, one question after the other: the same batch

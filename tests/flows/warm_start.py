@@ -11,9 +11,12 @@ same `main` as the `qcrd` command, in a session of its own, with the environment
 import json
 import os
 import sys
+from importlib import import_module
 
 from flows.embedded import prepare_prefect
 from flows.home import HOME_VARIABLE
+
+MODULES = ("flows.cli", "flows.distill", "flows.report", "prefect.server.api.server")
 
 
 def serve() -> None:
@@ -51,6 +54,6 @@ if __name__ == "__main__":
     from pathlib import Path
 
     prepare_prefect(Path(os.environ[HOME_VARIABLE]))  # Prefect reads its settings when it is imported
-    import prefect.server.api.server  # noqa: F401 - takes as long as all of ours
-
+    for module in MODULES:
+        import_module(module)
     serve()
