@@ -170,7 +170,7 @@ def _said_option(said: str, options: Sequence[_Option], loosely: bool = True) ->
         letter = _LETTER.match(rest)
         index = _letter_index(letter, len(options)) if letter else None
         if letter and index is not None:
-            return _leading_option(rest[letter.end() :], options) or options[index].name
+            return _leading_option(rest[letter.end() :], options) or options[index].name or None  # None: a blank choice
         spelled = _leading_option(rest, options) if loosely else None
         if spelled is not None:
             return spelled

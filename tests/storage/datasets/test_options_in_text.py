@@ -1,7 +1,7 @@
 """Choices and class labels as teachers really write them."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from storage.datasets.inference import NLI_LABELS
@@ -110,6 +110,8 @@ def test_every_choice_is_its_own_answer(choices: tuple[str, ...], data: st.DataO
 
 
 @given(st.text(max_size=300), st.lists(texts, max_size=5).map(tuple))
+@example("A", ("",))
+@example("So the answer is (b).", ("pond", " "))
 def test_any_text_gives_a_choice_or_a_reason(text: str, choices: tuple[str, ...]) -> None:
     parsed = parse_choice(text, choices)
     assert (parsed.answer is None) != (parsed.parse_error is None)
