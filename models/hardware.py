@@ -18,9 +18,7 @@ import psutil  # type: ignore[import-untyped,unused-ignore]
 
 CPU_MODEL_LEN_LIMIT = 4096  # tokens; a longer context than this is seldom wanted on a CPU and costs memory at start
 COMPILERS = (os.environ.get("CXX") or "g++", "clang++")  # what torch looks for
-FEW_CORES = (
-    4  # up to this many, every core computes; above it vLLM's own binding leaves one free for its scheduler's process
-)
+FEW_CORES = 4  # up to this many, every core computes; above it vLLM's own binding leaves one free for its scheduler
 SEQUENCES = 256  # that are sampled at once on a CPU
 BLOCK = 128  # tokens; vLLM's unit of the key-value cache on a CPU
 GIB = 2**30
