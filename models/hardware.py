@@ -154,7 +154,7 @@ def server_environment(hardware: Hardware) -> dict[str, str]:
         environment = {
             # Its name says more than it does: a server with "uni" needs it, or it gets a worker process all the same,
             # because vLLM cannot set OpenMP up for a process that runs already. We can: what it would set but the
-            # binding, which matters on many cores only.
+            # binding of threads to cores, which made no difference on two.
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "OMP_NUM_THREADS": cores,

@@ -219,12 +219,13 @@ def program(tiny_llama: Path, tmp_path: Path) -> Iterator[Program]:
     started.close()
 
 
-def test_nothing_is_left_when_the_program_is_killed(program: Program) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_nothing_is_left_when_the_program_is_ended(program: Program, number: signal.Signals) -> None:
     program.wait_until_up()
-    program.process.kill()
+    program.process.send_signal(number)
     assert gone(program.all, within_s=20)
     check_port("127.0.0.1", program.port)
-    assert program.process.wait(timeout=20) == -signal.SIGKILL
+    assert program.process.wait(timeout=20) == -number
 
 
 def test_nothing_is_left_when_a_start_is_interrupted(program: Program) -> None:
