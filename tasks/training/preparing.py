@@ -1,5 +1,7 @@
 """Prepares a training: its data, its folder, the student as it is before round 0."""
 
+import os
+import re
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
@@ -240,7 +242,11 @@ def _initial_student(dataset: Dataset, examples: pa.Table, config: TrainingConfi
 
 
 def interrupted_leftovers(folder: Path) -> list[Path]:
-    """Half-written files and folders of processes that are gone."""
-    found = [path for kind in ("partial", "replaced") for path in folder.rglob(f".*.{kind}-*")]
-    pids = [path.name.rpartition("-")[2] for path in found]
-    return [path for path, pid in zip(found, pids, strict=True) if pid.isdigit() and not psutil.pid_exists(int(pid))]
+    """Half-written files and folders of processes that are gone; others may be at work in the same folder."""
+    found = []
+    for place, folders, files in os.walk(folder):  # rglob fails where a folder goes while it looks
+        for name in (*folders, *files):
+            half = re.fullmatch(r"\..*\.(?:partial|replaced)-([0-9]+)", name)
+            if half and not psutil.pid_exists(int(half[1])):
+                found.append(Path(place, name))
+    return found

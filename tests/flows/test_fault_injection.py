@@ -7,6 +7,7 @@ gives the same samples on a CPU, so that the killed run and the other one learn 
 
 import contextlib
 import fcntl
+import glob
 import json
 import os
 import random
@@ -119,13 +120,20 @@ class Runs:
 def locks_held(home: Path) -> list[Path]:
     """Lock files under a state folder that somebody holds."""
     held = []
-    for file in [*home.rglob("*.lock"), *home.glob("slots/*"), *home.glob("store/_locks/*")]:
-        with file.open() as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                held.append(file)
+    for pattern in ("**/*.lock", "slots/*", "store/_locks/*"):
+        for file in found(home, pattern):
+            with contextlib.suppress(FileNotFoundError), file.open() as handle:  # gone since
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    held.append(file)
     return held
+
+
+def found(home: Path, pattern: str) -> list[Path]:
+    """Paths in a state folder that a run is at work in; Path.glob fails where a folder goes while it looks."""
+    names = glob.glob(pattern, root_dir=home, recursive=True, include_hidden=True)  # noqa: PTH207
+    return [home / name for name in names]
 
 
 STAGES = {
@@ -150,8 +158,7 @@ AHEAD = 1
 
 def reached(home: Path) -> int:
     """How many stages a run has come to."""
-    found = [number for number, pattern in enumerate(STAGES.values(), 1) if any(home.glob(pattern))]
-    return found[-1] if found else 0
+    return max((number for number, pattern in enumerate(STAGES.values(), 1) if found(home, pattern)), default=0)
 
 
 def can_resume(home: Path) -> bool:
@@ -161,7 +168,7 @@ def can_resume(home: Path) -> bool:
 
 def begun(home: Path) -> bool:
     """Whether a run is stored."""
-    return any(home.glob("store/runs/**/*.parquet"))
+    return bool(found(home, "store/runs/**/*.parquet"))
 
 
 def to_the_end(runs: Runs, command: list[str]) -> dict[str, Any]:
@@ -194,19 +201,18 @@ def undisturbed(own_data: Path, teacher: VllmServer, tmp_path_factory: pytest.Te
     command = ["distill", "small.yaml", "--json"]
     for setting in (*SETTINGS, f"teacher.url={teacher.base_url}"):
         command += ["--set", setting]
-    runs = Runs(tmp_path_factory.mktemp("undisturbed") / "home", own_data)
-    started = time.monotonic()
-    result = to_the_end(runs, command)
-    seconds = time.monotonic() - started
-    runs.close()
+    with contextlib.closing(Runs(tmp_path_factory.mktemp("undisturbed") / "home", own_data)) as runs:
+        started = time.monotonic()
+        result = to_the_end(runs, command)
+        seconds = time.monotonic() - started
     assert result["sampled"]["samples"] == QUESTIONS * N
     assert 0.6 < result["votes"]["single_accuracy"] < 1, "the teacher is to be usefully wrong"
     return Undisturbed(command, runs.home, result, seconds)
 
 
 def rows(home: Path, sql: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = Store(home / "store").query(sql).to_pylist()
-    return found
+    answer: list[dict[str, Any]] = Store(home / "store").query(sql).to_pylist()
+    return answer
 
 
 SAMPLES = "SELECT sample_id, source, text, answer FROM rationales ORDER BY sample_id"
@@ -222,25 +228,25 @@ def test_killed_and_resumed_it_ends_as_if_it_had_not_been(
     campaign, began = 0, time.monotonic()
     while killed.total() < KILLS:
         home = tmp_path / f"home-{campaign}"
-        runs, processes, code = Runs(home, own_data), list[psutil.Process](), None
-        while code != 0:
-            pid = runs.start(*(RESUME if can_resume(home) else undisturbed.command))
-            if killed.total() < KILLS:
-                wanted = min(reached(home) + moments.randint(0, AHEAD), len(STAGES))
-                while psutil.pid_exists(pid) and (reached(home) < wanted or not locks_held(home)):
-                    time.sleep(0.02)
-                # At the last stage a resumed run still has to come there: it must be able to finish before its kill.
-                time.sleep(moments.uniform(0, LONGEST_S if wanted < len(STAGES) else undisturbed.seconds))
-                processes += family(pid)
-                with contextlib.suppress(ProcessLookupError):  # it was faster
-                    os.killpg(pid, signal.SIGKILL)
-            code = runs.end()
-            assert code in (0, -signal.SIGKILL), runs.log.read_text()
-            if code != 0:
-                stage = ["starting", *STAGES][reached(home)]
-                killed[stage] += 1
-                print(f"{time.monotonic() - began:.0f} s: kill {killed.total()}, {stage}", flush=True)
-        runs.close()
+        processes, code = list[psutil.Process](), None
+        with contextlib.closing(Runs(home, own_data)) as runs:
+            while code != 0:
+                pid = runs.start(*(RESUME if can_resume(home) else undisturbed.command))
+                if killed.total() < KILLS:
+                    wanted = min(reached(home) + moments.randint(0, AHEAD), len(STAGES))
+                    while psutil.pid_exists(pid) and (reached(home) < wanted or not locks_held(home)):
+                        time.sleep(0.02)
+                    # At the last stage a resumed run still has to come there: it must be able to end before its kill.
+                    time.sleep(moments.uniform(0, LONGEST_S if wanted < len(STAGES) else undisturbed.seconds))
+                    processes += family(pid)
+                    with contextlib.suppress(ProcessLookupError):  # it was faster
+                        os.killpg(pid, signal.SIGKILL)
+                code = runs.end()
+                assert code in (0, -signal.SIGKILL), runs.log.read_text()
+                if code != 0:
+                    stage = ["starting", *STAGES][reached(home)]
+                    killed[stage] += 1
+                    print(f"{time.monotonic() - began:.0f} s: kill {killed.total()}, {stage}", flush=True)
         same_as(runs, undisturbed)
         assert still_running(processes) == []
         campaign += 1
@@ -250,22 +256,21 @@ def test_killed_and_resumed_it_ends_as_if_it_had_not_been(
 def test_a_teacher_that_goes_away_fails_the_run_and_the_next_one_asks_only_for_the_rest(
     own_data: Path, teacher: VllmServer, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    runs = Runs(tmp_path / "home", own_data)
-    runs.start(*undisturbed.command, "--set", "teacher.retries=1")
-    while reached(runs.home) == 0:  # the first samples
-        time.sleep(0.02)
-    teacher.stop()
-    assert runs.end() == 2, runs.log.read_text()
-    *_, hint, complaint = runs.log.read_text().splitlines()
-    assert complaint.startswith("qcrd: "), complaint
-    assert teacher.base_url in complaint
-    assert "qcrd resume" in hint, hint
-    stored = rows(runs.home, "SELECT count(*) AS n FROM rationales")[0]["n"]
-    assert 0 < stored < QUESTIONS * N
+    with contextlib.closing(Runs(tmp_path / "home", own_data)) as runs:
+        runs.start(*undisturbed.command, "--set", "teacher.retries=1")
+        while reached(runs.home) == 0:  # the first samples
+            time.sleep(0.02)
+        teacher.stop()
+        assert runs.end() == 2, runs.log.read_text()
+        *_, hint, complaint = runs.log.read_text().splitlines()
+        assert complaint.startswith("qcrd: "), complaint
+        assert teacher.base_url in complaint
+        assert "qcrd resume" in hint, hint
+        stored = rows(runs.home, "SELECT count(*) AS n FROM rationales")[0]["n"]
+        assert 0 < stored < QUESTIONS * N
 
-    teacher.start()
-    result = to_the_end(runs, RESUME)
-    runs.close()
+        teacher.start()
+        result = to_the_end(runs, RESUME)
     assert result["sampled"]["sampled"] == QUESTIONS * N - stored
     same_as(runs, undisturbed)
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,23 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     assert not replaced.exists()
     assert alive.exists()
     assert other.exists()
+
+
+def test_leftovers_are_looked_for_while_another_run_makes_and_removes_folders(tmp_path: Path) -> None:
+    done = threading.Event()
+
+    def make_and_remove() -> None:
+        while not done.is_set():
+            (tmp_path / "round-000" / "model" / "deeper").mkdir(parents=True)
+            shutil.rmtree(tmp_path / "round-000")
+
+    with ThreadPoolExecutor(1) as other:
+        busy = other.submit(make_and_remove)
+        try:
+            assert all(interrupted_leftovers(tmp_path) == [] for _ in range(1000))
+        finally:
+            done.set()
+        busy.result()
 
 
 def test_an_outcome_is_stored_after_its_step_and_read_from_then_on(tmp_path: Path) -> None:
