@@ -24,11 +24,10 @@ from models.generation import generate
 from models.seeds import derived_seed
 from models.student import EXPLAIN
 from models.student_loading import load_student
-from tasks.training.preparing import open_training, read_examples
-from tasks.training.quality import HELD_OUT, QUALITY_FILE, QualityUpdated, area_under_curve
+from tasks.training.outcomes import QUALITY_FILE, QualityUpdated, checkpoint_of
+from tasks.training.quality import HELD_OUT, area_under_curve
 from tasks.training.rounds import best_round, evaluations
-from tasks.training.spec import read_spec, round_folder
-from tasks.training.trained import checkpoint_of
+from tasks.training.spec import open_training, read_examples, read_spec, round_folder
 
 TEMPERATURES = (1.5, 2.0)
 

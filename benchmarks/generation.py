@@ -26,12 +26,12 @@ from rich.console import Console
 from rich.table import Table
 from transformers import T5Config, T5ForConditionalGeneration
 
+from models.configs import NewStudentConfig, StudentConfig
 from models.generation import generate
 from models.lab_teacher import build_tokenizer
 from models.losses import IGNORED
-from models.new_student import NewStudentConfig
 from models.student import EXPLAIN, EncoderDecoderStudent, Student, pad
-from models.student_loading import StudentConfig, load_student, make_student
+from models.student_loading import load_student, make_student
 from storage.datasets.lab import SPLIT_SIZES, problems
 from storage.datasets.lab_problems import solve
 

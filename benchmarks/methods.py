@@ -25,20 +25,21 @@ from rich.table import Table
 from scipy.stats import t as student_t
 
 from flows.config import DistillConfig, load_config
+from models.configs import NEW
 from models.methods import MethodConfig
-from models.student_loading import NEW
 from storage.datasets.registry import get_dataset
 from storage.schemas import PREDICTIONS
 from storage.store import Store
 from storage.votes import VoteRule, vote
 from tasks.import_recorded import import_recorded
 from tasks.store_examples import store_examples
-from tasks.training.evaluation import Evaluation, evaluate_round
+from tasks.training.evaluation import evaluate_round
 from tasks.training.negatives import sample_negatives
-from tasks.training.preparing import Parts, prepare_training
+from tasks.training.outcomes import Evaluation
+from tasks.training.preparing import prepare_training
 from tasks.training.quality import update_quality
 from tasks.training.rounds import best_round, evaluations, is_over, prune
-from tasks.training.spec import read_spec
+from tasks.training.spec import Parts, read_spec
 from tasks.training.student_round import train_round
 
 METHODS: dict[str, MethodConfig] = {

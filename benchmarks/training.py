@@ -31,11 +31,11 @@ from rich.table import Table
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 
 from models.batches import epoch_batches
+from models.configs import NewStudentConfig, StudentConfig
 from models.losses import token_cross_entropy
 from models.methods import MethodConfig
-from models.new_student import NewStudentConfig
 from models.student import EXPLAIN, PREDICT, Student, pad
-from models.student_loading import StudentConfig, make_student
+from models.student_loading import make_student
 from models.student_training import Rationale, StudentTraining, TrainingExample, collate
 from storage.datasets.lab import problems
 from storage.datasets.lab_problems import solve, solve_with_slips

@@ -13,16 +13,14 @@ from typing import Any, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from models.discriminator import DiscriminatorConfig
+from models.configs import DiscriminatorConfig, OptimisationConfig, StudentConfig
 from models.methods import MethodConfig, MethodName
-from models.student_loading import StudentConfig
-from models.trainer import OptimisationConfig
 from storage.errors import BadFile, UnknownName, UsageError
 from storage.votes import Positives
 from tasks.build_lab import lab_folder
 from tasks.drift import DriftConfig
 from tasks.questions import DatasetConfig
-from tasks.registering import RegistrySettings
+from tasks.registry_settings import RegistrySettings
 from tasks.teacher_settings import LAB, TeacherSettings
 from tasks.training.spec import NegativesConfig, RoundsConfig, TrainingConfig
 

@@ -27,8 +27,8 @@ from tasks.registry import Registered
 from tasks.steps import Place
 from tasks.story import Story
 from tasks.tracking import open_tracking
-from tasks.training.preparing import Parts
 from tasks.training.rounds import best_round, evaluations, is_over, prune
+from tasks.training.spec import Parts
 from tasks.watching import watch_drift
 from tasks.worker import Worker
 
@@ -73,26 +73,28 @@ def distill(config: DistillConfig, home: Path = Path(".qcrd"), resume: str | Non
 @task(name="method", task_run_name="{method.name}", cache_policy=NO_CACHE)
 def train(place: Place, config: DistillConfig, rule: VoteRule, parts: Parts, method: MethodConfig) -> MethodResult:
     """All rounds of one method: negatives -> discriminator -> student -> evaluation; then the test questions, once."""
-    prepared = steps.prepare(place, config.dataset.name, rule, parts, config.training(method, place.home))
-    folder, threads = prepared.folder, config.rounds.threads
-    table = report.RoundsTable(method.name, prepared, config.rounds.rounds)
-    tags = report.prefect_tags() | report.prefect_note()
-    story = Story(open_tracking(place.home), prepared, place.run_id, tags)
-    with story.measured(), steps.slot(place.home, threads), Worker(threads) as worker:
-        for t in range(config.rounds.rounds):
-            steps.make_negatives(place, folder, t, worker)
-            quality = steps.judge_quality(place, folder, t, worker)
-            steps.train_student(place, folder, t, worker)
-            result = steps.evaluate_student(place, folder, t, "validation", worker)
-            story.round(t, quality, result)
-            get_run_logger().info(report.round_line(method.name, result))
-            table.show()
-            prune(folder)
-            if is_over(evaluations(folder)[: t + 1], config.rounds):
-                break
-        best = best_round(evaluations(folder))
-        test = steps.evaluate_student(place, folder, best, "test", worker) if parts.test else None
-        logged = story.finish(best, test)
+    training, threads = config.training(method, place.home), config.rounds.threads
+    with Worker(threads) as worker:
+        prepared = steps.prepare(place, config.dataset.name, rule, parts, training, worker)
+        folder = prepared.folder
+        table = report.RoundsTable(method.name, prepared, config.rounds.rounds)
+        tags = report.prefect_tags() | report.prefect_note()
+        story = Story(open_tracking(place.home), prepared, place.run_id, tags)
+        with story.measured(), steps.slot(place.home, threads):
+            for t in range(config.rounds.rounds):
+                steps.make_negatives(place, folder, t, worker)
+                quality = steps.judge_quality(place, folder, t, worker)
+                steps.train_student(place, folder, t, worker)
+                result = steps.evaluate_student(place, folder, t, "validation", worker)
+                story.round(t, quality, result)
+                get_run_logger().info(report.round_line(method.name, result))
+                table.show()
+                prune(folder)
+                if is_over(evaluations(folder)[: t + 1], config.rounds):
+                    break
+            best = best_round(evaluations(folder))
+            test = steps.evaluate_student(place, folder, best, "test", worker) if parts.test else None
+            logged = story.finish(best, test)
     table.show(over=True)
     return report.show_method(place, method.name, prepared, best, test, logged, story.url)
 

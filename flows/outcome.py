@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from tasks.steps import Sampled
 from tasks.tracking import LoggedRound
-from tasks.training.evaluation import Evaluation
+from tasks.training.outcomes import Evaluation
 
 
 class MethodResult(BaseModel):

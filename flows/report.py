@@ -23,10 +23,9 @@ from storage.votes import VoteRule, VoteSummary
 from tasks.gate import exact_mcnemar, judge, wilson_interval
 from tasks.steps import Place, Sampled
 from tasks.tracking import LoggedRound
-from tasks.training.evaluation import Evaluation
-from tasks.training.preparing import Parts, Prepared
+from tasks.training.outcomes import Evaluation, Prepared
 from tasks.training.rounds import best_round, evaluations
-from tasks.training.spec import TrainingSpec, read_spec
+from tasks.training.spec import Parts, TrainingSpec, read_spec
 from tasks.training.summary import round_rows
 
 NOTE = "mlflow.note.content"

@@ -11,8 +11,7 @@ every step seeds the generators from (seed, step, process), so it follows from t
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from models.errors import BadCheckpoint
+from models.folders import MODEL, OPTIMIZER, STATE, whole_folder
 
-MODEL, OPTIMIZER, STATE = "model", "optimizer.safetensors", "state.json"
 _PREFIX = "step-"
 
 
@@ -142,44 +141,6 @@ def drop_older(folder: Path) -> None:
 def step_folder(folder: Path, step_of_round: int) -> Path:
     """Where the checkpoint after so many steps of a round goes."""
     return folder / f"{_PREFIX}{step_of_round:08d}"
-
-
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder to fill that becomes `folder` at the end of the block, flushed to the disk, or never exists.
-
-    One that is there already is replaced. A process that is killed leaves a sibling `.NAME.partial-PID` behind.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.parent / f".{folder.name}.partial-{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
-        yield partial
-        for path in partial.rglob("*"):
-            if path.is_file():
-                path.chmod(0o644)  # safetensors writes files that only their owner can read; a server may be another
-            _flush(path)
-        _flush(partial)
-        if folder.exists():  # a rename cannot replace a folder that holds files
-            replaced = folder.parent / f".{folder.name}.replaced-{os.getpid()}"
-            folder.rename(replaced)
-            partial.rename(folder)
-            shutil.rmtree(replaced, ignore_errors=True)
-        else:
-            partial.rename(folder)
-        _flush(folder.parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    """Makes the kernel write a file or folder to the disk now."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _read_state(checkpoint: Path) -> dict[str, Any]:

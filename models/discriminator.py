@@ -14,67 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, T5EncoderModel
 from transformers.utils import logging as transformers_logging
 
-from models.checkpoints import whole_folder
-from models.corruption import CorruptionConfig
+from models.configs import NEW, OF_THE_STUDENT, DiscriminatorConfig, NewStudentConfig
 from models.cpu_linear import faster_linears
 from models.errors import BadDiscriminator, TextTooLong
+from models.folders import whole_folder
 from models.lora import has_lora, merged
-from models.losses import DiscriminatorLoss
-from models.new_student import NewStudentConfig, new_model, set_dropout
+from models.new_student import new_model, set_dropout
 from models.student import Student, pad
 from models.student_loading import loaded
 
-NEW, OF_THE_STUDENT = "new", "student"
 HEAD, SETTINGS = "head.safetensors", "discriminator.json"
-
-
-class DiscriminatorConfig(BaseModel):
-    """The discriminator and how it is trained.
-
-    Parameters that control the model:
-        encoder: "student" starts from a copy of the student's encoder as it is when the discriminator is made (a T5
-            only); a folder or hub id from that T5's encoder, with its tokenizer; "new" from random weights.
-        new: sizes of a "new" encoder; the lab student's if left out.
-        dropout: share of the encoder's activations left out in training; the encoder's own if left out. A small new
-            encoder learns faster with 0.
-        hidden: width between the two linear layers; the encoder's if left out.
-        max_tokens: longest question and rationale together, in tokens. T5 knows no limit of its own; this one guards
-            memory, and leaves room for the student's longest input (512) and target (256).
-        seed: of the linear layers' weights.
-
-    Parameters that control the training:
-        loss: ratio (paper, eq. 2), infonce or bce. A small new encoder tells wrong sums from right ones much better
-            after bce.
-        corruption: how positives are spoilt to balance the classes.
-        pretrain_steps: optimizer steps before round 0; at most 500 in the paper.
-        update_every: rounds between two updates.
-        update_steps: optimizer steps of one update.
-        batch_size: examples per step, each with all its rationales.
-        learning_rate: AdamW's. Too high a one ends ratio for good: every score becomes 0 and none has a gradient.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    encoder: str = Field(default=OF_THE_STUDENT, min_length=1)
-    new: NewStudentConfig | None = None
-    dropout: float | None = Field(default=None, ge=0, lt=1)
-    hidden: int | None = Field(default=None, ge=1)
-    max_tokens: int = Field(default=1024, ge=8)
-    seed: int = 0
-
-    loss: DiscriminatorLoss = "ratio"
-    corruption: CorruptionConfig = CorruptionConfig()
-    pretrain_steps: int = Field(default=500, ge=0)
-    update_every: int = Field(default=1, ge=1)
-    update_steps: int = Field(default=50, ge=1)
-    batch_size: int = Field(default=32, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
 
 
 class Discriminator(torch.nn.Module):

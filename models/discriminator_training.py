@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from models.configs import DiscriminatorLoss
 from models.discriminator import Discriminator
-from models.losses import DiscriminatorLoss, discriminator_loss
+from models.losses import discriminator_loss
 from models.student import pad
 
 

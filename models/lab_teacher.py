@@ -15,72 +15,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors, trainers
 from tokenizers.models import BPE
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
-from models.checkpoints import whole_folder
+from models.configs import LabTeacherConfig
 from models.cpu_linear import faster_linears
 from models.errors import BadModel
+from models.folders import whole_folder
 from models.losses import IGNORED
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
-
-
-class LabTeacherConfig(BaseModel):
-    """Size, budget and seed of the lab's teacher. The defaults make it usefully wrong: `tasks.build_lab` says how.
-
-    Parameters that control the worked problems it is trained on:
-        texts: how many different ones (each is seen about `steps * batch_size / texts` times).
-        slips: share of their calculations whose result is off by one.
-
-    Parameters that control the model:
-        vocab_size: most tokens the tokenizer may have; 256 bytes and 3 special tokens are always among them.
-        hidden, layers, heads, intermediate: the Llama's sizes; hidden / heads must be a head size that vLLM's CPU
-            attention has.
-        max_tokens: longest sequence the model takes, in tokens.
-
-    Parameters that control the training:
-        steps: optimizer steps.
-        batch_size: problems per step.
-        learning_rate, warmup_steps: linear warm-up, then linear decay to 0. Muon for the matrices inside the
-            layers, Adam for embeddings and norms: on this task Muon needs fewer than half of Adam's steps.
-        dtype: "float32", or "bfloat16" for autocast over float32 weights (hardly faster at this size).
-        threads: of torch's, while it trains. Two on two idle cores are 1.4 times as fast as one; where another process
-            wants a core they wait for each other and are more than ten times as slow.
-        seed: of the weights and of the order of the problems.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    texts: int = Field(default=30_000, ge=1)
-    slips: float = Field(default=0.25, ge=0, lt=1)
-
-    vocab_size: int = Field(default=1024, ge=300)
-    hidden: int = Field(default=128, ge=32)
-    layers: int = Field(default=4, ge=1)
-    heads: int = Field(default=4, ge=1)
-    intermediate: int = Field(default=384, ge=32)
-    max_tokens: int = Field(default=256, ge=32)
-
-    steps: int = Field(default=800, ge=1)
-    batch_size: int = Field(default=32, ge=1)
-    learning_rate: float = Field(default=3e-3, gt=0)
-    warmup_steps: int = Field(default=50, ge=0)
-    dtype: str = "float32"
-    threads: int = Field(default=1, ge=1)
-    seed: int = 0
-
-    @field_validator("dtype")
-    @classmethod
-    def _known_dtype(cls, value: str) -> str:
-        if value in ("float16", "fp16", "half"):
-            raise ValueError("float16 overflows in training without loss scaling; use 'bfloat16' or 'float32'")
-        if value not in ("bfloat16", "float32"):
-            raise ValueError(f"unknown dtype {value!r}; use 'bfloat16' or 'float32'")
-        return value
 
 
 class Progress(Protocol):

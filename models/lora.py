@@ -9,32 +9,11 @@ import copy
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
+from models.configs import LoraConfig
 from models.errors import BadStudent
 
-ADAPTER_FILE = "adapter_config.json"  # its presence makes a folder one of adapters
 NAME = "default"  # peft's name of an adapter that was not given one
-
-
-class LoraConfig(BaseModel):
-    """Which layers get an adapter and how large it is.
-
-    Parameters that control the adapters:
-        rank: of the product B A.
-        alpha: the product is scaled by alpha / rank.
-        dropout: share of an adapter's inputs left out in training.
-        targets: names of the linear layers, as ("q", "v") for a T5; None takes all but the output layer.
-        seed: of the random weights of A; B begins at 0.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    rank: int = Field(default=16, ge=1)
-    alpha: int = Field(default=32, ge=1)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    targets: tuple[str, ...] | None = None
-    seed: int = 0
 
 
 def add_lora(model: Any, config: LoraConfig) -> None:

@@ -15,17 +15,16 @@ A table (B, P) or (B, N) is padded; its mask is True where there is a candidate,
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - what everybody calls it
 
+from models.configs import DiscriminatorLoss
+from models.methods import Scheme
+
 IGNORED = -100
 """The label of padding: left out of every loss."""
-
-Scheme = Literal["min-max", "max-min", "mean", "sample", "weighted-mean"]
-DiscriminatorLoss = Literal["ratio", "infonce", "bce"]
 
 
 def token_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -82,10 +81,6 @@ class Weights:
 
     positive: Tensor
     negative: Tensor
-
-
-READS_CE: frozenset[Scheme] = frozenset({"min-max", "max-min"})
-"""Schemes that must know every candidate's CE before choosing."""
 
 
 @torch.no_grad()

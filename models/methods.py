@@ -17,10 +17,11 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models.losses import READS_CE, Scheme
-
 MethodName = Literal["finetune", "label-distill", "single-task", "dss", "mi", "qcrd"]
 Rationales = Literal["none", "first", "voted"]
+Scheme = Literal["min-max", "max-min", "mean", "sample", "weighted-mean"]
+READS_CE: frozenset[Scheme] = frozenset({"min-max", "max-min"})
+"""Schemes that must know every candidate's CE before choosing."""
 
 
 class MethodConfig(BaseModel):

@@ -7,10 +7,9 @@ make the embeddings alone four times that.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from transformers import (
     AutoTokenizer,
     GenerationConfig,
@@ -20,42 +19,13 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from models.configs import NewStudentConfig
 from models.errors import BadStudent
 from models.lab_teacher import build_tokenizer
 
 # As a T5 config names them. "gated-gelu" there means the same function in seven steps; this one is computed in one.
 ACTIVATIONS = {"gated-gelu": "gated-gelu_pytorch_tanh", "relu": "relu"}
 DROPOUT_NAMES = ("dropout_rate", "dropout", "attention_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop")
-
-
-class NewStudentConfig(BaseModel):
-    """Sizes and seed of a student that is built, not loaded. The defaults make the lab's student.
-
-    Parameters that control the model:
-        architecture: "t5" (encoder-decoder) or "llama" (decoder-only).
-        hidden: width of the hidden states; a multiple of `heads`.
-        layers: a T5 has as many in its encoder and again in its decoder.
-        heads: attention heads; each is hidden / heads wide.
-        intermediate: width inside the feed-forward layers.
-        activation: of a T5's feed-forward layers, "gated-gelu" (T5 v1.1, Flan-T5) or "relu" (the first T5); a Llama
-            has its own.
-        seed: of the random weights.
-
-    Parameters that control the tokenizer:
-        vocab_size: most tokens that a tokenizer trained on the texts may have; a given tokenizer has its own.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    architecture: Literal["t5", "llama"] = "t5"
-    hidden: int = Field(default=128, ge=8)
-    layers: int = Field(default=2, ge=1)
-    heads: int = Field(default=4, ge=1)
-    intermediate: int = Field(default=384, ge=8)
-    activation: Literal["gated-gelu", "relu"] = "gated-gelu"
-    seed: int = 0
-
-    vocab_size: int = Field(default=1024, ge=300)
 
 
 def new_tokenizer(config: NewStudentConfig, folder: str | None, texts: Sequence[str], max_tokens: int) -> Any:

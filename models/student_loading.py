@@ -6,10 +6,9 @@ Weights are read from safetensors only and no code of a model repository is run:
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import (
@@ -19,63 +18,13 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.utils import logging as transformers_logging
 
+from models.configs import NEW, NewStudentConfig, StudentConfig
 from models.errors import BadStudent, ModelError
-from models.lora import ADAPTER_FILE, NAME, LoraConfig, add_lora, has_lora
-from models.new_student import NewStudentConfig, new_model, new_tokenizer, set_dropout
+from models.folders import ADAPTER_FILE
+from models.lora import NAME, add_lora, has_lora
+from models.new_student import new_model, new_tokenizer, set_dropout
 from models.revision import model_revision
 from models.student import STUDENT_FILE, BaseModelNote, DecoderOnlyStudent, EncoderDecoderStudent, Student
-
-NEW = "new"
-
-
-class StudentConfig(BaseModel):
-    """Which student, and how it is loaded.
-
-    Parameters that control the model:
-        model: a model folder, a hub id (the paper's: google-t5/t5-base, 220M), or "new" for a small one with random
-            weights.
-        revision: of a hub model: a branch, tag or commit.
-        new: sizes of a "new" one; its defaults if left out.
-        tokenizer: of a "new" one: a folder with a tokenizer; if left out, one is trained on the texts.
-        dtype: of the weights in memory. A bfloat16 student is half as large, but training one loses small steps:
-            train a float32 one and let the trainer compute in bfloat16, or train adapters.
-        dropout: share of activations left out in training; if left out, the model's own.
-        lora: train low-rank adapters instead of all weights.
-
-    Parameters that control lengths, in tokens (of a Llama and its like, both together must fit the model):
-        max_input_tokens: longest question with its prefix; the longest of e-SNLI, CQA, ANLI and SVAMP are shorter.
-        max_target_tokens: longest rationale or label.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model: str = Field(min_length=1)
-    revision: str | None = None
-    new: NewStudentConfig | None = None
-    tokenizer: str | None = None
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    dropout: float | None = Field(default=None, ge=0, lt=1)
-    lora: LoraConfig | None = None
-
-    max_input_tokens: int = Field(default=512, ge=1)
-    max_target_tokens: int = Field(default=256, ge=1)
-
-    @field_validator("dtype", mode="before")
-    @classmethod
-    def _no_fp16(cls, value: object) -> object:
-        if value in ("float16", "fp16", "half"):
-            raise ValueError("T5 overflows to NaN in float16; use 'bfloat16' or 'float32'")
-        return value
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if self.model != NEW and (self.new or self.tokenizer):
-            raise ValueError(f"`new` and `tokenizer` belong to model: new; {self.model!r} brings its own")
-        if self.model == NEW and self.revision:
-            raise ValueError("`revision` belongs to a hub model; a new student has none")
-        if self.model == NEW and self.lora:
-            raise ValueError("`lora` needs a trained model to adapt; a new student is trained whole")
-        return self
 
 
 def make_student(config: StudentConfig, texts: Sequence[str] = ()) -> Student:

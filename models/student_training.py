@@ -14,7 +14,6 @@ from torch import Tensor
 
 from models.losses import (
     IGNORED,
-    READS_CE,
     Candidates,
     Weights,
     choose,
@@ -24,7 +23,7 @@ from models.losses import (
     positive_loss,
     token_cross_entropy,
 )
-from models.methods import MethodConfig
+from models.methods import READS_CE, MethodConfig
 from models.student import Encoded, Student
 
 

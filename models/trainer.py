@@ -14,90 +14,26 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 from transformers import Adafactor, get_scheduler
 
 from models.batches import micro_batches, share
-from models.checkpoints import (
-    MODEL,
-    STATE,
-    Position,
-    drop_older,
-    latest,
-    read_position,
-    restore,
-    step_folder,
-    write_checkpoint,
-)
+from models.checkpoints import Position, drop_older, latest, read_position, restore, step_folder, write_checkpoint
+from models.configs import OptimisationConfig
 from models.cpu_linear import faster_linears
 from models.errors import TrainingDiverged
+from models.folders import MODEL, STATE, STEPS_FILE, read_steps
 from models.seeds import derived_seed
 
-STEPS_FILE = "steps.jsonl"
-Schedule = Literal["constant", "linear", "cosine"]
 
-
-class OptimisationConfig(BaseModel):
-    """How a module is trained.
-
-    Parameters that control the batches:
-        batch_size: examples per optimizer step, over all processes.
-        micro_batch_size: examples at once in a process's memory; None takes its share of the batch whole. Gradients
-            are accumulated, so the result is the same.
-
-    Parameters that control the optimizer:
-        optimizer: adamw or adafactor.
-        learning_rate: at its peak.
-        weight_decay: AdamW's.
-        schedule: constant, linear (to 0) or cosine (to 0), over all rounds.
-        warmup_steps: steps in which the rate rises from 0.
-        clip_norm: gradients longer than this are shortened to it; 0 clips nothing.
-
-    Parameters that control the machine:
-        precision: float32, or bfloat16 for autocast over float32 weights. float16 is refused: T5 overflows in it.
-        device: auto takes a GPU where there is one.
-
-    Parameters that control safety:
-        checkpoint_every_s: seconds between checkpoints inside a round.
-        log_every: steps between two looks at the loss; a loss that is no number stops the round there.
-        divergence_factor: the round stops when the running mean of the loss exceeds its lowest value by this factor.
-
-    seed: of dropout and of the order of the examples.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    batch_size: int = Field(default=32, ge=1)
-    micro_batch_size: int | None = Field(default=None, ge=1)
-    optimizer: Literal["adamw", "adafactor"] = "adamw"
-    learning_rate: float = Field(default=3e-4, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
-    schedule: Schedule = "linear"
-    warmup_steps: int = Field(default=0, ge=0)
-    clip_norm: float = Field(default=1.0, ge=0)
-    precision: Literal["float32", "bfloat16"] = "float32"
-    device: Literal["auto", "cpu"] = "auto"
-    checkpoint_every_s: float = Field(default=300.0, gt=0)
-    log_every: int = Field(default=10, ge=1)
-    divergence_factor: float = Field(default=10.0, gt=1)
-    seed: int = 0
-
-    @field_validator("precision", mode="before")
-    @classmethod
-    def _no_half(cls, value: Any) -> Any:
-        if value in ("float16", "fp16", "half"):
-            raise ValueError("T5 overflows to NaN in float16; use bfloat16 or float32")
-        return value
-
-    def torch_device(self) -> torch.device:
-        """Where models are put."""
-        return torch.device("cuda" if self.device == "auto" and torch.cuda.is_available() else "cpu")
+def torch_device(config: OptimisationConfig) -> torch.device:
+    """Where models are put."""
+    return torch.device("cuda" if config.device == "auto" and torch.cuda.is_available() else "cpu")
 
 
 class Trainable(Protocol):
@@ -353,16 +289,6 @@ class _Record:
         return {name: sum(line[name] * line["examples"] for line in self._lines) / examples for name in names}
 
 
-def read_steps(folder: Path) -> list[dict[str, float]]:
-    """The lines of a round's `steps.jsonl`; one that a killed process left unfinished is left out."""
-    lines = []
-    if (folder / STEPS_FILE).is_file():
-        for text in (folder / STEPS_FILE).read_text(encoding="utf-8").splitlines(keepends=True):
-            if text.endswith("}\n"):
-                lines.append(json.loads(text))
-    return lines
-
-
 def _accelerator(config: OptimisationConfig) -> Accelerator:
     precision = {"float32": "no", "bfloat16": "bf16"}[config.precision]
     # accelerate keeps one state a process and refuses another precision in it; a worker that trains one model after
@@ -370,7 +296,7 @@ def _accelerator(config: OptimisationConfig) -> Accelerator:
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
         AcceleratorState._reset_state(reset_partial_state=False)
     # Said even where there is no GPU: else accelerate (1.15) takes each of several processes for the only one.
-    cpu = config.torch_device().type == "cpu"
+    cpu = torch_device(config).type == "cpu"
     return Accelerator(mixed_precision=precision, cpu=cpu, step_scheduler_with_optimizer=False)
 
 

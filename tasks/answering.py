@@ -2,42 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from models.generation import generate
 from models.student import EXPLAIN, PREDICT, Student
 from storage.datasets.definition import Dataset
-
-Writes = Literal["answer", "answer and rationale", "rationale, then answer"]
-
-
-class AskingConfig(BaseModel):
-    """What a student is asked for.
-
-    Parameters that control the texts:
-        writes: what it was trained to write: the answer alone (finetune, label-distill), answer and rationale under a
-            prefix each (dss, mi, qcrd), or one text that ends in the answer (single-task).
-        answer_tokens: longest answer, in tokens.
-
-    Parameters that control the machine:
-        batch_size: questions at once; None takes as many as fit.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    writes: Writes = "answer and rationale"
-    answer_tokens: int = Field(default=16, ge=1)
-    batch_size: int | None = Field(default=None, ge=1)
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked: a text, and the choices where the dataset has some."""
-
-    question: str
-    choices: tuple[str, ...] = ()
+from tasks.asking import AskingConfig, Question
 
 
 @dataclass(frozen=True)

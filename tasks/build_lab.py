@@ -17,10 +17,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from models.lab_teacher import LabTeacherConfig, Progress, train_lab_teacher
+from models.configs import LabTeacherConfig
 from storage.datasets.lab import teacher_texts
 from storage.datasets.lab_problems import PROBLEM_VERSION
+
+if TYPE_CHECKING:
+    from models.lab_teacher import Progress
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ def build_lab(
     home: Path,
     config: LabTeacherConfig | None = None,
     force: bool = False,
-    on_progress: Progress | None = None,
+    on_progress: "Progress | None" = None,
 ) -> LabBuild:
     """Trains the lab's teacher unless it is cached. Of two builds at once one trains and the other waits for it.
 
@@ -76,6 +80,8 @@ def build_lab(
     with _locked(folder.with_name(f".{folder.name}.lock")):
         reused = not force and folder.is_dir()  # another build may have finished it while this one waited
         if not reused:
+            from models.lab_teacher import train_lab_teacher  # with torch, which finding the teacher does not need
+
             _remove_leftovers(folder)
             train_lab_teacher(teacher_texts(config.texts, config.slips), folder, config, on_progress)
     return LabBuild(folder, reused, time.monotonic() - started)

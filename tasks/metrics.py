@@ -23,7 +23,8 @@ from storage.errors import StorageError
 from storage.schemas import FIGURES, RUNS
 from storage.store import Store
 from tasks.live import live_runs
-from tasks.registry import CHAMPION, registered_models
+from tasks.registry import registered_models
+from tasks.registry_settings import CHAMPION
 from tasks.tracking_backend import URI_VARIABLE
 from tasks.training.rounds import evaluations
 from tasks.training.spec import SPEC_FILE, TrainingSpec, read_spec

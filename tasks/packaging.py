@@ -23,14 +23,12 @@ import yaml
 from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
-from models.lora import ADAPTER_FILE
-from models.student_loading import load_student
+from models.folders import ADAPTER_FILE
 from storage.datasets.reasoning_gym import PREFIX as REASONING_GYM
 from storage.datasets.registry import get_dataset
 from storage.errors import UsageError
-from tasks.answering import Question
+from tasks.asking import DEFINITION, DISCRIMINATOR, STUDENT, Question, ServedConfig
 from tasks.needed_code import needed_files, needed_packages, pinned
-from tasks.served_model import DEFINITION, DISCRIMINATOR, STUDENT, ServedConfig
 from tasks.tracking import EXTERNAL, LoggedRound, Tracking
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -157,6 +155,8 @@ def _whole_student(folder: Path, copy: Path) -> Path:
     """A copy of a student's folder; of one with adapters, a student that stands alone."""
     if not (folder / ADAPTER_FILE).is_file():
         return _linked(folder, copy)
+    from models.student_loading import load_student  # with torch, which is not needed otherwise
+
     load_student(folder).save(copy, merge=True)
     return copy
 

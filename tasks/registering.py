@@ -1,54 +1,19 @@
 """The end of a distillation: the best student registered, and held against the champion."""
 
-import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-
-from models.checkpoints import MODEL
+from models.folders import MODEL
 from storage.schemas import PREDICTIONS
 from storage.store import Store
-from tasks.answering import AskingConfig, Question
+from tasks.asking import AskingConfig, Question, ServedConfig
 from tasks.gate import Verdict
 from tasks.packaging import ToServe, model_name
-from tasks.registry import CHAMPION, Registered, hold_gate, register
-from tasks.served_model import ServedConfig
+from tasks.registry import Registered, hold_gate, register
+from tasks.registry_settings import RegistrySettings
 from tasks.tracking import LoggedRound, Tracking
-from tasks.training.evaluation import writes
-from tasks.training.outcomes import read_outcome
-from tasks.training.preparing import open_training, read_examples
-from tasks.training.quality import QUALITY_FILE, QualityUpdated
-from tasks.training.spec import TrainingSpec, round_folder
-from tasks.training.trained import checkpoint_of
-
-SCRATCH = "scratch"
-
-
-class RegistrySettings(BaseModel):
-    """The registered model.
-
-    Attributes:
-        name: in MLflow's registry; "qcrd-<dataset>" if left out.
-        level: the gate moves `champion` where an exact McNemar test finds a better challenger at this level.
-        register_model: false trains and evaluates only.
-        start_from: what a training starts from: scratch (the configured student), champion (scratch, too, where there
-            is none yet), or the number of a version.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str | None = None
-    level: float = Field(default=0.05, gt=0, lt=1)
-    register_model: bool = True
-    start_from: str = Field(default=SCRATCH, pattern=rf"^({SCRATCH}|{CHAMPION}|[1-9]\d*)$")
-
-    @field_validator("name")
-    @classmethod
-    def _can_be_searched_for(cls, name: str | None) -> str | None:
-        if name is not None and not re.fullmatch(r"[^'\"`\\/:%\x00-\x1f\x7f]{1,250}", name):
-            raise ValueError("it must be a name without quotes, control characters and any of / \\ : %")
-        return name
+from tasks.training.outcomes import QUALITY_FILE, QualityUpdated, checkpoint_of, read_outcome
+from tasks.training.spec import TrainingSpec, open_training, read_examples, round_folder, writes
 
 
 def register_best(

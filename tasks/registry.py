@@ -25,10 +25,11 @@ from mlflow.exceptions import MlflowException
 from storage.errors import UnknownName, UsageError
 from tasks.gate import DEFAULT_LEVEL, Verdict, judge
 from tasks.packaging import ToServe, package
+from tasks.registry_settings import CHAMPION
 from tasks.tracking import MODEL_ID, ROUND, TRAINING_ID, LoggedRound, Tracking
 from tasks.tracking_backend import Backend, translated
 
-CHAMPION, CHALLENGER = "champion", "challenger"
+CHALLENGER = "challenger"
 GATE = "qcrd.gate"
 AGAINST = f"{GATE}.against"
 ROLLED_BACK = "qcrd.rolled_back"

@@ -9,46 +9,20 @@ import, at the top and through everything it imports, only what answering takes:
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 import torch
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
-from pydantic import BaseModel, ConfigDict, Field
 
+from models.configs import StudentConfig
 from models.discriminator import Discriminator, load_discriminator
-from models.student_loading import StudentConfig, load_student
+from models.student_loading import load_student
 from storage.datasets.registry import get_dataset
-from tasks.answering import Answered, AskingConfig, Question, ask
-
-STUDENT, DISCRIMINATOR, DEFINITION = "student", "discriminator", "definition"
-
-
-class ServedConfig(BaseModel):
-    """What a served student has to know besides its weights; MLflow's `model_config`, so that whoever loads the model
-    may say otherwise: `load_model(uri, model_config={"device": "cpu"})`.
-
-    Parameters that control the questions:
-        dataset: name of a built-in dataset, or the file name of the YAML definition that travels with the model.
-        asking: what the student is asked for.
-
-    Parameters that control the student:
-        dtype: of its weights in memory.
-        max_input_tokens: longest question; a longer one gets no answer.
-        max_target_tokens: longest rationale.
-        device: "auto" takes a GPU where there is one.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    dataset: str
-    asking: AskingConfig = AskingConfig()
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    max_input_tokens: int = Field(default=512, ge=1)
-    max_target_tokens: int = Field(default=256, ge=1)
-    device: str = "auto"
+from tasks.answering import Answered, ask
+from tasks.asking import DEFINITION, DISCRIMINATOR, STUDENT, Question, ServedConfig
 
 
 class ServedStudent(PythonModel):

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import mlflow
 
-from models.checkpoints import whole_folder
-from models.student_loading import StudentConfig
+from models.configs import StudentConfig
+from models.folders import whole_folder
 from storage.datasets.registry import get_dataset
 from storage.errors import UnknownName
+from tasks.asking import STUDENT
 from tasks.packaging import model_name
 from tasks.questions import DatasetConfig
-from tasks.registering import SCRATCH, RegistrySettings
-from tasks.registry import CHAMPION, champion_of
-from tasks.served_model import STUDENT
+from tasks.registry import champion_of
+from tasks.registry_settings import CHAMPION, SCRATCH, RegistrySettings
 from tasks.tracking import Tracking, open_tracking
 
 FOLDER = "started-from"

@@ -44,13 +44,18 @@ from tasks.teach import teach
 from tasks.teacher_key import key_of
 from tasks.teacher_settings import TeacherSettings
 from tasks.tracking_backend import TrackingFailed
-from tasks.training.evaluation import Evaluation, evaluate_round
-from tasks.training.negatives import NEGATIVES_FILE, NegativesSampled, sample_negatives
-from tasks.training.preparing import Parts, Prepared, prepare_training
-from tasks.training.quality import QUALITY_FILE, QualityUpdated, update_quality
-from tasks.training.spec import INITIAL, SPEC_FILE, TrainingConfig, read_spec, round_folder
-from tasks.training.student_round import train_round
-from tasks.training.trained import RoundTrained
+from tasks.training.outcomes import (
+    NEGATIVES_FILE,
+    QUALITY_FILE,
+    Evaluation,
+    NegativesSampled,
+    Prepared,
+    QualityUpdated,
+    RoundTrained,
+)
+from tasks.training.preparing import prepare_training
+from tasks.training.spec import INITIAL, SPEC_FILE, Parts, TrainingConfig, read_spec, round_folder
+from tasks.training.work import evaluate_round, sample_negatives, train_round, update_quality
 from tasks.worker import Worker, refuse_if_stopping
 
 MAY_PASS = (TeacherUnavailable, ServerFailed, WorkerDied, StoreWriteFailed, TrackingFailed)
@@ -201,8 +206,11 @@ def build_lab_teacher(place: Place) -> Path:
     if known is not None:
         return known
     log.info("Training the lab's teacher, once (about 3 minutes on an idle core).")
-    with place.progress("training the lab's teacher", "lab-teacher") as report:
-        built = build_lab(place.home, on_progress=lambda step, steps, loss, _: report(step, steps, f"loss {loss:.3f}"))
+    with place.progress("training the lab's teacher", "lab-teacher") as report, Worker() as worker:
+        built = worker.run(
+            build_lab, place.home, reports="on_progress",
+            on_report=lambda step, steps, loss, _: report(step, steps, f"loss {loss:.3f}"),
+        )  # fmt: skip
     log.info("The lab's teacher took %.0f s: %s", built.seconds, built.folder)
     return built.folder
 
@@ -265,9 +273,11 @@ def count_votes(place: Place, rule: VoteRule, config: DatasetConfig) -> VoteSumm
 
 
 @task(name="prepare", **STEP)
-def prepare(place: Place, dataset: str, rule: VoteRule, parts: Parts, config: TrainingConfig) -> Prepared:
+def prepare(
+    place: Place, dataset: str, rule: VoteRule, parts: Parts, config: TrainingConfig, worker: Worker
+) -> Prepared:
     """The training set, and the student before training."""
-    prepared = prepare_training(place.home / "trainings", place.open_store(), dataset, rule, parts, config)
+    prepared = prepare_training(place.home / "trainings", place.open_store(), dataset, rule, parts, config, worker)
     log, long = get_run_logger(), prepared.too_long
     log.info(
         "%s: %s questions, %s positive and %s negative rationales; a student of %s parameters.",

@@ -4,18 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from models.checkpoints import MODEL
-from models.trainer import read_steps
+from models.folders import MODEL, read_steps
 from storage.ids import content_id
 from tasks.questions import Part, QuestionSet
 from tasks.tracking import AboutTraining, LoggedRound, QuestionsUsed, Tracking
 from tasks.tracking_backend import TrackingFailed
-from tasks.training.evaluation import Evaluation
-from tasks.training.outcomes import read_outcome
-from tasks.training.preparing import Prepared
-from tasks.training.quality import QualityUpdated
+from tasks.training.outcomes import Evaluation, Prepared, QualityUpdated, RoundTrained, read_outcome, trained_file
 from tasks.training.spec import TrainingSpec, read_spec, round_folder
-from tasks.training.trained import RoundTrained, trained_file
 
 
 class Story:

@@ -17,7 +17,8 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from storage.errors import NothingToDo, UnknownName
-from tasks.registry import AGAINST, CHAMPION, GATE, ROLLED_BACK
+from tasks.registry import AGAINST, GATE, ROLLED_BACK
+from tasks.registry_settings import CHAMPION
 from tasks.tracking import MODEL_ID, Tracking
 from tasks.tracking_backend import Backend, translated
 

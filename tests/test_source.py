@@ -1,8 +1,12 @@
 """What no file of this project may do, beyond what ruff's security rules hold (S102 exec, S301 pickle, S307 eval, S506
-yaml.load, S602-S605 shells): read weights from pickles, or let a model repository run code."""
+yaml.load, S602-S605 shells): read weights from pickles, or let a model repository run code. And what a run does
+without."""
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,3 +61,23 @@ def test_a_file_reads_nothing_that_could_run(file: Path) -> None:
 )
 def test_what_is_wrong_is_found(line: str) -> None:
     assert faults(line) != []
+
+
+HEAVY = """
+import sys
+from pathlib import Path
+from flows.embedded import prepare_prefect
+
+prepare_prefect(Path(sys.argv[1]))
+import flows.distill
+
+print(*sorted({"torch", "transformers", "vllm"} & set(sys.modules)))
+"""
+
+
+def test_a_run_s_own_process_loads_no_model_library(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HEAVY, str(tmp_path)],
+        cwd=ROOT, env=os.environ, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == [], "its workers load them, see tasks/training/work.py"

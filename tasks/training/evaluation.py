@@ -7,61 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pydantic import BaseModel
 
-from models.checkpoints import MODEL
-from models.methods import MethodConfig
+from models.folders import MODEL
 from models.student_loading import load_student
+from models.trainer import torch_device
 from storage.datasets.definition import Dataset
 from storage.errors import NothingToDo
 from storage.schemas import PREDICTIONS
 from storage.store import now
-from tasks.answering import Answered, AskingConfig, Question, Writes, ask
+from tasks.answering import Answered, ask
+from tasks.asking import AskingConfig, Question
 from tasks.questions import Part
 from tasks.training.data import judged_questions
-from tasks.training.outcomes import once, read_outcome
-from tasks.training.preparing import open_training
-from tasks.training.spec import round_folder
-from tasks.training.trained import checkpoint_of
-
-
-class Evaluation(BaseModel):
-    """A student's figures on one part of the questions.
-
-    Attributes:
-        t: the round that the student ended.
-        part: validation or test.
-        questions: with a label to compare with.
-        answered: with an answer that could be read.
-        correct: equal to the label.
-        accuracy: correct / questions.
-        explained: questions with a rationale whose own answer could be read; 0 where none was asked for.
-        explanation_accuracy: rationales whose own answer equals the label / questions; None where none was asked for.
-        consistency: answers equal to their rationale's own / questions; None likewise.
-        too_long: questions longer than the student reads; they count as wrong.
-        asked: content id of the test questions; None for the validation questions, which the training's id stands for.
-        judged_by: `gold`, or `teacher` where majority answers stand in for missing labels.
-        seconds: it took.
-    """
-
-    t: int
-    part: Part
-    questions: int
-    answered: int
-    correct: int
-    accuracy: float
-    explained: int = 0
-    explanation_accuracy: float | None = None
-    consistency: float | None = None
-    too_long: int = 0
-    asked: str | None = None
-    judged_by: str = "gold"
-    seconds: float = 0.0
-
-
-def evaluation_file(folder: Path, t: int, part: Part) -> Path:
-    """Where the outcome lies."""
-    return round_folder(folder, t) / f"{part}.json"
+from tasks.training.outcomes import Evaluation, checkpoint_of, evaluation_file, once, read_outcome
+from tasks.training.spec import open_training, writes
 
 
 def evaluate_round(
@@ -88,7 +47,7 @@ def evaluate_round(
             raise NothingToDo("This training has no test questions (dataset.test_split is null).")
         rows, judged_by = judged_questions(store, questions, spec.rule)
         student = load_student(checkpoint_of(folder, t) / MODEL, spec.config.student).to(
-            spec.config.optimisation.torch_device()
+            torch_device(spec.config.optimisation)
         )
         asked = writes(spec.config.method)
         if part == "validation" and asked == "answer and rationale" and not spec.config.rounds.explain_validation:
@@ -144,13 +103,6 @@ def evaluate_round(
     if known is not None and known.asked != asked_id:
         file.unlink()  # of other test questions
     return once(file, Evaluation, evaluate)
-
-
-def writes(method: MethodConfig) -> Writes:
-    """What a student of a method was trained to write."""
-    if method.one_target:
-        return "rationale, then answer"
-    return "answer" if method.rationales == "none" else "answer and rationale"
 
 
 def _judge(dataset: Dataset, row: dict[str, Any], answered: Answered) -> dict[str, Any]:

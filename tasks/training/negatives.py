@@ -7,46 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pydantic import BaseModel
 
-from models.checkpoints import MODEL
+from models.folders import MODEL
 from models.generation import Generated, generate
 from models.seeds import derived_seed
 from models.student import EXPLAIN
 from models.student_loading import load_student
+from models.trainer import torch_device
 from storage.datasets.definition import Dataset
 from storage.ids import content_id, rationale_hash
 from storage.schemas import RATIONALES
 from storage.store import Store, now
 from storage.votes import NO_RATIONALE
-from tasks.training.outcomes import once
-from tasks.training.preparing import open_training, question_lengths, read_examples
-from tasks.training.spec import NegativesConfig, TrainingSpec, round_folder
-from tasks.training.trained import checkpoint_of
+from tasks.training.initial import question_lengths
+from tasks.training.outcomes import NEGATIVES_FILE, NegativesSampled, checkpoint_of, once
+from tasks.training.spec import NegativesConfig, TrainingSpec, open_training, read_examples, round_folder
 
-NEGATIVES_FILE = "negatives.json"
 AT_ONCE = 4096
 """Questions sampled between two part files: what a killed process loses at most."""
-
-
-class NegativesSampled(BaseModel):
-    """The student samples that a round has as negatives.
-
-    Attributes:
-        round_before: the round whose student wrote them; -1 for the student before training; None for none.
-        samples: how many there are.
-        sampled: how many of them this step made; the others were stored.
-        unfinished: those of them that reached the longest length.
-        right: those of them whose own answer is the question's answer target; hot samples are negatives all the same.
-        seconds: this step took.
-    """
-
-    round_before: int | None
-    samples: int = 0
-    sampled: int = 0
-    unfinished: int = 0
-    right: int = 0
-    seconds: float = 0.0
 
 
 def sample_negatives(folder: Path, t: int, on_progress: Callable[[int, int], None] | None = None) -> NegativesSampled:
@@ -104,7 +82,7 @@ def _sample(
     done = NegativesSampled(round_before=before, samples=len(wanted))
     if missing:
         student = load_student(checkpoint_of(folder, before) / MODEL, spec.config.student)
-        student = student.to(spec.config.optimisation.torch_device())
+        student = student.to(torch_device(spec.config.optimisation))
         longest = config.max_tokens or student.max_target_tokens
         # Questions that are too long are not trained on, so they need no negative.
         lengths = question_lengths(student, dataset, [wanted[key] for key in missing])

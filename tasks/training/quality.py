@@ -12,60 +12,30 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pydantic import BaseModel
 from scipy.stats import mannwhitneyu
 
 from models.batches import epoch_batches
-from models.checkpoints import MODEL, whole_folder
+from models.configs import OptimisationConfig
 from models.corruption import balancing_negatives, mask_word, words_of
 from models.discriminator import Discriminator, load_discriminator, make_discriminator
 from models.discriminator_training import DiscriminatorTraining, JudgedExample, collate
+from models.folders import MODEL, whole_folder
 from models.losses import discriminator_weight
 from models.seeds import derived_seed
 from models.student_loading import load_student
-from models.trainer import OptimisationConfig, RoundPlan, StepReport, train
+from models.trainer import RoundPlan, StepReport, torch_device, train
 from storage.datasets.definition import Dataset
 from storage.ids import rationale_hash
 from storage.schemas import SCORES
 from storage.store import Store, now
 from tasks.training.negatives import stored_negatives
-from tasks.training.outcomes import once
-from tasks.training.preparing import open_training, read_examples
-from tasks.training.spec import INITIAL, TrainingSpec, round_folder
+from tasks.training.outcomes import QUALITY_FILE, QualityUpdated, once
+from tasks.training.spec import INITIAL, TrainingSpec, open_training, read_examples, round_folder
 
 PAPERS_WEIGHT = 0.5
 """a3 in round 0 as the paper has it: there `discriminator.learning_rate` counts as it is."""
-QUALITY_FILE = "quality.json"
 HELD_OUT = 10
 """One question in so many is kept from the discriminator, to measure it on."""
-
-
-class QualityUpdated(BaseModel):
-    """The discriminator of a round.
-
-    Attributes:
-        version: the round in which it last changed.
-        model: its folder.
-        steps: optimizer steps of this round's update; 0 where there was none.
-        scored: rationales that got a score in this round.
-        too_long: rationales without one, because with their question they exceed `max_tokens`.
-        positive_score, minority_score, student_score: means over the questions that it was not trained on.
-        auc_minority, auc_student: how surely it ranks a positive above a minority sample, or above a student's, over
-            the same; 0.5 is chance; None where there are none.
-        seconds: it took.
-    """
-
-    version: int | None
-    model: Path | None = None
-    steps: int = 0
-    scored: int = 0
-    too_long: int = 0
-    positive_score: float | None = None
-    minority_score: float | None = None
-    student_score: float | None = None
-    auc_minority: float | None = None
-    auc_student: float | None = None
-    seconds: float = 0.0
 
 
 def update_quality(folder: Path, t: int, on_report: StepReport | None = None) -> QualityUpdated:
@@ -133,7 +103,7 @@ def _update(
     model, steps = _model_folder(folder, version), 0
     if version == t and not model.is_dir():
         steps = _train(folder, spec, judged.rows, t, on_report)
-    discriminator = load_discriminator(model).to(spec.config.optimisation.torch_device())
+    discriminator = load_discriminator(model).to(torch_device(spec.config.optimisation))
     known = scores_of(store, spec, version)
     scored, too_long = _score(store, spec, discriminator, judged.rows, version, known)
     measured = _measured(judged.rows, known)

@@ -8,12 +8,10 @@ Nothing but model weights is ever removed; figures, scores, rationales and predi
 import shutil
 from pathlib import Path
 
-from models.checkpoints import OPTIMIZER, STATE
+from models.folders import OPTIMIZER, STATE
 from storage.errors import UsageError
-from tasks.training.evaluation import Evaluation, evaluation_file
-from tasks.training.outcomes import read_outcome
+from tasks.training.outcomes import Evaluation, RoundTrained, evaluation_file, read_outcome, trained_file
 from tasks.training.spec import RoundsConfig, TrainingSpec, read_spec, round_folder
-from tasks.training.trained import RoundTrained, trained_file
 
 
 def evaluations(folder: Path) -> list[Evaluation]:

@@ -1,21 +1,25 @@
 """What a training is: everything that decides its outcome, in one file that every step reads."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.discriminator import NEW, OF_THE_STUDENT, DiscriminatorConfig
+from models.configs import NEW, OF_THE_STUDENT, DiscriminatorConfig, OptimisationConfig, StudentConfig
 from models.methods import MethodConfig
 from models.revision import model_revision
-from models.student_loading import StudentConfig
-from models.trainer import OptimisationConfig
+from storage.datasets.definition import Dataset
+from storage.datasets.registry import get_dataset
 from storage.errors import UsageError
 from storage.ids import content_id
 from storage.store import Store
 from storage.votes import VoteRule
-from tasks.questions import QuestionSet
+from tasks.asking import Writes
+from tasks.questions import DatasetConfig, QuestionSet
 
 SPEC_FILE = "training.json"
 EXAMPLES_FILE = "examples.parquet"
@@ -107,6 +111,21 @@ class TrainingConfig(BaseModel):
     rounds: RoundsConfig = RoundsConfig()
 
 
+@dataclass(frozen=True)
+class Parts:
+    """Which questions are for what."""
+
+    train: QuestionSet
+    validation: QuestionSet
+    test: QuestionSet | None
+
+    @classmethod
+    def of(cls, config: DatasetConfig, dataset: str) -> "Parts":
+        """The parts of a configured dataset, whose stored name is `dataset`."""
+        sets = {part: config.question_set(dataset, part) for part in config.splits()}
+        return cls(sets["train"], sets["validation"], sets.get("test"))
+
+
 class TrainingSpec(BaseModel):
     """A training that has been prepared: its configuration, its data, and where it lies.
 
@@ -189,3 +208,21 @@ def read_spec(folder: Path) -> TrainingSpec:
 def round_folder(folder: Path, round_: int) -> Path:
     """Where a round's files lie; round INITIAL is the student before training."""
     return folder / ("initial" if round_ == INITIAL else f"round-{round_:03d}")
+
+
+def open_training(folder: Path) -> tuple[TrainingSpec, Dataset, Store]:
+    """What every later step begins with."""
+    spec = read_spec(folder)
+    return spec, get_dataset(spec.dataset), spec.open_store()
+
+
+def read_examples(folder: Path) -> pa.Table:
+    """The training set, of `tasks.training.data.SCHEMA`."""
+    return pq.read_table(folder / EXAMPLES_FILE)
+
+
+def writes(method: MethodConfig) -> Writes:
+    """What a student of a method was trained to write."""
+    if method.one_target:
+        return "rationale, then answer"
+    return "answer" if method.rationales == "none" else "answer and rationale"

@@ -25,12 +25,11 @@ from models.trainer import RoundPlan, StepReport, train
 from storage.datasets.definition import Dataset
 from storage.errors import NothingToDo, StorageError
 from storage.ids import rationale_hash
+from tasks.training.initial import target_text
 from tasks.training.negatives import stored_negatives
-from tasks.training.outcomes import once, read_outcome
-from tasks.training.preparing import open_training, read_examples, target_text
+from tasks.training.outcomes import RoundTrained, checkpoint_of, once, read_outcome, trained_file
 from tasks.training.quality import scores_of, version_of
-from tasks.training.spec import TrainingSpec, round_folder
-from tasks.training.trained import RoundTrained, checkpoint_of, trained_file
+from tasks.training.spec import TrainingSpec, open_training, read_examples, round_folder
 
 
 def train_round(folder: Path, t: int, on_report: StepReport | None = None) -> RoundTrained:

@@ -4,11 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from storage.errors import NothingToDo, UnknownName
-from tasks.training.outcomes import read_outcome
-from tasks.training.quality import QUALITY_FILE, QualityUpdated
+from tasks.training.outcomes import QUALITY_FILE, QualityUpdated, RoundTrained, read_outcome, trained_file
 from tasks.training.rounds import evaluations
 from tasks.training.spec import SPEC_FILE, TrainingSpec, read_spec, round_folder
-from tasks.training.trained import RoundTrained, trained_file
 
 
 def find_training(trainings: Path, training_id: str | None) -> tuple[TrainingSpec, Path]:

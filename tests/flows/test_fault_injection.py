@@ -25,7 +25,8 @@ import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
 from mlflow import MlflowClient
 
-from models.lab_teacher import LabTeacherConfig, train_lab_teacher
+from models.configs import LabTeacherConfig
+from models.lab_teacher import train_lab_teacher
 from models.server import ServerConfig, VllmServer, free_port
 from storage.checking import check_store
 from storage.datasets.registry import get_dataset

@@ -14,10 +14,10 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from models.configs import NewStudentConfig, StudentConfig
 from models.lab_teacher import build_tokenizer
-from models.new_student import NewStudentConfig
 from models.student import DecoderOnlyStudent, EncoderDecoderStudent, Student
-from models.student_loading import StudentConfig, make_student
+from models.student_loading import make_student
 
 QUESTIONS = [
     "Ann has 3 apples and buys 12 more. How many?",

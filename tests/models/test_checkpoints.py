@@ -10,20 +10,9 @@ import pytest
 import torch
 from transformers import Adafactor, get_scheduler
 
-from models.checkpoints import (
-    MODEL,
-    OPTIMIZER,
-    STATE,
-    Position,
-    drop_older,
-    latest,
-    read_position,
-    restore,
-    step_folder,
-    whole_folder,
-    write_checkpoint,
-)
+from models.checkpoints import Position, drop_older, latest, read_position, restore, step_folder, write_checkpoint
 from models.errors import BadCheckpoint
+from models.folders import MODEL, OPTIMIZER, STATE, whole_folder
 from tests.models.tiny_round import kill, start_process
 
 

@@ -12,19 +12,12 @@ from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 from transformers import T5ForConditionalGeneration
 
-from models.discriminator import (
-    HEAD,
-    SETTINGS,
-    Discriminator,
-    DiscriminatorConfig,
-    load_discriminator,
-    make_discriminator,
-)
+from models.configs import DiscriminatorConfig, LoraConfig, NewStudentConfig, StudentConfig
+from models.discriminator import HEAD, SETTINGS, Discriminator, load_discriminator, make_discriminator
 from models.errors import BadDiscriminator, TextTooLong
-from models.lora import LoraConfig, add_lora
-from models.new_student import NewStudentConfig
+from models.lora import add_lora
 from models.student import Student, pad
-from models.student_loading import StudentConfig, make_student
+from models.student_loading import make_student
 
 QUESTIONS = [
     "Ann has 3 apples and buys 12 more. How many?",

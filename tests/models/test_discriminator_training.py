@@ -5,11 +5,11 @@ from typing import get_args
 import pytest
 import torch
 
-from models.discriminator import Discriminator, DiscriminatorConfig, make_discriminator
+from models.configs import DiscriminatorConfig, DiscriminatorLoss, NewStudentConfig, StudentConfig
+from models.discriminator import Discriminator, make_discriminator
 from models.discriminator_training import DiscriminatorTraining, JudgedExample, collate
-from models.losses import DiscriminatorLoss, discriminator_loss
-from models.new_student import NewStudentConfig
-from models.student_loading import StudentConfig, make_student
+from models.losses import discriminator_loss
+from models.student_loading import make_student
 
 KINDS: tuple[DiscriminatorLoss, ...] = get_args(DiscriminatorLoss)
 GOOD = ["3 + 2 = 5. So the answer is 5.", "5, since 3 and 2 are 5.", "So the answer is 5."]

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from models import generation
+from models.configs import LoraConfig, StudentConfig
 from models.decoding import DecoderOnlyDecoder, EncoderDecoderDecoder, decoder_for
 from models.errors import BadStudent
 from models.generation import Generated, generate
-from models.lora import LoraConfig
 from models.student import Student, pad
-from models.student_loading import StudentConfig, load_student, make_student
+from models.student_loading import load_student, make_student
 from models.t5_decoding import T5Decoder
 from tests.models.students import LIMITS, STUDENTS, bart, llama, new_student, t5
 

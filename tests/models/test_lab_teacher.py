@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from models.configs import LabTeacherConfig
 from models.errors import BadModel
-from models.lab_teacher import LabTeacherConfig, build_tokenizer, save_model_folder, train_lab_teacher
+from models.lab_teacher import build_tokenizer, save_model_folder, train_lab_teacher
 
 TINY = LabTeacherConfig(hidden=32, heads=1, layers=1, intermediate=32, steps=4, batch_size=4, warmup_steps=1)
 TEXTS = [

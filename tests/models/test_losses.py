@@ -12,9 +12,7 @@ from torch import Tensor
 
 from models.losses import (
     IGNORED,
-    READS_CE,
     Candidates,
-    Scheme,
     Weights,
     choose,
     contrastive_loss,
@@ -25,6 +23,7 @@ from models.losses import (
     token_cross_entropy,
     total_loss,
 )
+from models.methods import READS_CE, Scheme
 
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 DELTA = 3.0

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.losses import DiscriminatorLoss, discriminator_loss
+from models.configs import DiscriminatorLoss
+from models.losses import discriminator_loss
 
 KINDS: tuple[DiscriminatorLoss, ...] = get_args(DiscriminatorLoss)
 Tables = tuple[Tensor, Tensor, Tensor, Tensor]

@@ -10,13 +10,13 @@ from transformers import T5Config, T5ForConditionalGeneration
 from models.losses import (
     IGNORED,
     Candidates,
-    Scheme,
     choose,
     contrastive_loss,
     negative_loss,
     positive_loss,
     token_cross_entropy,
 )
+from models.methods import Scheme
 
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 VOCABULARY, EXAMPLES, COLUMNS, TOKENS = 40, 4, 3, 6

@@ -5,8 +5,8 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from models.losses import READS_CE, Scheme, discriminator_weight
-from models.methods import MethodConfig, MethodName
+from models.losses import discriminator_weight
+from models.methods import READS_CE, MethodConfig, MethodName, Scheme
 
 # answer from, positives, negatives, quality scores, rationale and answer in one text, (a1, a2)
 TABLE: dict[MethodName, tuple[str, str, bool, bool, bool, tuple[float, float]]] = {

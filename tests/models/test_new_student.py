@@ -8,13 +8,14 @@ import torch
 from pydantic import ValidationError
 from transformers import T5Config, T5ForConditionalGeneration
 
+from models.configs import NewStudentConfig, StudentConfig
 from models.errors import BadStudent
 from models.generation import generate
 from models.lab_teacher import build_tokenizer
 from models.losses import IGNORED
-from models.new_student import NewStudentConfig, set_dropout
+from models.new_student import set_dropout
 from models.student import PREDICT, Student, pad
-from models.student_loading import StudentConfig, make_student
+from models.student_loading import make_student
 from tests.models.students import LIMITS, QUESTIONS, RATIONALES, SIZES, new_student, tokenizer
 
 TEXTS = [*QUESTIONS, *RATIONALES]

@@ -9,10 +9,11 @@ import torch
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, BertConfig, BertForMaskedLM, T5EncoderModel
 
+from models.configs import StudentConfig
 from models.errors import BadStudent
 from models.losses import IGNORED
 from models.student import DecoderOnlyStudent, EncoderDecoderStudent, Student, pad
-from models.student_loading import StudentConfig, load_student, make_student
+from models.student_loading import load_student, make_student
 from tests.models.students import LIMITS, QUESTIONS, RATIONALES, STUDENTS, llama, names_in, new_student, t5, tokenizer
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from models.configs import LoraConfig, StudentConfig
 from models.errors import BadStudent
-from models.lora import LoraConfig, has_lora
+from models.lora import has_lora
 from models.losses import IGNORED
 from models.student import Student, pad
-from models.student_loading import StudentConfig, load_student, make_student
+from models.student_loading import load_student, make_student
 from tests.models.students import LIMITS, QUESTIONS, RATIONALES, STUDENTS, names_in
 
 ARCHITECTURES = ["t5", "llama"]

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.losses import READS_CE, Scheme
-from models.methods import MethodConfig
+from models.methods import READS_CE, MethodConfig, Scheme
 from models.student import Student
 from models.student_training import Rationale, StudentBatch, StudentTraining, TrainingExample, _by_length, collate
 from tests.models.tiny_round import tiny_config, tiny_examples, tiny_student

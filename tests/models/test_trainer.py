@@ -12,9 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import Adafactor
 
-from models.checkpoints import MODEL, Position, read_position, whole_folder
+from models.checkpoints import Position, read_position
+from models.configs import OptimisationConfig, Schedule
 from models.errors import TrainingDiverged
-from models.trainer import OptimisationConfig, RoundPlan, Schedule, Trained, read_steps, train
+from models.folders import MODEL, read_steps, whole_folder
+from models.trainer import RoundPlan, Trained, train
 from tests.models.tiny_round import TinyRound, end_state, tiny_config
 
 EXAMPLES, WIDTH = 11, 4

@@ -10,9 +10,11 @@ from typing import Literal
 import pytest
 import torch
 
-from models.checkpoints import MODEL, latest, read_position, step_folder
+from models.checkpoints import latest, read_position, step_folder
+from models.configs import OptimisationConfig
+from models.folders import MODEL, read_steps
 from models.methods import MethodConfig
-from models.trainer import OptimisationConfig, Trained, read_steps
+from models.trainer import Trained
 from tests.models.tiny_round import (
     TinyRound,
     assert_equal_bit_for_bit,

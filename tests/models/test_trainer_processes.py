@@ -10,9 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models.checkpoints import MODEL, read_position
+from models.checkpoints import read_position
+from models.configs import OptimisationConfig
+from models.folders import MODEL, read_steps
 from models.methods import MethodConfig
-from models.trainer import OptimisationConfig, Trained, read_steps
+from models.trainer import Trained
 from tests.models.tiny_round import TinyRound, end_state, lasting_folder, write_plans
 
 BASE: dict[str, Any] = {"batch_size": 4, "device": "cpu", "learning_rate": 1e-3, "log_every": 1}

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.discriminator import DiscriminatorConfig, load_discriminator, make_discriminator
+from models.configs import DiscriminatorConfig, NewStudentConfig
+from models.discriminator import load_discriminator, make_discriminator
 from models.errors import BadModel, ModelError
-from models.new_student import NewStudentConfig, new_tokenizer
+from models.new_student import new_tokenizer
 from models.server import check_model
 from models.student_loading import load_student
 from tests.models.students import t5

@@ -20,13 +20,13 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from safetensors.torch import load_file
 
 from models.batches import epoch_batches
-from models.checkpoints import MODEL, OPTIMIZER, STATE, whole_folder
+from models.configs import NewStudentConfig, OptimisationConfig, StudentConfig
+from models.folders import MODEL, OPTIMIZER, STATE, whole_folder
 from models.methods import MethodConfig
-from models.new_student import NewStudentConfig
 from models.student import EXPLAIN, PREDICT, Student
-from models.student_loading import StudentConfig, load_student, make_student
+from models.student_loading import load_student, make_student
 from models.student_training import Rationale, StudentTraining, TrainingExample, collate
-from models.trainer import OptimisationConfig, RoundPlan, Trained, train
+from models.trainer import RoundPlan, Trained, train
 
 QUESTIONS = [
     f"{name} has {first} {thing} and {second} more. How many {thing}?"

@@ -34,10 +34,10 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Taught:
     """Trained for a few seconds."""
     import torch
 
-    from models.discriminator import DiscriminatorConfig, make_discriminator
-    from models.new_student import NewStudentConfig
+    from models.configs import DiscriminatorConfig, NewStudentConfig, StudentConfig
+    from models.discriminator import make_discriminator
     from models.student import EXPLAIN, PREDICT, pad
-    from models.student_loading import StudentConfig, make_student
+    from models.student_loading import make_student
 
     sizes = NewStudentConfig(hidden=64, heads=2, layers=1, intermediate=96, vocab_size=320, activation="relu")
     config = StudentConfig(model="new", new=sizes, dropout=0.0, max_input_tokens=120, max_target_tokens=20)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from models.lab_teacher import LabTeacherConfig
+from models.configs import LabTeacherConfig
 from tasks.build_lab import build_lab, find_lab, lab_folder
 
 TINY = LabTeacherConfig(hidden=32, heads=1, layers=1, intermediate=32, texts=40, steps=3, batch_size=4, warmup_steps=1)

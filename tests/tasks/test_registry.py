@@ -11,10 +11,9 @@ import mlflow
 import pytest
 
 from storage.errors import UnknownName, UsageError
-from tasks.answering import Question
+from tasks.asking import Question, ServedConfig
 from tasks.packaging import ToServe, model_name
 from tasks.registry import Registered, champion_of, hold_gate, load_registered, register
-from tasks.served_model import ServedConfig
 from tasks.tracking import AboutTraining, LoggedRound, Tracking, open_tracking
 from tasks.tracking_backend import TrackingFailed
 from tests.tasks.conftest import Taught, home_with

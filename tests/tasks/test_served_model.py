@@ -15,12 +15,13 @@ import pytest
 from mlflow.exceptions import MlflowException
 from packaging.requirements import Requirement
 
-from models.student_loading import StudentConfig, load_student
+from models.configs import StudentConfig
+from models.student_loading import load_student
 from storage.datasets.registry import get_dataset
 from storage.errors import BadFile
-from tasks.answering import Answered, AskingConfig, Question, ask
+from tasks.answering import Answered, ask
+from tasks.asking import AskingConfig, Question, ServedConfig
 from tasks.packaging import ToServe, save, signature
-from tasks.served_model import ServedConfig
 from tests.tasks.conftest import Taught
 
 LIMITS: dict[str, Any] = {"max_input_tokens": 120, "max_target_tokens": 20}
@@ -173,7 +174,7 @@ def test_a_definition_that_is_wrong_is_refused_before_anything_is_made(taught: T
 
 
 def test_a_student_with_adapters_is_packaged_whole(taught: Taught, tmp_path: Path) -> None:
-    from models.lora import LoraConfig
+    from models.configs import LoraConfig
 
     student = load_student(taught.student, StudentConfig(model="x", lora=LoraConfig(rank=2), **LIMITS))
     for name, weight in student.named_parameters():

@@ -15,10 +15,9 @@ from typing import Any
 
 import pytest
 
-from tasks.answering import Question
+from tasks.asking import Question, ServedConfig
 from tasks.packaging import ToServe
 from tasks.registry import hold_gate, register
-from tasks.served_model import ServedConfig
 from tasks.tracking import AboutTraining, open_tracking
 from tests.tasks.conftest import Taught, home_with
 from tests.tasks.test_served_model import LIMITS

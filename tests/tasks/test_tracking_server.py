@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.answering import Question
+from tasks.asking import Question, ServedConfig
 from tasks.packaging import ToServe
 from tasks.registry import hold_gate, load_registered, register
-from tasks.served_model import ServedConfig
 from tasks.tracking import AboutTraining, QuestionsUsed, open_tracking
 from tasks.tracking_backend import TrackingFailed
 from tests.tasks.conftest import Taught

@@ -9,10 +9,11 @@ from pydantic import ValidationError
 
 import tasks.training.evaluation as evaluation_module
 from storage.errors import NothingToDo
-from tasks.answering import Answered, AskingConfig, Question
+from tasks.answering import Answered
+from tasks.asking import AskingConfig, Question
 from tasks.questions import DatasetConfig
-from tasks.training.evaluation import Evaluation, evaluate_round, evaluation_file
-from tasks.training.preparing import Prepared
+from tasks.training.evaluation import evaluate_round
+from tasks.training.outcomes import Evaluation, Prepared, evaluation_file
 from tasks.training.spec import INITIAL, round_folder
 from tasks.training.student_round import train_round
 from tests.tasks.training.world import World, small_world, spec_of, tiny_training

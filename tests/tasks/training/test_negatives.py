@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import tasks.training.negatives as negatives_module
-from models.checkpoints import MODEL
+from models.folders import MODEL
 from models.generation import generate
 from models.seeds import derived_seed
 from models.student import EXPLAIN
@@ -25,12 +25,11 @@ from storage.schemas import RATIONALES
 from storage.store import now
 from storage.votes import vote
 from tasks.training.evaluation import evaluate_round
-from tasks.training.negatives import NegativesSampled, sample_negatives, stored_negatives
-from tasks.training.preparing import Prepared, read_examples
+from tasks.training.negatives import sample_negatives, stored_negatives
+from tasks.training.outcomes import NegativesSampled, Prepared, checkpoint_of
 from tasks.training.quality import update_quality
-from tasks.training.spec import INITIAL, NegativesConfig, round_folder
+from tasks.training.spec import INITIAL, NegativesConfig, read_examples, round_folder
 from tasks.training.student_round import train_round, training_examples
-from tasks.training.trained import checkpoint_of
 from tests.models.tiny_round import kill, start_process
 from tests.tasks.training.world import LAB, World, small_world, spec_of, tiny_training
 

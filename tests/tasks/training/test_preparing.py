@@ -10,22 +10,15 @@ from typing import Any
 
 import pytest
 
-from models.checkpoints import MODEL
+from models.folders import MODEL
 from models.student import EXPLAIN, PREDICT, Student
 from models.student_loading import load_student
 from storage.errors import NothingToDo, UsageError
 from tasks.questions import DatasetConfig
-from tasks.training.outcomes import once, read_outcome
-from tasks.training.preparing import (
-    Prepared,
-    TooLong,
-    interrupted_leftovers,
-    measure_lengths,
-    open_training,
-    read_examples,
-    target_text,
-)
-from tasks.training.spec import INITIAL, read_spec, round_folder
+from tasks.training.initial import measure_lengths, target_text
+from tasks.training.outcomes import Prepared, TooLong, once, read_outcome
+from tasks.training.preparing import interrupted_leftovers
+from tasks.training.spec import INITIAL, open_training, read_examples, read_spec, round_folder
 from tasks.training.student_round import training_examples
 from tests.tasks.training.world import LAB, World, small_world, spec_of, tiny_training
 

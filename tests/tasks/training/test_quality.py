@@ -16,9 +16,9 @@ import tasks.training.quality as quality_module
 from models.discriminator import load_discriminator
 from storage.schemas import SCORES
 from tasks.training.negatives import sample_negatives
-from tasks.training.preparing import Prepared, read_examples
+from tasks.training.outcomes import Prepared
 from tasks.training.quality import area_under_curve, scores_of, update_quality, version_of
-from tasks.training.spec import round_folder
+from tasks.training.spec import read_examples, round_folder
 from tasks.training.student_round import train_round
 from tests.models.tiny_round import kill, start_process
 from tests.tasks.training.world import LAB, World, small_world, spec_of, tiny_training

@@ -6,15 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.checkpoints import MODEL, OPTIMIZER, STATE
+from models.folders import MODEL, OPTIMIZER, STATE
 from models.methods import MethodConfig
 from storage.errors import UsageError
 from storage.votes import VoteRule
 from tasks.questions import QuestionSet
-from tasks.training.evaluation import Evaluation, evaluation_file
+from tasks.training.outcomes import Evaluation, RoundTrained, checkpoint_of, evaluation_file, trained_file
 from tasks.training.rounds import best_round, evaluations, is_over, kept_rounds, prune
 from tasks.training.spec import INITIAL, NegativesConfig, RoundsConfig, TrainingSpec, round_folder
-from tasks.training.trained import RoundTrained, checkpoint_of, trained_file
 from tests.tasks.training.world import tiny_training
 
 LAGS = st.integers(1, 8) | st.sampled_from(["fixed", "none"])

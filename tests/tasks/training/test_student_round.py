@@ -13,18 +13,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models.checkpoints import MODEL, Position, read_position
+from models.checkpoints import Position, read_position
 from models.errors import TrainingDiverged, TrainingFailed
+from models.folders import MODEL, read_steps
 from models.student import EXPLAIN, PREDICT
 from models.student_loading import load_student
-from models.trainer import read_steps
 from storage.errors import NothingToDo
 from tasks.training.negatives import sample_negatives, stored_negatives
-from tasks.training.preparing import Prepared, read_examples
+from tasks.training.outcomes import Prepared, RoundTrained, checkpoint_of
 from tasks.training.quality import scores_of, update_quality
-from tasks.training.spec import INITIAL, TrainingConfig, round_folder
+from tasks.training.spec import INITIAL, TrainingConfig, read_examples, round_folder
 from tasks.training.student_round import train_round, training_examples
-from tasks.training.trained import RoundTrained, checkpoint_of
 from tests.models.tiny_round import assert_equal_bit_for_bit, end_state, kill, start_process
 from tests.tasks.training.world import LAB, World, small_world, spec_of, tiny_training
 

@@ -18,8 +18,9 @@ from storage.store import Store, now
 from storage.votes import VoteRule, vote
 from tasks.questions import DatasetConfig
 from tasks.store_examples import store_examples
-from tasks.training.preparing import Parts, Prepared, prepare_training
-from tasks.training.spec import TrainingConfig, TrainingSpec, read_spec
+from tasks.training.outcomes import Prepared
+from tasks.training.preparing import prepare_training
+from tasks.training.spec import Parts, TrainingConfig, TrainingSpec, read_spec
 from tests.models.tiny_round import lasting_folder
 
 LAB = get_dataset("lab")

@@ -1,0 +1,92 @@
+"""The student as it is before round 0, and what of the training set is too long for it."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from models.configs import NEW
+from models.folders import MODEL, whole_folder
+from models.student import EXPLAIN, PREDICT, Student
+from models.student_loading import make_student
+from storage.datasets.definition import Dataset
+from storage.datasets.registry import get_dataset
+from tasks.training.outcomes import Initial, TooLong
+from tasks.training.spec import INITIAL, TrainingConfig, read_examples, round_folder
+
+# Random weights come from torch's random state, which is the process's: two threads that make students would share it.
+_RANDOM_STATE = threading.Lock()
+NAMED = 5
+"""Examples that are too long and named one by one."""
+
+
+def make_initial(folder: Path, dataset: str, config: TrainingConfig) -> Initial:
+    """Makes the student of a training whose examples lie in its folder, and measures these with its tokenizer.
+
+    Raises:
+        BadStudent: there is no such model, or it cannot be a student.
+    """
+    definition, examples = get_dataset(dataset), read_examples(folder)
+    student = _initial_student(definition, examples, config)
+    with whole_folder(round_folder(folder, INITIAL)) as partial:
+        student.save(partial / MODEL)
+    return Initial(
+        parameters=sum(weight.numel() for weight in student.parameters()),
+        too_long=measure_lengths(student, definition, examples, one_target=config.method.one_target),
+    )
+
+
+def target_text(rationale: str, answer: str | None, *, one_target: bool) -> str:
+    """What the student is to write under `explain: `; for single-task the answer follows in the same text."""
+    return f"{rationale} So the answer is {answer}." if one_target else rationale
+
+
+def question_lengths(student: Student, dataset: Dataset, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Tokens of each question under the prefix that makes it longer."""
+    questions = [dataset.student_input(row["question"], tuple(row["choices"])) for row in rows]
+    of_prefix = (_lengths(student.input_ids([prefix + text for text in questions])) for prefix in (PREDICT, EXPLAIN))
+    return [max(both) for both in zip(*of_prefix, strict=True)]
+
+
+def measure_lengths(student: Student, dataset: Dataset, examples: pa.Table, *, one_target: bool = False) -> TooLong:
+    """Counts what is too long for a student."""
+    rows = examples.to_pylist()
+    questions = question_lengths(student, dataset, rows)
+    over_questions = [row["example_id"] for row, n in zip(rows, questions, strict=True) if n > student.max_input_tokens]
+    texts = [
+        (row["example_id"], target_text(item["text"], row["answer"], one_target=one_target))
+        for row in rows
+        for item in (*row["positives"], *row["negatives"])
+    ]
+    rationales = _lengths(student.target_ids([text for _, text in texts]))
+    answered = [row for row in rows if row["answer"] is not None]
+    answers = _lengths(student.target_ids([row["answer"] for row in answered]))
+    limit = student.max_target_tokens
+    over_rationales = [key for (key, _), n in zip(texts, rationales, strict=True) if n > limit]
+    over_answers = [row["example_id"] for row, n in zip(answered, answers, strict=True) if n > limit]
+    over = [n for n in questions if n > student.max_input_tokens] + [n for n in (*rationales, *answers) if n > limit]
+    return TooLong(
+        questions=len(over_questions),
+        rationales=len(over_rationales),
+        answers=len(over_answers),
+        examples=tuple(dict.fromkeys(over_questions + over_rationales + over_answers))[:NAMED],
+        longest=max(over, default=0),
+    )
+
+
+def _lengths(ids: list[list[int]]) -> list[int]:
+    return [len(row) for row in ids]
+
+
+def _initial_student(dataset: Dataset, examples: pa.Table, config: TrainingConfig) -> Student:
+    """The student before training; a new one may learn its tokenizer from the training texts."""
+    texts: list[str] = []
+    if config.student.model == NEW and config.student.tokenizer is None:
+        for row in examples.to_pylist():
+            question = dataset.student_input(row["question"], tuple(row["choices"]))
+            texts += [PREDICT + question, EXPLAIN + question, row["answer"] or ""]
+            texts += [item["text"] for item in (*row["positives"], *row["negatives"])]
+    with _RANDOM_STATE:
+        return make_student(config.student, texts)
