@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -25,9 +26,16 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 from flows.automations import apply_automations, remove_automations
 from flows.verdict import show_verdict
 from storage.errors import UsageError
+from storage.store import Store
+from storage.votes import VoteRule
+from tasks.drift import DriftConfig
 from tasks.gate import judge
+from tasks.questions import DatasetConfig
 from tasks.registry import Registered
+from tasks.steps import Place
+from tasks.watching import watch_drift
 from tests.conftest import Qcrd, figures
+from tests.drifting import LONG, OTHER, SAME, bring
 
 pytestmark = pytest.mark.slow
 
@@ -138,6 +146,12 @@ def gate_alone(rights: list[dict[str, bool]]) -> None:
     show_verdict(Registered("qcrd-sums", "2", {}), replace(verdict, moved=verdict.promoted))
 
 
+@flow(name="distill")
+def watch_alone(place: Place, config: DatasetConfig) -> None:
+    """The part of a distillation that compares what is new with what was new before."""
+    watch_drift(place, VoteRule(dataset="svamp"), config, DriftConfig())
+
+
 def start_and_kill_a_flow(api: str) -> None:
     """A flow that has sent one heartbeat and is then killed."""
     with subprocess.Popen([sys.executable, "-c", DYING_FLOW], env=os.environ | {"PREFECT_API_URL": api}) as process:
@@ -199,6 +213,24 @@ def test_a_promotion_notifies_and_a_drop_in_quality_is_told(
     assert len(events(clean, "qcrd.champion.kept")) == 1
     wait_for(lambda: len(received) == 2, "the second notification")
     assert received[1]["subject"] == "qcrd: qcrd-sums version 2 is worse than the champion"
+
+
+def test_drift_is_told(clean: str, heard: tuple[str, list[dict[str, str]]], tmp_path: Path) -> None:
+    hook, received = heard
+    told = {"subject": "{{subject}}", "body": "{{body}}"}
+    block = CustomWebhookNotificationBlock.model_validate({"name": "drift", "url": hook, "json_data": told})
+    block.save("drift", overwrite=True)
+    apply_automations(timedelta(seconds=300), "custom-webhook/drift")
+    store, config = Store(tmp_path / "store"), DatasetConfig(name="svamp")
+    for number, (questions, text, wrong) in enumerate([(range(60), SAME, OTHER), (range(60, 120), LONG, "No idea.")]):
+        bring(store, tmp_path, f"file-{number}", questions, text, wrong)
+        watch_alone(Place(home=tmp_path, store=str(tmp_path / "store"), run_id=f"run-{number}"), config)
+    wait_for(lambda: "qcrd drift" in triggered(clean), "the automation of a drift")
+    wait_for(lambda: received, "its notification")
+    assert received[0]["subject"] == "qcrd: drift in svamp"
+    [event] = events(clean, "qcrd.drift")
+    assert (event["payload"]["before"], event["payload"]["questions"]) == ("run-0", 60)
+    assert event["payload"]["reason"] in received[0]["body"]
 
 
 def test_a_run_without_heartbeats_is_set_to_crashed(clean: str) -> None:

@@ -6,31 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.datasets.registry import get_dataset
 from storage.store import Store
-from storage.votes import VoteRule, vote
+from storage.votes import VoteRule
 from tasks.drift import DriftConfig, compare, new_samples, variation
 from tasks.figures import Figure, figures_of, last_with, store_figures
-from tasks.import_recorded import import_recorded
+from tests.drifting import LONG, OTHER, SAME, bring
 
 SHARES = st.dictionaries(st.text(max_size=3), st.floats(0.01, 1), min_size=1, max_size=30)
 
 
 def normalised(weights: dict[str, float]) -> dict[str, float]:
     return {answer: weight / sum(weights.values()) for answer, weight in weights.items()}
-
-
-def bring(store: Store, folder: Path, name: str, numbers: range, text: str, wrong: str) -> None:
-    """Imports three samples for each of some questions: two of one text, one of another."""
-    lines = [
-        f'{{"question": "What is {n} + 0?", "label": "{n}", "teacher": "m", "text": "{one.format(n=n)}"}}\n'
-        for n in numbers
-        for one in (text, text + " ", wrong)
-    ]
-    file = folder / f"{name}.jsonl"
-    file.write_text("".join(lines), encoding="utf-8")
-    import_recorded(store, get_dataset("svamp"), str(file), "train")
-    vote(store, get_dataset("svamp"), VoteRule(dataset="svamp"), "train")
 
 
 @pytest.fixture
@@ -44,10 +30,6 @@ def measured(store: Store, run: str) -> dict[str, Figure]:
     figures = new_samples(store, VoteRule(dataset="svamp"), "train", before.at if before else None)
     store_figures(store, run, "svamp", figures)
     return figures
-
-
-SAME = "It is {n}. The answer is {n}."
-OTHER = "It is one more. The answer is 1{n}."
 
 
 def test_only_what_came_in_since_counts(store: Store, tmp_path: Path) -> None:
@@ -74,8 +56,7 @@ def test_the_same_kind_of_samples_is_no_drift_and_another_kind_is(store: Store, 
     limits = DriftConfig(answers=0.9)
     assert [change.name for change in compare(second, first, limits) if change.passed] == []
 
-    long = "Well, let us see what that might be. Nothing is added. It is {n}. The answer is {n}."
-    bring(store, tmp_path, "third", range(220, 280), long, "No idea.")
+    bring(store, tmp_path, "third", range(220, 280), LONG, "No idea.")
     third = measured(store, "three")
     changes = {change.name: change for change in compare(third, second, limits)}
     assert {name for name, change in changes.items() if change.passed} == {
