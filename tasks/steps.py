@@ -11,6 +11,7 @@ whether there is something new.
 
 import fcntl
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -29,7 +30,7 @@ from pydantic import BaseModel
 
 from models.errors import ServerFailed, TeacherUnavailable, WorkerDied
 from storage.datasets.registry import get_dataset
-from storage.errors import OutOfReach, StoreWriteFailed, UnknownName
+from storage.errors import OutOfReach, StoreWriteFailed, UnknownName, UsageError
 from storage.schemas import EXAMPLES
 from storage.store import Store
 from storage.votes import VoteRule, VoteSummary, vote
@@ -62,6 +63,7 @@ MAY_PASS = (TeacherUnavailable, ServerFailed, WorkerDied, StoreWriteFailed, Trac
 """Errors after which trying again may help; the others say what somebody has to change first."""
 DATASET_FIGURE = "dataset"
 LEASE_S = 60
+MACHINE_VARIABLE = "QCRD_MACHINE"
 
 
 class Place(BaseModel):
@@ -344,10 +346,13 @@ def slot(home: Path, threads: int | None) -> Iterator[None]:
     With a Prefect server it is a global concurrency limit (`prefect gcl ls` shows it, and it can be changed there).
     Without one it is a locked file, which a process gives back however it dies; Prefect's temporary server never takes
     a dead run's slot back.
+
+    Raises:
+        UsageError: QCRD_MACHINE is no name.
     """
     gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "0") if _has_gpu() else None
     cores = len(os.sched_getaffinity(0))
-    name = f"qcrd-gpu-{gpu}" if gpu is not None else "qcrd-cpu"
+    name = slot_name(gpu)
     limit = 1 if gpu is not None else max(1, cores // (threads or cores))
     if not PREFECT_API_URL.value():
         with _locked_slot(home / "slots", name, limit):
@@ -359,6 +364,20 @@ def slot(home: Path, threads: int | None) -> Iterator[None]:
     # that cannot be renewed, because the server is being restarted, must not end a training.
     with concurrency(name, occupy=1, strict=True, lease_duration=LEASE_S, raise_on_lease_renewal_failure=False):
         yield
+
+
+def slot_name(gpu: str | None) -> str:
+    """What this machine's slots are called: "qcrd-cpu" or "qcrd-gpu-0", with "-NAME" where QCRD_MACHINE is NAME.
+
+    A host name would tell containers on one machine apart, which share what the slots are for.
+
+    Raises:
+        UsageError: QCRD_MACHINE is no name.
+    """
+    machine = os.environ.get(MACHINE_VARIABLE, "")
+    if not re.fullmatch(r"[A-Za-z0-9._-]*", machine):
+        raise UsageError(f"{MACHINE_VARIABLE} takes letters, digits and . _ - only, not {machine!r}.")
+    return ("qcrd-cpu" if gpu is None else f"qcrd-gpu-{gpu}") + (f"-{machine}" if machine else "")
 
 
 @contextmanager
