@@ -24,7 +24,7 @@ from models.generation import generate
 from models.seeds import derived_seed
 from models.student import EXPLAIN
 from models.student_loading import load_student
-from tasks.training.outcomes import QUALITY_FILE, QualityUpdated, checkpoint_of
+from tasks.training.outcomes import QUALITY_FILE, QualityUpdated, checkpoint_of, discriminator_folder
 from tasks.training.quality import HELD_OUT, area_under_curve
 from tasks.training.rounds import best_round, evaluations
 from tasks.training.spec import open_training, read_examples, read_spec, round_folder
@@ -46,8 +46,8 @@ def scores_by_kind(folder: Path) -> tuple[int, dict[str, list[float]]]:
     spec, dataset, _ = open_training(folder)
     best = best_round(evaluations(folder))
     quality = QualityUpdated.model_validate_json((round_folder(folder, best) / QUALITY_FILE).read_text("utf-8"))
-    assert quality.model is not None, "the training has no discriminator"
-    judge = load_discriminator(quality.model)
+    assert quality.version is not None, "the training has no discriminator"
+    judge = load_discriminator(discriminator_folder(folder, quality.version))
     student = load_student(checkpoint_of(folder, best) / "model", spec.config.student)
     rows = [row for place, row in enumerate(read_examples(folder).to_pylist()) if place % HELD_OUT == 0]
     questions = [dataset.student_input(row["question"], tuple(row["choices"])) for row in rows]

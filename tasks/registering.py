@@ -12,7 +12,7 @@ from tasks.packaging import ToServe, model_name
 from tasks.registry import Registered, hold_gate, register
 from tasks.registry_settings import RegistrySettings
 from tasks.tracking import LoggedRound, Tracking
-from tasks.training.outcomes import QUALITY_FILE, QualityUpdated, checkpoint_of, read_outcome
+from tasks.training.outcomes import QUALITY_FILE, QualityUpdated, checkpoint_of, discriminator_folder, read_outcome
 from tasks.training.spec import TrainingSpec, open_training, read_examples, round_folder, writes
 
 
@@ -29,6 +29,7 @@ def register_best(
     spec, dataset, _ = open_training(folder)
     best = logged.round
     quality = read_outcome(round_folder(folder, best) / QUALITY_FILE, QualityUpdated)
+    version = quality.version if quality else None
     student = spec.config.student
     config = ServedConfig(
         dataset=spec.dataset,
@@ -40,7 +41,7 @@ def register_best(
     first: dict[str, Any] = read_examples(folder).slice(0, 1).to_pylist()[0]
     parts = ToServe(
         student=checkpoint_of(folder, best) / MODEL,
-        discriminator=quality.model if quality else None,
+        discriminator=discriminator_folder(folder, version) if version is not None else None,
         config=config,
         examples=[Question(first["question"], tuple(first["choices"]))],
     )

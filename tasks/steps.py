@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from prefect import get_run_logger, task
 from prefect.client.orchestration import get_client
@@ -135,10 +135,12 @@ def may_pass(_task: Any, _run: Any, state: Any) -> bool:
 def _round_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
     """Cache key of a round's step: the training's content id, the round, and which making of its folder it is."""
     folder: Path = parameters["folder"]
+    # Prefect stores a result under its class's name; another version, which has the class elsewhere, cannot read it.
+    kind: type[BaseModel] = get_type_hints(context.task.fn)["return"]
     # A folder that was removed and made again starts anew, and other test questions are asked.
     made = (folder / SPEC_FILE).stat().st_mtime_ns
     rest = [str(value) for name, value in sorted(parameters.items()) if name in ("t", "part")]
-    return ":".join(["qcrd", context.task.name, folder.name, str(made), *rest])
+    return ":".join(["qcrd", context.task.name, kind.__module__, kind.__qualname__, folder.name, str(made), *rest])
 
 
 STEP: dict[str, Any] = {"retries": 2, "retry_delay_seconds": 10, "retry_condition_fn": may_pass}

@@ -45,7 +45,7 @@ class Story:
         self.tracking.losses(self.tracking.round(self.run, t), read_steps(round_folder(self.folder, t)))
         figures = self._figures(result) | {
             name: value
-            for name, value in quality.model_dump(exclude={"version", "model", "steps", "too_long", "seconds"}).items()
+            for name, value in quality.model_dump(exclude={"version", "steps", "too_long", "seconds"}).items()
             if value is not None
         }
         trained = read_outcome(trained_file(self.folder, t), RoundTrained)

@@ -104,7 +104,6 @@ class QualityUpdated(BaseModel):
 
     Attributes:
         version: the round in which it last changed.
-        model: its folder.
         steps: optimizer steps of this round's update; 0 where there was none.
         scored: rationales that got a score in this round.
         too_long: rationales without one, because with their question they exceed `max_tokens`.
@@ -115,7 +114,6 @@ class QualityUpdated(BaseModel):
     """
 
     version: int | None
-    model: Path | None = None
     steps: int = 0
     scored: int = 0
     too_long: int = 0
@@ -191,6 +189,11 @@ def trained_file(folder: Path, t: int) -> Path:
 def evaluation_file(folder: Path, t: int, part: Part) -> Path:
     """Where the outcome lies."""
     return round_folder(folder, t) / f"{part}.json"
+
+
+def discriminator_folder(folder: Path, version: int) -> Path:
+    """Where the discriminator lies that last changed in round `version`."""
+    return round_folder(folder, version) / "discriminator"
 
 
 def checkpoint_of(folder: Path, t: int) -> Path:

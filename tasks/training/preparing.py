@@ -87,7 +87,8 @@ def prepare_training(
             too_long=made.too_long,
         )
 
-    prepared = once(folder / "prepared.json", Prepared, prepare)
+    # Where the state folder lies may have changed since, or be told in another way.
+    prepared = once(folder / "prepared.json", Prepared, prepare).model_copy(update={"folder": folder})
     if read_spec(folder) != spec:  # settings of speed and safety may change between two runs, and the test questions
         spec.write(folder)
     for leftover in interrupted_leftovers(folder):  # one may lie in another that is gone by then

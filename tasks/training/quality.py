@@ -29,7 +29,7 @@ from storage.ids import rationale_hash
 from storage.schemas import SCORES
 from storage.store import Store, now
 from tasks.training.negatives import stored_negatives
-from tasks.training.outcomes import QUALITY_FILE, QualityUpdated, once
+from tasks.training.outcomes import QUALITY_FILE, QualityUpdated, discriminator_folder, once
 from tasks.training.spec import INITIAL, TrainingSpec, open_training, read_examples, round_folder
 
 PAPERS_WEIGHT = 0.5
@@ -100,7 +100,7 @@ def _update(
     started = time.monotonic()
     version = version_of(spec, t)
     judged = _Judged(folder, spec, dataset, store, t)
-    model, steps = _model_folder(folder, version), 0
+    model, steps = discriminator_folder(folder, version), 0
     if version == t and not model.is_dir():
         steps = _train(folder, spec, judged.rows, t, on_report)
     discriminator = load_discriminator(model).to(torch_device(spec.config.optimisation))
@@ -108,13 +108,9 @@ def _update(
     scored, too_long = _score(store, spec, discriminator, judged.rows, version, known)
     measured = _measured(judged.rows, known)
     return QualityUpdated(
-        version=version, model=model, steps=steps, scored=scored, too_long=too_long, **measured,
+        version=version, steps=steps, scored=scored, too_long=too_long, **measured,
         seconds=time.monotonic() - started,
     )  # fmt: skip
-
-
-def _model_folder(folder: Path, version: int) -> Path:
-    return round_folder(folder, version) / "discriminator"
 
 
 def _train(folder: Path, spec: TrainingSpec, rows: list[dict[str, Any]], t: int, on_report: StepReport | None) -> int:
@@ -128,7 +124,7 @@ def _train(folder: Path, spec: TrainingSpec, rows: list[dict[str, Any]], t: int,
                 config, load_student(round_folder(folder, INITIAL) / MODEL, spec.config.student)
             )
         else:
-            before = load_discriminator(_model_folder(folder, version_of(spec, t - 1)))
+            before = load_discriminator(discriminator_folder(folder, version_of(spec, t - 1)))
         with whole_folder(start) as partial:
             before.save(partial / MODEL)
     reader = load_discriminator(start / MODEL)
@@ -154,7 +150,7 @@ def _train(folder: Path, spec: TrainingSpec, rows: list[dict[str, Any]], t: int,
         start=start,
         on_report=on_report,
     )
-    (trained.checkpoint / MODEL).rename(_model_folder(folder, t))
+    (trained.checkpoint / MODEL).rename(discriminator_folder(folder, t))
     shutil.rmtree(work)
     return steps
 

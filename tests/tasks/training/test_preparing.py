@@ -51,6 +51,14 @@ def test_a_training_is_made_once(world: World) -> None:
     assert store.files.given == world.store.files.given
 
 
+def test_a_training_is_found_where_its_state_folder_was_moved_to(world: World) -> None:
+    first = world.prepare()
+    moved = World(world.root.rename(world.root.with_name("moved")))
+    again = moved.prepare()
+    assert again == first.model_copy(update={"folder": moved.root / "trainings" / first.training_id})
+    assert read_spec(again.folder).store == moved.store.files.given
+
+
 def test_methods_prepared_side_by_side_have_the_students_they_would_have_had_alone(world: World) -> None:
     # Large enough that their weights would be drawn at the same time.
     larger = {"new": {"hidden": 256, "layers": 4, "heads": 2, "intermediate": 512, "vocab_size": 320}}

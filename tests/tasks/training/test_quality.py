@@ -16,7 +16,7 @@ import tasks.training.quality as quality_module
 from models.discriminator import load_discriminator
 from storage.schemas import SCORES
 from tasks.training.negatives import sample_negatives
-from tasks.training.outcomes import Prepared
+from tasks.training.outcomes import Prepared, discriminator_folder
 from tasks.training.quality import area_under_curve, scores_of, update_quality, version_of
 from tasks.training.spec import read_examples, round_folder
 from tasks.training.student_round import train_round
@@ -61,9 +61,7 @@ def test_updates_come_every_so_many_rounds_and_scores_only_where_they_are_missin
     assert all(0 < row["score"] < 1 for row in rows)
     assert scores_of(world.store, spec, 2) == {row["sample_id"]: row["score"] for row in rows if row["round"] == 2}
     assert {version: scores_of(world.store, spec, version) for version in (1, 3)} == {1: {}, 3: {}}
-    folders = [round_folder(prepared.folder, t) / "discriminator" for t in range(4)]
-    assert [folder.is_dir() for folder in folders] == [True, False, True, False]
-    assert [one.model for one in outcomes] == [folders[0], folders[0], folders[2], folders[2]]
+    assert [discriminator_folder(prepared.folder, t).is_dir() for t in range(4)] == [True, False, True, False]
     assert not list(prepared.folder.rglob("discriminator-training")), "what it took is removed"
 
 
@@ -83,7 +81,7 @@ class _Spec:
 def test_a_score_is_what_the_stored_discriminator_says(world: World) -> None:
     prepared = world.prepare()
     outcome = update_quality(prepared.folder, 0)
-    discriminator = load_discriminator(outcome.model or Path())
+    discriminator = load_discriminator(discriminator_folder(prepared.folder, outcome.version or 0))
     known = scores_of(world.store, spec_of(prepared), 0)
     for row in read_examples(prepared.folder).to_pylist()[:3]:
         for item in (*row["positives"], *row["negatives"]):
@@ -143,8 +141,10 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_discriminator(world: W
     assert outcome.steps == 4
     other = small_world(world.root / "undisturbed")
     undisturbed = other.prepare(config)
-    expected = update_quality(undisturbed.folder, 0)
-    first, second = (load_discriminator(one.model or Path()).state_dict() for one in (outcome, expected))
+    update_quality(undisturbed.folder, 0)
+    first, second = (
+        load_discriminator(discriminator_folder(one.folder, 0)).state_dict() for one in (prepared, undisturbed)
+    )
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
     assert [row["score"] for row in stored(world)] == [row["score"] for row in stored(other)]
@@ -154,7 +154,8 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_discriminator(world: W
 def test_who_needs_no_discriminator_has_none(world: World, method: dict[str, Any]) -> None:
     prepared = world.prepare(tiny_training(method=method))
     outcome = update_quality(prepared.folder, 0)
-    assert (outcome.version, outcome.model, outcome.scored) == (None, None, 0)
+    assert (outcome.version, outcome.scored) == (None, 0)
+    assert not discriminator_folder(prepared.folder, 0).exists()
     assert stored(world) == []
 
 
@@ -232,7 +233,7 @@ def test_without_anything_to_learn_from_it_stays_untrained(tmp_path: Path) -> No
 def test_pairs_that_are_too_long_are_counted_and_have_no_score(world: World) -> None:
     prepared = world.prepare(tiny_training(discriminator={"max_tokens": 26, "pretrain_steps": 1}))
     outcome = update_quality(prepared.folder, 0)
-    discriminator = load_discriminator(outcome.model or Path())
+    discriminator = load_discriminator(discriminator_folder(prepared.folder, outcome.version or 0))
     lengths: dict[str, int] = {}
     for row in read_examples(prepared.folder).to_pylist():
         for item in (*row["positives"], *row["negatives"]):
