@@ -6,6 +6,7 @@
 import logging
 import os
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -104,12 +105,17 @@ def keep_server_through_interrupts() -> None:
 
     Ctrl-C in a terminal reaches every process there, but the run still has to tell the server how it ended. So the
     server is started with the signal blocked, which a process inherits for good.
+
+    And it has its port to itself (`hold_port`): it listens only seconds after Prefect has looked for a free one, and
+    another run that chose the same one would meanwhile be answered by a server that is not its own.
     """
     from prefect.server.api.server import SubprocessASGIServer
 
     start = SubprocessASGIServer._run_uvicorn_command
 
     def started(server: SubprocessASGIServer) -> "subprocess.Popen[Any]":
+        while not hold_port(server.port or 0):
+            server.port = server.find_available_port()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process = start(server)
@@ -119,6 +125,27 @@ def keep_server_through_interrupts() -> None:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     SubprocessASGIServer._run_uvicorn_command = started  # type: ignore[method-assign, assignment]
+
+
+_held: list[socket.socket] = []  # as long as this process lives
+
+
+def hold_port(port: int) -> bool:
+    """Takes a port of the loopback for a server that this process starts; False where somebody else has it.
+
+    The socket is bound, which keeps others away, and does not listen. What may share its port is a socket that sets
+    SO_REUSEADDR before it binds: a server's does (uvicorn's), one that looks for a free port (Prefect's, this one)
+    does not.
+    """
+    holder = socket.socket()
+    try:
+        holder.bind(("127.0.0.1", port))
+    except OSError:
+        holder.close()
+        return False
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    _held.append(holder)
+    return True
 
 
 def show_own_lines() -> None:
