@@ -4,10 +4,48 @@ DuckDB's own extension for object stores is downloaded at run time; pyarrow brin
 set of credentials then serves reading and writing.
 """
 
+import io
+import threading
 from typing import Any
 
+import pyarrow as pa
 from fsspec.implementations.arrow import ArrowFSWrapper
 from pyarrow import fs as pafs
+
+
+class SharedFile(io.RawIOBase):
+    """A file that several threads read, each from its own position.
+
+    DuckDB's threads share a file, and each moves to a place and then reads there, in two calls: with one position for
+    all of them they get each other's bytes.
+    """
+
+    def __init__(self, file: pa.NativeFile) -> None:
+        self._file, self._size, self._own = file, int(file.size()), threading.local()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return int(getattr(self._own, "position", 0))
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self.tell(), io.SEEK_END: self._size}[whence]
+        self._own.position = start + offset
+        return self.tell()
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(0, self._size - self.tell())
+        data: bytes = self._file.read_at(left if size is None or size < 0 else min(size, left), self.tell())
+        self._own.position = self.tell() + len(data)
+        return data
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 class QcrdFileSystem(ArrowFSWrapper):  # type: ignore[misc]  # fsspec has no types
@@ -19,6 +57,11 @@ class QcrdFileSystem(ArrowFSWrapper):  # type: ignore[misc]  # fsspec has no typ
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
         return path.removeprefix("qcrd://") if isinstance(path, str) else path
+
+    def _open(self, path: str, mode: str = "rb", **_: Any) -> SharedFile:
+        if mode != "rb":
+            raise ValueError(f"Files are read here, not opened as {mode!r}; `storage.files` writes them.")
+        return SharedFile(self.fs.open_input_file(path))
 
     def glob(self, path: str, **_: Any) -> list[str]:
         """DuckDB globs even plain names; the store names every file exactly."""
