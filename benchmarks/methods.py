@@ -24,23 +24,23 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import t as student_t
 
-from flows.config import DistillConfig, load_config
+from flows.config.distill import DistillConfig, load_config
 from models.configs import NEW
 from models.methods import MethodConfig
 from storage.datasets.registry import get_dataset
 from storage.schemas import PREDICTIONS
 from storage.store import Store
 from storage.votes import VoteRule, vote
-from tasks.import_recorded import import_recorded
-from tasks.store_examples import store_examples
+from tasks.questions.stored import store_examples
+from tasks.teacher.recorded import import_recorded
 from tasks.training.evaluation import evaluate_round
 from tasks.training.negatives import sample_negatives
 from tasks.training.outcomes import Evaluation
-from tasks.training.preparing import prepare_training
+from tasks.training.prepare import prepare_training
 from tasks.training.quality import update_quality
 from tasks.training.rounds import best_round, evaluations, is_over, prune
 from tasks.training.spec import Parts, read_spec
-from tasks.training.student_round import train_round
+from tasks.training.student import train_round
 
 METHODS: dict[str, MethodConfig] = {
     "finetune": MethodConfig(name="finetune"),

@@ -34,8 +34,8 @@ from storage.datasets.registry import get_dataset
 from storage.ids import example_id
 from storage.schemas import EXAMPLES
 from storage.store import Store
-from tasks.build_lab import find_lab
-from tasks.store_examples import store_examples
+from tasks.questions.stored import store_examples
+from tasks.teacher.lab import find_lab
 
 OFFLINE = "benchmarks.sampling"
 

@@ -9,9 +9,9 @@ from prefect.deployments import run_deployment
 from prefect.schedules import Cron, Interval
 from prefect.types.entrypoint import EntrypointType
 
-from flows.config import DistillConfig
+from flows.config.distill import DistillConfig
+from flows.config.schedule import When
 from flows.distill import distill
-from flows.when import When
 from storage.errors import UsageError
 
 

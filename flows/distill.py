@@ -14,23 +14,23 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import report
-from flows.config import DistillConfig
-from flows.outcome import DistillResult, MethodResult, RegisteredResult
+from flows.config.distill import DistillConfig
+from flows.prefect import report
+from flows.prefect.verdict import show_verdict
+from flows.results import DistillResult, MethodResult, RegisteredResult
 from flows.runs import recorded_run
-from flows.verdict import show_verdict
 from models.methods import MethodConfig
 from storage.votes import VoteRule
-from tasks import steps
-from tasks.registering import judge_registered, register_best
-from tasks.registry import Registered
-from tasks.steps import Place
-from tasks.story import Story
-from tasks.tracking import open_tracking
+from tasks.running.worker import Worker
+from tasks.steps import rounds as steps
+from tasks.steps.drift import watch_drift
+from tasks.steps.rounds import Place
+from tasks.tracking.challenger import judge_registered, register_best
+from tasks.tracking.client import open_tracking
+from tasks.tracking.registry import Registered
+from tasks.tracking.run import Story
 from tasks.training.rounds import best_round, evaluations, is_over, prune
 from tasks.training.spec import Parts
-from tasks.watching import watch_drift
-from tasks.worker import Worker
 
 
 def run_name() -> str:

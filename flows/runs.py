@@ -24,18 +24,18 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Crashed
 
-from flows.config import DistillConfig, checked
+from flows.config.distill import DistillConfig, checked
 from flows.home import Home
-from flows.outcome import DistillResult
+from flows.results import DistillResult
 from storage.datasets.registry import get_dataset
 from storage.errors import NothingToDo, UnknownName, UsageError
 from storage.ids import content_id
 from storage.schemas import RUNS
 from storage.store import Store, now
-from tasks.figures import store_figures
-from tasks.starting import choose_start
-from tasks.steps import Place
-from tasks.worker import stop_workers
+from tasks.running.worker import stop_workers
+from tasks.steps.rounds import Place
+from tasks.tracking.start_from import choose_start
+from tasks.watching.figures import store_figures
 
 VERSIONS = ("qcrd", "torch", "transformers", "prefect", "mlflow", "duckdb", "pyarrow")
 

@@ -212,7 +212,7 @@ class OptimisationConfig(BaseModel):
 
 
 class LabTeacherConfig(BaseModel):
-    """Size, budget and seed of the lab's teacher. The defaults make it usefully wrong: `tasks.build_lab` says how.
+    """Size, budget and seed of the lab's teacher. The defaults make it usefully wrong: `tasks.teacher.lab` says how.
 
     Parameters that control the worked problems it is trained on:
         texts: how many different ones (each is seen about `steps * batch_size / texts` times).

@@ -5,7 +5,7 @@ from pathlib import Path
 from storage.datasets.registry import get_dataset
 from storage.store import Store
 from storage.votes import VoteRule, vote
-from tasks.import_recorded import import_recorded
+from tasks.teacher.recorded import import_recorded
 
 SAME = "It is {n}. The answer is {n}."
 OTHER = "It is one more. The answer is 1{n}."

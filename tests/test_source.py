@@ -66,7 +66,7 @@ def test_what_is_wrong_is_found(line: str) -> None:
 HEAVY = """
 import sys
 from pathlib import Path
-from flows.embedded import prepare_prefect
+from flows.prefect.embedded import prepare_prefect
 
 prepare_prefect(Path(sys.argv[1]))
 import flows.distill
@@ -80,4 +80,4 @@ def test_a_run_s_own_process_loads_no_model_library(tmp_path: Path) -> None:
         [sys.executable, "-c", HEAVY, str(tmp_path)],
         cwd=ROOT, env=os.environ, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert done.stdout.split() == [], "its workers load them, see tasks/training/work.py"
+    assert done.stdout.split() == [], "its workers load them, see tasks/training/in_worker.py"

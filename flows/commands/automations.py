@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from flows.embedded import prepare_prefect
-from flows.options import DEFAULT_HOME, HomeOption, JsonOption, at_least, home_at
+from flows.commands.options import DEFAULT_HOME, HomeOption, JsonOption, at_least, home_at
+from flows.prefect.embedded import prepare_prefect
 from flows.terminal import notice, out, plain, print_json
 from storage.errors import UsageError
 
@@ -42,7 +42,7 @@ def automations_command(
             "one: export PREFECT_API_URL=http://127.0.0.1:4200/api"
         )
     prepare_prefect(home_at(home).path)
-    from flows.automations import apply_automations, remove_automations  # takes some seconds: Prefect
+    from flows.prefect.automations import apply_automations, remove_automations  # takes some seconds: Prefect
 
     done = remove_automations() if remove else apply_automations(timedelta(seconds=silence), notify)
     if as_json:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from flows.embedded import check_server, keep_server_through_interrupts, prepare_prefect, show_own_lines
+from flows.commands.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
 from flows.home import Home
-from flows.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
+from flows.prefect.embedded import check_server, keep_server_through_interrupts, prepare_prefect, show_own_lines
 from flows.terminal import notice, out, plain, print_json
 from storage.errors import StoreWriteFailed, UsageError
 
 if TYPE_CHECKING:
-    from flows.config import DistillConfig
+    from flows.config.distill import DistillConfig
 
 ConfigArgument = Annotated[str, typer.Argument(help="A shipped configuration's name, or the path of your own YAML.")]
 SetOption = Annotated[
@@ -37,7 +37,7 @@ def distill_command(
 
     Example: qcrd distill lab --set rounds.rounds=6 --set method.scheme=mean
     """
-    from flows.config import load_config
+    from flows.config.distill import load_config
 
     loaded = load_config(config, settings or [])
     place = home_at(home)
@@ -53,8 +53,8 @@ def run_and_show(place: Home, config: "DistillConfig", *, as_json: bool, resume:
     """
     check_server()
     from flows.distill import distill  # takes some seconds: Prefect, MLflow, torch
-    from flows.report import comparison_lines, result_rows
-    from tasks.tracking import open_tracking
+    from flows.prefect.report import comparison_lines, result_rows
+    from tasks.tracking.client import open_tracking
 
     open_tracking(place.path)  # whatever is wrong with MLflow shows before the teacher is paid
     keep_server_through_interrupts()

@@ -17,8 +17,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from flows.commands.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
 from flows.home import HOME_VARIABLE, STORE_VARIABLE, Home
-from flows.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
 from flows.terminal import notice, out, plain, print_json
 from storage.addresses import without_password
 from storage.errors import StorageError
@@ -140,7 +140,7 @@ def _store(place: Home) -> list[Finding]:
 
 
 def _lab(place: Home) -> list[Finding]:
-    from tasks.build_lab import find_lab
+    from tasks.teacher.lab import find_lab
 
     folder = find_lab(place.path)
     if folder is None:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from flows.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
+from flows.commands.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
 from flows.terminal import notice, out, plain, print_json, progress_bar
 
 app = typer.Typer(
@@ -31,7 +31,7 @@ def build(
 
     Example: qcrd lab build
     """
-    from tasks.build_lab import build_lab  # imports torch
+    from tasks.teacher.lab import build_lab  # imports torch
 
     place = home_at(home)
     with progress_bar(show=not as_json) as progress:

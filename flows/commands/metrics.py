@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from flows.options import DEFAULT_HOME, HomeOption, home_at
-from flows.servers import LOOPBACK
+from flows.commands.options import DEFAULT_HOME, HomeOption, home_at
+from flows.prefect.servers import LOOPBACK
 from flows.terminal import notice, out, plain
 from storage.errors import UsageError
 
@@ -28,7 +28,7 @@ def metrics_command(
     """
     from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 
-    from tasks.metrics import HomeCollector  # takes some seconds: MLflow
+    from tasks.watching.prometheus import HomeCollector  # takes some seconds: MLflow
 
     place = home_at(home)
     registry = CollectorRegistry()

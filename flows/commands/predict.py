@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.options import (
+from flows.commands.options import (
     DEFAULT_HOME,
     DatasetOption,
     HomeOption,
@@ -43,7 +43,7 @@ def predict_command(
     Example: qcrd predict "Ann has 3 apples and buys 2 more. How many apples does Ann have now?"
     """
     asked = _questions(questions or [], path, choice or [])
-    from tasks.registry import load_registered  # takes some seconds: MLflow and torch
+    from tasks.tracking.registry import load_registered  # takes some seconds: MLflow and torch
 
     place = home_at(home)
     student = load_registered(place.path, model or only_model(place), alias)
@@ -78,7 +78,7 @@ def evaluate_command(
     at_least("--limit", limit, 1)
     split_named(split)
     named = get_dataset(dataset)
-    from tasks.evaluate_registered import evaluate_registered  # takes some seconds: MLflow and torch
+    from tasks.serving.evaluate import evaluate_registered  # takes some seconds: MLflow and torch
 
     place = home_at(home)
     examples = named.load(split, path, limit)

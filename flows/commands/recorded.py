@@ -4,10 +4,19 @@ from typing import Annotated, cast
 
 import typer
 
-from flows.options import DEFAULT_HOME, DatasetOption, HomeOption, JsonOption, home_at, one_of, pairs, split_named
+from flows.commands.options import (
+    DEFAULT_HOME,
+    DatasetOption,
+    HomeOption,
+    JsonOption,
+    home_at,
+    one_of,
+    pairs,
+    split_named,
+)
 from flows.terminal import inert, notice, out, plain, print_json, progress_bar
 from storage.datasets.registry import get_dataset
-from tasks.import_recorded import Answers, import_recorded
+from tasks.teacher.recorded import Answers, import_recorded
 
 
 def import_file(

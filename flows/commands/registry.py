@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from flows.options import DEFAULT_HOME, HomeOption, JsonOption, ModelOption, home_at, only_model
+from flows.commands.options import DEFAULT_HOME, HomeOption, JsonOption, ModelOption, home_at, only_model
 from flows.terminal import notice, out, percent, plain, print_json
 
 
@@ -19,7 +19,7 @@ def registry_command(
 
     Example: qcrd registry
     """
-    from tasks.versions import versions_of  # takes some seconds: MLflow
+    from tasks.tracking.versions import versions_of  # takes some seconds: MLflow
 
     place = home_at(home)
     name = model or only_model(place)
@@ -53,7 +53,7 @@ def rollback_command(
 
     Example: qcrd rollback
     """
-    from tasks.versions import roll_back  # takes some seconds: MLflow
+    from tasks.tracking.versions import roll_back  # takes some seconds: MLflow
 
     place = home_at(home)
     done = roll_back(place.path, model or only_model(place), to)

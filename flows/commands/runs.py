@@ -7,9 +7,9 @@ import typer
 from rich.table import Table
 
 from flows.commands.distill import run_and_show
+from flows.commands.options import DEFAULT_HOME, HomeOption, JsonOption, at_least, home_at
 from flows.commands.show import LimitOption
-from flows.embedded import prepare_prefect
-from flows.options import DEFAULT_HOME, HomeOption, JsonOption, at_least, home_at
+from flows.prefect.embedded import prepare_prefect
 from flows.terminal import notice, out, plain, print_json
 
 STYLES = {"finished": "green", "failed": "red", "killed": "red", "stopped": "yellow"}
@@ -57,7 +57,7 @@ def resume_command(
     """
     place = home_at(home)
     prepare_prefect(place.path)
-    from flows.config import checked
+    from flows.config.distill import checked
     from flows.runs import find_run, refuse_to_resume  # takes some seconds: Prefect, MLflow
 
     found = find_run(place, run)

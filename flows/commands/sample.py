@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from pydantic import BaseModel
 
+from flows.commands.options import (
+    DEFAULT_HOME,
+    DatasetOption,
+    HomeOption,
+    JsonOption,
+    at_least,
+    home_at,
+    one_of,
+    split_named,
+)
 from flows.home import Home
-from flows.options import DEFAULT_HOME, DatasetOption, HomeOption, JsonOption, at_least, home_at, one_of, split_named
 from flows.terminal import duration, figure, inert, notice, out, print_json, progress_bar
 from storage.datasets.definition import Dataset
 from storage.datasets.registry import get_dataset
@@ -17,8 +26,8 @@ from storage.schemas import EXAMPLES
 from storage.store import Store
 
 if TYPE_CHECKING:
-    from tasks.sample_teacher import SamplingProgress
-    from tasks.teach import Price, Taught
+    from tasks.teacher.sampling import SamplingProgress
+    from tasks.teacher.session import Price, Taught
 
 LAB_TEACHER = "lab"
 APIS = ("auto", "chat", "completions")
@@ -70,7 +79,7 @@ def sample(
     # These import the openai package, which takes a moment.
     from models.server import ServerConfig
     from models.teacher import SamplingConfig, TeacherConfig
-    from tasks.teach import Price, TeacherChoice, choose_api, identify, teach
+    from tasks.teacher.session import Price, TeacherChoice, choose_api, identify, teach
 
     at_least("--n", n, 1)
     at_least("--limit", limit, 1)
@@ -133,7 +142,7 @@ def validated(kind: type[BaseModel], **values: Any) -> Any:
 
 
 def _lab_folder(place: Home) -> str:
-    from tasks.build_lab import find_lab
+    from tasks.teacher.lab import find_lab
 
     folder = find_lab(place.path)
     if folder is None:
@@ -143,7 +152,7 @@ def _lab_folder(place: Home) -> str:
 
 def stored_questions(store: Store, dataset: Dataset, split: str, path: str | None, limit: int | None) -> list[str]:
     """Stores the questions to sample and returns their ids; stored ones serve where the source is out of reach."""
-    from tasks.store_examples import store_examples
+    from tasks.questions.stored import store_examples
 
     try:
         return store_examples(store, dataset, split, dataset.load(split, path, limit)).example_ids

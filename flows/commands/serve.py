@@ -12,12 +12,12 @@ from zoneinfo import available_timezones
 import typer
 
 from flows.commands.distill import ConfigArgument, SetOption
+from flows.commands.options import DEFAULT_HOME, HomeOption, home_at, one_of
 from flows.commands.ui import MlflowPortOption, PrefectPortOption
-from flows.embedded import check_server, prepare_prefect
-from flows.options import DEFAULT_HOME, HomeOption, home_at, one_of
-from flows.servers import servers
+from flows.config.schedule import When
+from flows.prefect.embedded import check_server, prepare_prefect
+from flows.prefect.servers import servers
 from flows.terminal import notice, out, plain
-from flows.when import When
 from storage.errors import UsageError
 
 API_VARIABLE, HEARTBEAT_VARIABLE = "PREFECT_API_URL", "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
@@ -48,7 +48,7 @@ def serve_command(
 
     Example: qcrd serve lab --every 1d --now
     """
-    from flows.config import load_config
+    from flows.config.distill import load_config
 
     loaded = load_config(config, settings or [])
     when = _schedule(cron, every, timezone)

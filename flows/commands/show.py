@@ -8,7 +8,16 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from flows.options import DEFAULT_HOME, DatasetOption, HomeOption, JsonOption, SplitOption, at_least, home_at, one_of
+from flows.commands.options import (
+    DEFAULT_HOME,
+    DatasetOption,
+    HomeOption,
+    JsonOption,
+    SplitOption,
+    at_least,
+    home_at,
+    one_of,
+)
 from flows.terminal import figure, notice, out, plain, print_json
 from storage.datasets.registry import get_dataset
 from storage.errors import NothingToDo, UnknownName

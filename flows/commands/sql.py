@@ -11,7 +11,7 @@ import pyarrow as pa
 import typer
 from rich.table import Table
 
-from flows.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
+from flows.commands.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
 from flows.terminal import err, notice, out, plain, print_json
 from storage.errors import BadFile, StorageError
 from storage.schemas import TABLES

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from flows.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
+from flows.commands.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
 from flows.terminal import notice, out, print_json, progress_bar
 from storage.checking import SET_ASIDE, check_store
 

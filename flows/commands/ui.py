@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from flows.embedded import prepare_prefect
-from flows.options import DEFAULT_HOME, HomeOption, home_at
-from flows.servers import refuse_dead, servers
+from flows.commands.options import DEFAULT_HOME, HomeOption, home_at
+from flows.prefect.embedded import prepare_prefect
+from flows.prefect.servers import refuse_dead, servers
 from flows.terminal import notice, out, plain
 
 PrefectPortOption = Annotated[int, typer.Option("--prefect-port", help="Of Prefect's pages.")]

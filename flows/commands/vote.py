@@ -5,7 +5,16 @@ from typing import Annotated, cast
 import typer
 from rich.table import Table
 
-from flows.options import DEFAULT_HOME, DatasetOption, HomeOption, JsonOption, SplitOption, at_least, home_at, one_of
+from flows.commands.options import (
+    DEFAULT_HOME,
+    DatasetOption,
+    HomeOption,
+    JsonOption,
+    SplitOption,
+    at_least,
+    home_at,
+    one_of,
+)
 from flows.terminal import notice, out, print_json
 from flows.vote_figures import vote_rows
 from storage.datasets.registry import get_dataset

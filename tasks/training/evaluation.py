@@ -15,12 +15,12 @@ from storage.datasets.definition import Dataset
 from storage.errors import NothingToDo
 from storage.schemas import PREDICTIONS
 from storage.store import now
-from tasks.answering import Answered, ask
-from tasks.asking import AskingConfig, Question
-from tasks.questions import Part
-from tasks.training.data import judged_questions
+from tasks.questions.sets import Part
+from tasks.serving.answering import Answered, ask
+from tasks.serving.settings import AskingConfig, Question
 from tasks.training.outcomes import Evaluation, checkpoint_of, evaluation_file, once, read_outcome
 from tasks.training.spec import open_training, writes
+from tasks.training.training_set import judged_questions
 
 
 def evaluate_round(

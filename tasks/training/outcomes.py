@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from models.folders import MODEL
 from storage.errors import UsageError
-from tasks.questions import Part
+from tasks.questions.sets import Part
 from tasks.training.spec import INITIAL, round_folder
 
 NEGATIVES_FILE = "negatives.json"

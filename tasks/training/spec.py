@@ -18,8 +18,8 @@ from storage.errors import UsageError
 from storage.ids import content_id
 from storage.store import Store
 from storage.votes import VoteRule
-from tasks.asking import Writes
-from tasks.questions import DatasetConfig, QuestionSet
+from tasks.questions.sets import DatasetConfig, QuestionSet
+from tasks.serving.settings import Writes
 
 SPEC_FILE = "training.json"
 EXAMPLES_FILE = "examples.parquet"
@@ -217,7 +217,7 @@ def open_training(folder: Path) -> tuple[TrainingSpec, Dataset, Store]:
 
 
 def read_examples(folder: Path) -> pa.Table:
-    """The training set, of `tasks.training.data.SCHEMA`."""
+    """The training set, of `tasks.training.training_set.SCHEMA`."""
     return pq.read_table(folder / EXAMPLES_FILE)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from models.configs import LabTeacherConfig
-from tasks.build_lab import build_lab
+from tasks.teacher.lab import build_lab
 from tests.deploy import compose
 from tests.deploy.services import LOOPBACK, Services, answers, free_port, start_postgres
 

@@ -12,7 +12,7 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 from flows.commands.metrics import metrics_command
-from tasks.metrics import HomeCollector
+from tasks.watching.prometheus import HomeCollector
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 COLUMNS = 24

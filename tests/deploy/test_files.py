@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from flows.config import checked, load_config
+from flows.config.distill import checked, load_config
 from tests.deploy import compose
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,8 +12,8 @@ import yaml
 from pydantic import BaseModel
 
 from flows.cli import app
-from flows.config import checked, load_config, shipped_configs
-from flows.config_reference import explained, page
+from flows.config.distill import checked, load_config, shipped_configs
+from flows.config.reference import explained, page
 from tasks.training.spec import _NO_PART_OF_THE_ID
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,7 +78,7 @@ def options_of(command: Any) -> dict[str, Any]:
 
 def test_configuration_page_is_what_the_code_says() -> None:
     assert (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8") == page(), (
-        "run: python -m flows.config_reference > docs/configuration.md"
+        "run: python -m flows.config.reference > docs/configuration.md"
     )
 
 

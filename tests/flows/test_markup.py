@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from rich.console import Console
 
-from flows.report import LONGEST_SHOWN, escaped
+from flows.prefect.report import LONGEST_SHOWN, escaped
 from flows.terminal import CONTROLS, inert, plain, print_json
 from storage.files import folder_name, folder_value
 

@@ -231,7 +231,7 @@ def test_a_key_from_a_secret_block_that_the_endpoint_gives_away_is_nowhere(
             "(`qcrd ui`, or the server's own: Blocks, +, Secret), or in Python"
         )
         subprocess.run(
-            [sys.executable, "-c", "import os, sys\nfrom flows.embedded import prepare_prefect\n"
+            [sys.executable, "-c", "import os, sys\nfrom flows.prefect.embedded import prepare_prefect\n"
              "from pathlib import Path\nprepare_prefect(Path(sys.argv[1]))\nfrom prefect.blocks.system import Secret\n"
              "Secret(value=os.environ['PLANTED']).save('endpoint-key')", str(home)],
             env={**os.environ, "PLANTED": planted.block}, check=True, capture_output=True,

@@ -13,10 +13,10 @@ import os
 import sys
 from importlib import import_module
 
-from flows.embedded import prepare_prefect
 from flows.home import HOME_VARIABLE
+from flows.prefect.embedded import prepare_prefect
 
-MODULES = ("flows.cli", "flows.distill", "flows.report", "prefect.server.api.server")
+MODULES = ("flows.cli", "flows.distill", "flows.prefect.report", "prefect.server.api.server")
 
 
 def serve() -> None:

@@ -70,7 +70,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Taught:
 @pytest.fixture(scope="session")
 def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new MLflow database; making one takes some seconds, so tests copy it."""
-    from tasks.tracking import open_tracking
+    from tasks.tracking.client import open_tracking
 
     folder = tmp_path_factory.mktemp("mlflow")
     with pytest.MonkeyPatch.context() as patch:

@@ -9,13 +9,13 @@ from pydantic import ValidationError
 
 import tasks.training.evaluation as evaluation_module
 from storage.errors import NothingToDo
-from tasks.answering import Answered
-from tasks.asking import AskingConfig, Question
-from tasks.questions import DatasetConfig
+from tasks.questions.sets import DatasetConfig
+from tasks.serving.answering import Answered
+from tasks.serving.settings import AskingConfig, Question
 from tasks.training.evaluation import evaluate_round
 from tasks.training.outcomes import Evaluation, Prepared, evaluation_file
 from tasks.training.spec import INITIAL, round_folder
-from tasks.training.student_round import train_round
+from tasks.training.student import train_round
 from tests.tasks.training.world import World, small_world, spec_of, tiny_training
 
 ANSWERS = {  # of the validation questions, by their number of cards: right, wrong, unreadable, too long to be asked

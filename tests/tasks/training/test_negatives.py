@@ -29,7 +29,7 @@ from tasks.training.negatives import sample_negatives, stored_negatives
 from tasks.training.outcomes import NegativesSampled, Prepared, checkpoint_of
 from tasks.training.quality import update_quality
 from tasks.training.spec import INITIAL, NegativesConfig, read_examples, round_folder
-from tasks.training.student_round import train_round, training_examples
+from tasks.training.student import train_round, training_examples
 from tests.models.tiny_round import kill, start_process
 from tests.tasks.training.world import LAB, World, small_world, spec_of, tiny_training
 

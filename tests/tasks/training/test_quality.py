@@ -19,7 +19,7 @@ from tasks.training.negatives import sample_negatives
 from tasks.training.outcomes import Prepared, discriminator_folder
 from tasks.training.quality import area_under_curve, scores_of, update_quality, version_of
 from tasks.training.spec import read_examples, round_folder
-from tasks.training.student_round import train_round
+from tasks.training.student import train_round
 from tests.models.tiny_round import kill, start_process
 from tests.tasks.training.world import LAB, World, small_world, spec_of, tiny_training
 

@@ -10,7 +10,7 @@ from models.folders import MODEL, OPTIMIZER, STATE
 from models.methods import MethodConfig
 from storage.errors import UsageError
 from storage.votes import VoteRule
-from tasks.questions import QuestionSet
+from tasks.questions.sets import QuestionSet
 from tasks.training.outcomes import Evaluation, RoundTrained, checkpoint_of, evaluation_file, trained_file
 from tasks.training.rounds import best_round, evaluations, is_over, kept_rounds, prune
 from tasks.training.spec import INITIAL, NegativesConfig, RoundsConfig, TrainingSpec, round_folder

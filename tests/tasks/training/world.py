@@ -16,10 +16,10 @@ from storage.ids import example_id, rationale_hash
 from storage.schemas import RATIONALES
 from storage.store import Store, now
 from storage.votes import VoteRule, vote
-from tasks.questions import DatasetConfig
-from tasks.store_examples import store_examples
+from tasks.questions.sets import DatasetConfig
+from tasks.questions.stored import store_examples
 from tasks.training.outcomes import Prepared
-from tasks.training.preparing import prepare_training
+from tasks.training.prepare import prepare_training
 from tasks.training.spec import Parts, TrainingConfig, TrainingSpec, read_spec
 from tests.models.tiny_round import lasting_folder
 

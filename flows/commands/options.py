@@ -1,0 +1,108 @@
+"""Options that several commands share, and checks of their values."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.home import HOME_VARIABLE, Home
+from storage.errors import UnknownName, UsageError
+
+DEFAULT_HOME = Path(".qcrd")
+
+HomeOption = Annotated[
+    Path,
+    typer.Option("--home", envvar=HOME_VARIABLE, help="State folder (store, lab teacher, logs).", show_default=True),
+]
+DatasetOption = Annotated[
+    str,
+    typer.Option(
+        "--dataset",
+        help="svamp, cqa, esnli, anli1, gsm8k, lab, reasoning-gym:NAME, or the path of your own YAML definition.",
+    ),
+]
+SplitOption = Annotated[str | None, typer.Option("--split", help="Only this split; all stored ones when absent.")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="Registered model; may be left out where there is only one.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text for people.")]
+
+
+def one_of(option: str, value: str, allowed: Iterable[str]) -> str:
+    """The value, if it is allowed.
+
+    Raises:
+        UnknownName: it is not; names the nearest one.
+    """
+    names = list(allowed)
+    if value not in names:
+        raise UnknownName(f"value of {option}", value, names)
+    return value
+
+
+def at_least(option: str, value: int | None, least: int) -> int | None:
+    """The value, if it is large enough or None.
+
+    Raises:
+        UsageError: it is too small.
+    """
+    if value is not None and value < least:
+        raise UsageError(f"{option} must be at least {least}, not {value}.")
+    return value
+
+
+def split_named(value: str) -> str:
+    """The name of a split, if it can be one.
+
+    Raises:
+        UsageError: it is empty or holds control characters.
+    """
+    if not value.strip() or not value.isprintable():
+        raise UsageError(f"--split takes a name such as train, not {value!r}.")
+    return value
+
+
+def pairs(option: str, values: Iterable[str]) -> dict[str, str]:
+    """`["text=completion"]` as a mapping.
+
+    Raises:
+        UsageError: one of them has no `=`.
+    """
+    found = {}
+    for value in values:
+        name, sign, column = value.partition("=")
+        if not sign or not name or not column:
+            raise UsageError(f"{option} takes field=column, such as text=completion; got {value!r}.")
+        found[name] = column
+    return found
+
+
+def home_at(path: Path) -> Home:
+    """The state folder; an existing file of that name is refused.
+
+    Raises:
+        UsageError: it is a file.
+    """
+    try:
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"--home {path} is a file; give a folder (it is made where missing).")
+    except OSError as error:  # a name that is too long, for one
+        raise UsageError(f"--home {str(path)[:60]!r}... cannot be a folder: {error.strerror}.") from error
+    return Home(path)
+
+
+def only_model(place: Home) -> str:
+    """The registered model, where there is just one.
+
+    Raises:
+        UsageError: there is none, or more than one.
+    """
+    from tasks.tracking.registry import registered_models
+
+    names = registered_models(place.path)
+    if not names:
+        raise UsageError("No student is registered yet; `qcrd distill lab` makes one.")
+    if len(names) > 1:
+        raise UsageError(f"Several students are registered; name one with --model: {', '.join(names)}.")
+    return names[0]

@@ -1,0 +1,241 @@
+"""The configuration of `distill`: one model per concern, each from beside the code it configures, composed here.
+
+A configuration is a YAML file; `flows/configs/` holds the shipped ones. The same model is the flow's parameter, so
+Prefect's UI shows it as a form.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from models.configs import DiscriminatorConfig, OptimisationConfig, StudentConfig
+from models.methods import MethodConfig, MethodName
+from storage.errors import BadFile, UnknownName, UsageError
+from storage.votes import Positives
+from tasks.questions.sets import DatasetConfig
+from tasks.teacher.lab import lab_folder
+from tasks.teacher.settings import LAB, TeacherSettings
+from tasks.tracking.settings import RegistrySettings
+from tasks.training.spec import NegativesConfig, RoundsConfig, TrainingConfig
+from tasks.watching.drift import DriftConfig
+
+NEVER_REPEATED = ("url", "key_secret", "server_args")
+"""Keys in whose value somebody may have put a password; no error shows what was given."""
+SHIPPED = Path(__file__).parents[1] / "configs"
+
+
+class VotesSection(BaseModel):
+    """Self-consistency votes.
+
+    Attributes:
+        n: samples a question that take part, drawn by `seed`; all if left out.
+        seed: of that draw.
+        positives: majority (paper), gold, or majority-and-gold.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    n: int | None = Field(default=None, ge=1)
+    seed: int = 0
+    positives: Positives = "majority"
+
+
+class DistillConfig(BaseModel):
+    """All that `distill` does, and how.
+
+    Attributes:
+        dataset: which questions.
+        teacher: where rationales come from.
+        votes: which of them are positives.
+        student: which model learns; `negatives`, `discriminator`, `optimisation` and `rounds` say how.
+        method: qcrd, its ablations, or a baseline.
+        compare: methods that are trained beside it on the same data and budget; never registered.
+        registry: what it becomes.
+        drift: when to warn that what comes in has changed.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    dataset: DatasetConfig
+    teacher: TeacherSettings
+    votes: VotesSection = VotesSection()
+    student: StudentConfig
+    method: MethodConfig = MethodConfig()
+    compare: tuple[MethodName, ...] = ()
+    negatives: NegativesConfig = NegativesConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    optimisation: OptimisationConfig = OptimisationConfig()
+    rounds: RoundsConfig = RoundsConfig()
+    registry: RegistrySettings = RegistrySettings()
+    drift: DriftConfig = DriftConfig()
+
+    @model_validator(mode="after")
+    def _compare_with_others(self) -> Self:
+        if self.method.name in self.compare or len(set(self.compare)) < len(self.compare):
+            raise ValueError(f"`compare` names methods beside {self.method.name}, each once")
+        return self
+
+    def methods(self) -> list[MethodConfig]:
+        """The method, then those it is compared with; they share the weights of the losses that they have."""
+        shared = self.method.model_dump(exclude={"voting", "negatives", "discriminator", "refresh_every", "name"})
+        return [self.method, *(MethodConfig(name=name, **shared) for name in self.compare)]
+
+    def training(self, method: MethodConfig, home: Path) -> TrainingConfig:
+        """The training of one of the methods.
+
+        Args:
+            method: one of `methods`.
+            home: the state folder, where the lab's tokenizer lies.
+        """
+        student = self.student
+        if student.tokenizer == LAB:
+            student = student.model_copy(update={"tokenizer": str(lab_folder(home))})
+        return TrainingConfig(
+            student=student,
+            method=method,
+            negatives=self.negatives,
+            discriminator=self.discriminator,
+            optimisation=self.optimisation,
+            rounds=self.rounds,
+        )
+
+
+def shipped_configs() -> list[str]:
+    """Names of the shipped configurations."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def load_config(name: str, settings: Iterable[str] = ()) -> DistillConfig:
+    """A configuration from a file, or a shipped one by its name.
+
+    Args:
+        name: a path that ends in .yaml or .yml, or one of `shipped_configs`.
+        settings: "section.key=value" each, values in YAML; they win over the file.
+
+    Raises:
+        UnknownName: no such shipped configuration, or no such key; names the nearest one.
+        BadFile: the file is missing or no YAML mapping.
+        UsageError: a value is not allowed.
+    """
+    file = Path(name)
+    if file.suffix.lower() not in (".yaml", ".yml"):
+        file = SHIPPED / f"{name}.yaml"
+        if not file.is_file():
+            raise UnknownName("configuration", name, shipped_configs(), "Or the path of your own, ending in .yaml.")
+    return checked(with_settings(_read(file), settings), f"{name}: ")
+
+
+def checked(content: Mapping[str, Any], where: str = "") -> DistillConfig:
+    """The configuration of some plain values.
+
+    Raises:
+        UsageError: one line per mistake, with key, value, what is allowed, and the nearest key.
+    """
+    try:
+        return DistillConfig.model_validate(content)
+    except ValidationError as error:
+        places: dict[tuple[str, ...], list[Any]] = {}
+        for detail in error.errors(include_url=False):
+            # Where a value may be of several kinds, pydantic complains once for each, and puts its name for the kind
+            # after the key.
+            path = tuple(str(part) for part in detail["loc"] if not _KIND.fullmatch(str(part)))
+            places.setdefault(path, []).append(detail)
+        raise UsageError(where + " ".join(_complaint(list(path), found) for path, found in places.items())) from None
+
+
+def with_settings(content: dict[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+    """The content with settings of the form "section.key=value" put in.
+
+    Raises:
+        UsageError: one has no "=", or a value that is no YAML.
+    """
+    content = dict(content)
+    for setting in settings:
+        path, sign, text = setting.partition("=")
+        keys = path.strip().split(".")
+        if not sign or not all(keys):
+            raise UsageError(f"--set takes section.key=value, such as rounds.rounds=4; got {setting!r}.")
+        try:
+            value = yaml.safe_load(text) if text.strip() else ""
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {path}: {text!r} is no YAML value: {' '.join(str(error).split())}") from error
+        place = content
+        for key in keys[:-1]:
+            inner = place.get(key)
+            place[key] = dict(inner) if isinstance(inner, Mapping) else {}
+            place = place[key]
+        place[keys[-1]] = value
+    return content
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadFile(f"{file} cannot be read: {error.strerror}. Shipped: {', '.join(shipped_configs())}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadFile(f"{file} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise BadFile(f"{file} must be a mapping of sections ({', '.join(DistillConfig.model_fields)}).")
+    return content
+
+
+_KIND = re.compile(r"(function|constrained)-.*|literal\[.*\]|int|float|str|bool")
+
+
+def _complaint(path: list[str], details: list[Any]) -> str:
+    """Pydantic's complaints about one place as a sentence: the key, what is wrong, and what is allowed."""
+    key = ".".join(path) or "the configuration"
+    detail = details[-1]
+    if detail["type"] == "extra_forbidden":
+        names = sorted(_keys(path[:-1]))
+        nearest = get_close_matches(path[-1], names, n=1, cutoff=0.5)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        return f"Unknown key {key!r}.{hint} Allowed there: {', '.join(names)}."
+    if detail["type"] == "missing":
+        return f"{key} is missing."
+    message = str(detail["msg"]).removeprefix("Value error, ").replace("a valid tuple", "a list, such as [a, b]")
+    given = None if path[-1:] and path[-1] in NEVER_REPEATED else detail.get("input")
+    if detail["type"] == "literal_error":
+        words = str(detail["ctx"]["expected"])
+        nearest = get_close_matches(
+            str(given), [word.strip("' ") for word in words.replace(" or ", ",").split(",")], n=1
+        )
+        others = [str(other["msg"]).removeprefix("Input should be ").split(", unable")[0] for other in details[:-1]]
+        others = [re.sub("^(?=greater|less)", "a number ", other) for other in others]
+        return (
+            f"{key}: {given!r} is not allowed."
+            + (f" Did you mean {nearest[0]!r}?" if nearest else "")
+            + f" Allowed: {', '.join([*others, words])}."
+        )
+    if detail["type"] == "model_type":
+        return f"{key} is a section, with keys of its own ({', '.join(sorted(_keys(path)))}), not {given!r}."
+    shown = "" if isinstance(given, (dict, list)) or given is None else f", not {given!r}"
+    return f"{key}: {message}{shown}."
+
+
+def _keys(path: list[str]) -> list[str]:
+    """The keys allowed in a section."""
+    kind: Any = DistillConfig
+    for part in path:
+        field = getattr(kind, "model_fields", {}).get(part)
+        if field is None:
+            continue  # a place in a list
+        kind = model_in(field.annotation) or kind
+    return list(kind.model_fields)
+
+
+def model_in(annotation: Any) -> type[BaseModel] | None:
+    """The pydantic model in an annotation such as `X | None` or `tuple[X, ...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        found = model_in(inner)
+        if found is not None:
+            return found
+    return None

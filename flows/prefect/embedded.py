@@ -1,0 +1,156 @@
+"""Where Prefect keeps its state when no server is configured, and what a person sees of a run in the terminal.
+
+`prepare_prefect` must run before Prefect is imported: Prefect reads its settings then.
+"""
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from flows.prefect.lifetime import end_with_this_process
+from flows.terminal import duration, err, plain
+from storage.addresses import refuse_password, without_password
+from storage.errors import UsageError
+
+API = "PREFECT_API_URL is its address with /api at the end, such as http://127.0.0.1:4200/api."
+NO_PASSWORDS = {
+    "PREFECT_API_URL": "set PREFECT_API_AUTH_STRING to USER:PASSWORD",
+    "PREFECT_UI_URL": "set PREFECT_API_AUTH_STRING to USER:PASSWORD",
+    "MLFLOW_TRACKING_URI": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+}
+
+
+def prepare_prefect(home: Path) -> None:
+    """Sets what is not set: state under the home folder, no telemetry, and no more on the terminal than ours.
+
+    Raises:
+        UsageError: the address of a server carries a password.
+    """
+    for name, instead in NO_PASSWORDS.items():
+        address = os.environ.get(name, "")
+        if address.startswith(("http://", "https://")):  # MLflow's may also be a database's, which takes a password
+            refuse_password(name, address, instead)
+    settings = {
+        "PREFECT_HOME": str(home.resolve() / "prefect"),
+        # These two do not follow PREFECT_HOME.
+        "PREFECT_LOCAL_STORAGE_PATH": str(home.resolve() / "prefect" / "storage"),
+        "PREFECT_MEMO_STORE_PATH": str(home.resolve() / "prefect" / "memo_store.toml"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_LOGGING_SERVER_LEVEL": "ERROR",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # `show_own_lines` takes its place
+    }
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect makes only the last folder itself
+
+
+class _Lines(logging.Handler):
+    """Shows what our own tasks log, a line each with the time since the start; Prefect's own go to its UI only."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._started = time.monotonic()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "/site-packages/prefect/" in record.pathname:
+            return
+        style = "yellow" if record.levelno == logging.WARNING else "red" if record.levelno > logging.WARNING else ""
+        clock = duration(time.monotonic() - self._started)
+        err.print(plain(f"{clock:>6}  "), plain(record.getMessage(), style), soft_wrap=True, sep="")
+
+
+def check_server() -> None:
+    """Asks the configured Prefect server, if there is one, for something that only its users get.
+
+    Raises:
+        UsageError: it does not answer, or lets nobody in with these credentials.
+    """
+    import httpx
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL
+
+    url = PREFECT_API_URL.value()
+    if not url:
+        return
+    try:
+        with get_client(sync_client=True) as client:
+            client.read_flows(limit=1)
+    except httpx.HTTPStatusError as error:
+        status = error.response.status_code
+        if status in (401, 403):
+            raise UsageError(
+                f"Prefect's server at {without_password(url)} asks who this is ({status}): set PREFECT_API_AUTH_STRING "
+                "to its USER:PASSWORD, or PREFECT_API_KEY to a key of Prefect Cloud."
+            ) from None
+        raise UsageError(f"Prefect's server at {without_password(url)} answers with status {status}. {API}") from None
+    except ValueError:
+        raise UsageError(f"What answers at {without_password(url)} is no Prefect server. {API}") from None
+    except httpx.TransportError as error:
+        raise UsageError(
+            f"No Prefect server answers at {without_password(url)} ({type(error).__name__}). Start it, or correct "
+            "PREFECT_API_URL; without that variable runs are kept under the state folder."
+        ) from None
+
+
+def keep_server_through_interrupts() -> None:
+    """Prefect's temporary server lives as long as the run: through Ctrl-C, and not after a kill -9.
+
+    Ctrl-C in a terminal reaches every process there, but the run still has to tell the server how it ended. So the
+    server is started with the signal blocked, which a process inherits for good.
+
+    And it has its port to itself (`hold_port`): it listens only seconds after Prefect has looked for a free one, and
+    another run that chose the same one would meanwhile be answered by a server that is not its own.
+    """
+    from prefect.server.api.server import SubprocessASGIServer
+
+    start = SubprocessASGIServer._run_uvicorn_command
+
+    def started(server: SubprocessASGIServer) -> "subprocess.Popen[Any]":
+        while not hold_port(server.port or 0):
+            server.port = server.find_available_port()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process = start(server)
+            end_with_this_process(process.pid, group=False)
+            return process
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+    SubprocessASGIServer._run_uvicorn_command = started  # type: ignore[method-assign, assignment]
+
+
+_held: list[socket.socket] = []  # as long as this process lives
+
+
+def hold_port(port: int) -> bool:
+    """Takes a port of the loopback for a server that this process starts; False where somebody else has it.
+
+    The socket is bound, which keeps others away, and does not listen. What may share its port is a socket that sets
+    SO_REUSEADDR before it binds: a server's does (uvicorn's), one that looks for a free port (Prefect's, this one)
+    does not.
+    """
+    holder = socket.socket()
+    try:
+        holder.bind(("127.0.0.1", port))
+    except OSError:
+        holder.close()
+        return False
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    _held.append(holder)
+    return True
+
+
+def show_own_lines() -> None:
+    """Shows our own lines on the terminal, in place of Prefect's; call it after Prefect is imported."""
+    handler = _Lines()
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addHandler(handler)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)

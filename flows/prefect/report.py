@@ -1,0 +1,298 @@
+"""What people see of a distillation in Prefect's UI: votes, rounds, rationales, the final table; and lines for logs.
+
+Texts of datasets, teachers and students are data: they are escaped wherever they go into markdown.
+"""
+
+import html
+import json
+import re
+from typing import Any, cast
+from uuid import UUID
+
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.runtime import flow_run
+
+from flows.results import Compared, DistillResult, MethodResult, RegisteredResult
+from flows.terminal import figure, inert
+from flows.vote_figures import vote_rows
+from storage.addresses import without_password
+from storage.schemas import EXAMPLES, PREDICTIONS, RATIONALES, VOTES
+from storage.votes import VoteRule, VoteSummary
+from tasks.steps.rounds import Place, Sampled
+from tasks.tracking.client import LoggedRound
+from tasks.tracking.gate import exact_mcnemar, judge, wilson_interval
+from tasks.training.outcomes import Evaluation, Prepared
+from tasks.training.rounds import best_round, evaluations
+from tasks.training.spec import Parts, TrainingSpec, read_spec
+from tasks.training.summary import round_rows
+
+NOTE = "mlflow.note.content"
+"""MLflow's tag of a run's description, in markdown."""
+SHOWN, LONGEST_SHOWN = 5, 2000
+"""Questions whose rationales a person can read, and characters of each text."""
+_MARKUP = re.compile(r"[\\`*_{}\[\]()#+\-.!|~:@=]")
+
+
+def prefect_tags() -> dict[str, str]:
+    """Prefect's ids and address of this run, for MLflow."""
+    tags = {"prefect.flow_run_id": str(flow_run.id), "prefect.flow_run_name": str(flow_run.name)}
+    address = str(flow_run.ui_url or "")
+    return tags | ({"prefect.url": without_password(address)} if address.startswith("http") else {})
+
+
+def prefect_note() -> dict[str, str]:
+    """A link to this run as the description of a run in MLflow, whose pages show tags as plain text."""
+    address = str(flow_run.ui_url or "")
+    return {NOTE: f"Prefect: [{escaped(flow_run.name)}]({address})"} if address.startswith("http") else {}
+
+
+def show_votes(rule: VoteRule, votes: VoteSummary, sampled: Sampled) -> None:
+    """The vote's figures as a table."""
+    rows = vote_rows(votes)
+    if sampled.sampled:
+        speed = sampled.completion_tokens / max(sampled.seconds, 1e-9)
+        rows.append(("teacher", f"{speed:,.0f} tokens/s", f"{sampled.sampled:,} samples in {sampled.seconds:,.0f} s"))
+    if sampled.cost is not None:
+        rows.append(("cost", f"{sampled.cost:,.4f}", "of this run's samples"))
+    shown = [{"figure": name, "value": value, "of": escaped(of)} for name, value, of in rows]
+    query = f"qcrd show votes --dataset {rule.dataset} --vote {rule.vote_id}"
+    create_table_artifact(shown, key="votes", description=f"Vote {rule.vote_id}; read it with `{query}`")
+
+
+def show_teacher(place: Place, rule: VoteRule, split: str) -> None:
+    """Some questions with what the teacher said of them."""
+    create_markdown_artifact(
+        teacher_markdown(place, rule, split),
+        key="rationales-teacher",
+        description=f"{SHOWN} questions: the majority answer, a positive and a negative rationale",
+    )
+
+
+def teacher_markdown(place: Place, rule: VoteRule, split: str) -> str:
+    """Questions with the majority answer, a positive and a negative rationale; those that have both come first."""
+    store, partition = place.open_store(), {"dataset": rule.dataset, "split": split}
+    with store.connect() as con:
+        rows = store.execute(
+            con,
+            f"SELECT e.question, e.label, v.winner, v.n_votes, v.n_parsed, v.share, "
+            f"v.positives[1].sample_id AS positive, v.negatives[1].sample_id AS negative "
+            f"FROM {store.relation(VOTES, partition)} v "
+            f"JOIN {store.relation(EXAMPLES, partition)} e USING (example_id) WHERE v.vote_id = $1 "
+            f"ORDER BY len(v.positives) > 0 AND len(v.negatives) > 0 DESC, md5(v.example_id) LIMIT {SHOWN}",
+            [rule.vote_id],
+        ).to_pylist()
+        ids = [row[kind] for row in rows for kind in ("positive", "negative") if row[kind]]
+        samples = store.execute(
+            con,
+            f"SELECT sample_id, answer, rationale FROM {store.relation(RATIONALES, partition)} "
+            "WHERE list_contains($1, sample_id)",
+            [ids],
+        ).to_pylist()
+    said = {sample["sample_id"]: sample for sample in samples}
+    lines = ["# What the teacher said"]
+    for row in rows:
+        votes = f"{row['n_votes']} of {row['n_parsed']} parsed samples"
+        share = "" if row["share"] is None else f", {row['share']:.0%}"
+        lines += [
+            f"\n**{escaped(row['question'])}** (label: {escaped(row['label'])})\n",
+            f"- majority: {escaped(row['winner'])} — {votes}{share}",
+        ]
+        for kind in ("positive", "negative"):
+            sample = said.get(row[kind])
+            told = f"{escaped(sample['answer'])} — {escaped(sample['rationale'])}" if sample else "none"
+            lines.append(f"- {kind}: {told}")
+    return "\n".join(lines)
+
+
+class RoundsTable:
+    """The rounds of a training as a table that grows with every one of them.
+
+    Args:
+        method: its name.
+        prepared: the training.
+        rounds: how many there are at most.
+    """
+
+    def __init__(self, method: str, prepared: Prepared, rounds: int) -> None:
+        self.method, self.prepared, self.rounds = method, prepared, rounds
+        self._artifact: UUID | None = None
+
+    def show(self, *, over: bool = False) -> None:
+        """Shows the rounds that are finished."""
+        results, rows = evaluations(self.prepared.folder), round_rows(self.prepared.folder)
+        shown = [{name: _of_round(name, value) for name, value in row.items()} for row in rows]
+        best = f"the best round is {best_round(results)}"
+        state = best if over else f"{len(results)} of at most {self.rounds} rounds so far; {best}"
+        description = f"{self.prepared.name}: {state}"
+        if self._artifact is None:
+            made = create_table_artifact(shown, key=f"rounds-{self.method}", description=description)
+            self._artifact = cast(UUID, made)
+            return
+        with get_client(sync_client=True) as client:
+            client.update_artifact(self._artifact, ArtifactUpdate(data=json.dumps(shown), description=description))
+
+
+def round_line(method: str, result: Evaluation) -> str:
+    """A round in one line."""
+    line = f"{method} round {result.t}: validation {result.accuracy:.1%}"
+    if result.explanation_accuracy is not None:
+        line += f", explanations {result.explanation_accuracy:.1%}"
+    return line
+
+
+def show_method(
+    place: Place,
+    method: str,
+    prepared: Prepared,
+    best: int,
+    test: Evaluation | None,
+    logged: LoggedRound,
+    url: str | None,
+) -> MethodResult:
+    """Rationales early and late, a link to MLflow; and the method's result."""
+    folder, rows = prepared.folder, round_rows(prepared.folder)
+    create_markdown_artifact(
+        rationales_markdown(place, read_spec(folder), best),
+        key=f"rationales-{method}",
+        description=f"{SHOWN} questions: what the student said after round 0 and after round {best}",
+    )
+    if url:
+        create_link_artifact(url, link_text=f"{prepared.name} in MLflow", key=f"mlflow-{method}")
+    return MethodResult(
+        method=method,
+        training_id=prepared.training_id,
+        student=prepared.name,
+        folder=folder,
+        parameters=prepared.parameters,
+        rounds=evaluations(folder),
+        best=best,
+        test=test,
+        test_interval=wilson_interval(test.correct, test.questions) if test else None,
+        seconds=sum(row["seconds"] for row in rows),
+        mlflow_run=logged.training,
+        mlflow_round=logged.run_id,
+        mlflow_model=logged.model_id,
+        mlflow_url=url,
+    )
+
+
+def rationales_markdown(place: Place, spec: TrainingSpec, best: int) -> str:
+    """What the student explained after the first round and after the best one, on some validation questions."""
+    store = place.open_store()
+    with store.connect() as con:
+        rows = store.execute(
+            con,
+            f"SELECT e.question, e.label, early.answer AS early_answer, early.rationale AS early_rationale, "
+            f"late.answer AS late_answer, late.rationale AS late_rationale "
+            f"FROM {spec.validation.sql(store)} e JOIN {store.relation(PREDICTIONS, spec.validation.partition)} early "
+            f"ON early.example_id = e.example_id AND early.model = $1 "
+            f"JOIN {store.relation(PREDICTIONS, spec.validation.partition)} late "
+            f"ON late.example_id = e.example_id AND late.model = $2 ORDER BY md5(e.example_id) LIMIT {SHOWN}",
+            [spec.student_name(0), spec.student_name(best)],
+        ).to_pylist()
+    lines = [f"# {spec.name}: after round 0, and after round {best}"]
+    for row in rows:
+        lines += [
+            f"\n**{escaped(row['question'])}** (label: {escaped(row['label'])})\n",
+            f"- round 0: {escaped(row['early_answer'])} — {escaped(row['early_rationale'])}",
+            f"- round {best}: {escaped(row['late_answer'])} — {escaped(row['late_rationale'])}",
+        ]
+    return "\n".join(lines)
+
+
+def show_result(
+    place: Place, parts: Parts, sampled: Sampled, votes: VoteSummary, trained: list[MethodResult],
+    registered: RegisteredResult | None,
+) -> DistillResult:  # fmt: skip
+    """The final table, and the flow's result."""
+    answers = [_test_answers(place, parts, result) for result in trained]
+    result = DistillResult(
+        run_id=place.run_id,
+        sampled=sampled,
+        votes={name: value for name, value in vars(votes).items() if value is not None},
+        methods=trained,
+        compared=[compared(answers[0], other, one.method) for one, other in zip(trained[1:], answers[1:], strict=True)]
+        if parts.test
+        else [],
+        registered=registered,
+    )
+    lines = comparison_lines(result)
+    if registered:
+        lines.append(escaped(f"{registered.name}: {registered.reason}"))
+    create_table_artifact(result_rows(result), key="result", description="\n\n".join(lines) or None)
+    return result
+
+
+def result_rows(result: DistillResult) -> list[dict[str, str]]:
+    """The final table: a row a method."""
+    rows = []
+    for one in result.methods:
+        validation = _percent(one.rounds[one.best].accuracy)
+        row = {"method": one.method, "best round": f"{one.best} of {len(one.rounds)}", "validation": validation}
+        if one.test and one.test_interval:
+            low, high = one.test_interval
+            row |= {
+                "test": _percent(one.test.accuracy),
+                "95 % interval": f"{_percent(low)} - {_percent(high)}",
+                "explanations": _percent(one.test.explanation_accuracy),
+            }
+        rows.append(row | {"seconds": f"{one.seconds:,.0f}"})
+    return rows
+
+
+def comparison_lines(result: DistillResult) -> list[str]:
+    """The method against the others, a sentence each."""
+    return [
+        f"{result.methods[0].method} - {other.method}: {100 * other.difference:+.1f} points "
+        f"(95 % interval {100 * other.low:+.1f} to {100 * other.high:+.1f}; exact McNemar p = {other.p_value:.2g})"
+        for other in result.compared
+    ]
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def compared(first: dict[str, bool], other: dict[str, bool], method: str) -> Compared:
+    """The first method's answers against another's, by an exact McNemar test (`tasks.tracking.gate`)."""
+    verdict = judge(first, other)
+    return Compared(
+        method=method,
+        difference=verdict.difference or 0.0,
+        low=verdict.low or 0.0,
+        high=verdict.high or 0.0,
+        p_value=exact_mcnemar(verdict.only_challenger, verdict.only_champion),
+    )
+
+
+def _test_answers(place: Place, parts: Parts, result: MethodResult) -> dict[str, bool]:
+    if parts.test is None:
+        return {}
+    store = place.open_store()
+    with store.connect() as con:
+        rows = store.execute(
+            con,
+            f"SELECT example_id, correct FROM {store.relation(PREDICTIONS, parts.test.partition)} "
+            f"SEMI JOIN {parts.test.sql(store)} USING (example_id) WHERE model = $1",
+            [f"{result.student}@{result.best}"],
+        ).to_pylist()
+    return {row["example_id"]: row["correct"] for row in rows}
+
+
+def escaped(text: str | None) -> str:
+    """Somebody else's text on one line, with nothing in it that markdown, HTML or a terminal would act on.
+
+    By backslashes where possible: Prefect's pages turn only the commonest of HTML's character references back.
+    """
+    if text is None:
+        return "-"
+    text = " ".join(text.split())
+    shortened = text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 1] + "…"
+    return _MARKUP.sub(r"\\\g<0>", html.escape(inert(shortened), quote=False))
+
+
+def _of_round(name: str, value: Any) -> str:
+    """A cell of the rounds' table."""
+    return _percent(value) if name in ("validation", "explanations", "consistency") else figure(value)

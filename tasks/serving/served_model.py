@@ -1,0 +1,125 @@
+"""The model that MLflow serves, as "models from code": MLflow runs this file when a registered student is loaded.
+
+    model = mlflow.pyfunc.load_model("models:/NAME@champion")
+    model.predict([{"question": "Ann has 3 apples and buys 2 more. How many apples has she now?"}])
+
+It runs where nothing of this repository is: the files it needs travel with the model (`tasks.tracking.packaging`). So
+it may import, at the top and through everything it imports, only what answering takes: no Prefect, no vLLM, no DuckDB.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from mlflow.exceptions import MlflowException
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+from models.configs import StudentConfig
+from models.discriminator import Discriminator, load_discriminator
+from models.student_loading import load_student
+from storage.datasets.registry import get_dataset
+from tasks.serving.answering import Answered, ask
+from tasks.serving.settings import DEFINITION, DISCRIMINATOR, STUDENT, Question, ServedConfig
+
+
+class ServedStudent(PythonModel):
+    """Questions in; answer, rationale and quality of the rationale out."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Loads everything, so that the first question does not wait."""
+        config = ServedConfig.model_validate(context.model_config)
+        files = {name: Path(path) for name, path in context.artifacts.items()}
+        definition = files.get(DEFINITION)
+        self.dataset = get_dataset(str(definition / config.dataset) if definition else config.dataset)
+        self.asking = config.asking
+        device = config.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        limits = {name: getattr(config, name) for name in ("max_input_tokens", "max_target_tokens")}
+        student = StudentConfig(model=str(files[STUDENT]), dtype=config.dtype, **limits)
+        self.student = load_student(files[STUDENT], student).to(device)
+        self.discriminator: Discriminator | None = None
+        if DISCRIMINATOR in files:
+            self.discriminator = load_discriminator(files[DISCRIMINATOR]).to(device)
+
+    def predict(
+        self,
+        context: PythonModelContext,  # noqa: ARG002 - MLflow's signature
+        model_input: pd.DataFrame,
+        params: Mapping[str, Any] | None = None,  # noqa: ARG002
+    ) -> pd.DataFrame:
+        """Answers questions.
+
+        Args:
+            model_input: a DataFrame with the column `question`, and `choices` (lists of texts) where the dataset has
+                choices; or a list of such rows as dicts, or of questions.
+
+        Returns:
+            A row for each question: `answer` in the dataset's spelling, None where the student gave none; `rationale`,
+            None where it was not trained to explain; `quality` of the rationale, 0 to 1, None where there is no
+            rationale or no discriminator.
+        """
+        questions = [_question(row, place) for place, row in enumerate(_rows(model_input), start=1)]
+        self._refuse_without_choices(questions)
+        answered = ask(self.dataset, self.student, questions, self.asking)
+        rows = [
+            {"answer": one.answer, "rationale": one.rationale, "quality": quality}
+            for one, quality in zip(answered, self._quality(questions, answered), strict=True)
+        ]
+        return pd.DataFrame(rows, columns=["answer", "rationale", "quality"], dtype=object)  # object: None stays None
+
+    def _quality(self, questions: Sequence[Question], answered: Sequence[Answered]) -> list[float | None]:
+        """D's score of each rationale."""
+        scores: list[float | None] = [None] * len(answered)
+        if self.discriminator is None:
+            return scores
+        judged = [
+            (place, self.dataset.student_input(question.question, question.choices), one.rationale)
+            for place, (question, one) in enumerate(zip(questions, answered, strict=True))
+            if one.rationale is not None
+        ]
+        ids = self.discriminator.pair_ids([text for _, text, _ in judged], [rationale for _, _, rationale in judged])
+        fitting = [one for one, pair in zip(judged, ids, strict=True) if len(pair) <= self.discriminator.max_tokens]
+        values = self.discriminator.score([text for _, text, _ in fitting], [rationale for _, _, rationale in fitting])
+        for (place, _, _), value in zip(fitting, values.tolist(), strict=True):
+            scores[place] = value
+        return scores
+
+    def _refuse_without_choices(self, questions: Sequence[Question]) -> None:
+        for place, one in enumerate(questions, start=1):
+            if self.dataset.answer_kind == "choice" and not one.choices:
+                raise _refusal(
+                    f"question {place} has no choices, and {self.dataset.name} asks for one of them; "
+                    'send {"question": ..., "choices": [..., ...]}'
+                )
+
+
+def _rows(model_input: Any) -> list[Any]:
+    if isinstance(model_input, pd.DataFrame):
+        rows: list[Any] = model_input.to_dict(orient="records")
+        return rows
+    return [model_input] if isinstance(model_input, (str, Mapping)) else list(model_input)
+
+
+def _question(row: Any, place: int) -> Question:
+    question = row.get("question") if isinstance(row, Mapping) else row
+    if not isinstance(question, str) or not question.strip():
+        raise _refusal(f"question {place} is {str(question)[:60]!r}; it must be a text that is not empty")
+    choices = row.get("choices") if isinstance(row, Mapping) else None
+    if choices is None or isinstance(choices, float):  # a DataFrame's word for "none" is NaN
+        return Question(question)
+    listed = tuple(choices) if not isinstance(choices, str) else ()
+    if not all(isinstance(choice, str) for choice in listed) or isinstance(choices, str):
+        raise _refusal(f"the choices of question {place} are {str(choices)[:60]!r}; they must be a list of texts")
+    return Question(question, listed)
+
+
+def _refusal(reason: str) -> MlflowException:
+    refusal: MlflowException = MlflowException.invalid_parameter_value(f"Cannot answer: {reason}.")
+    return refusal
+
+
+set_model(ServedStudent())

@@ -1,0 +1,146 @@
+"""Brings a recorded teacher's samples into the store, as ordinary rationale rows."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from storage.datasets.definition import Dataset, Parsed
+from storage.errors import NothingToDo
+from storage.ids import example_id, rationale_hash, recorded_sample_id
+from storage.recorded import RecordedQuestion, RecordedSample, read_recorded
+from storage.schemas import RATIONALES
+from storage.store import Store, now
+from tasks.questions.stored import store_examples
+
+Answers = Literal["parsed", "recorded"]
+QUESTIONS_AT_ONCE = 20_000
+"""Questions read before they are stored. A file that turns out bad before that leaves nothing behind; one that is
+longer and turns out bad later leaves its first part, and importing it again, mended, adds only the rest."""
+
+
+@dataclass(frozen=True)
+class ImportSummary:
+    """What an import did, in counts. added, changed and unchanged are samples."""
+
+    questions: int
+    repeated_questions: int
+    labelled: int
+    samples: int
+    unparsed: int
+    added: int
+    changed: int
+    unchanged: int
+    teachers: dict[str, int]
+
+
+def import_recorded(
+    store: Store,
+    dataset: Dataset,
+    path: str,
+    split: str,
+    *,
+    answers: Answers = "parsed",
+    mapping: Mapping[str, str] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> ImportSummary:
+    """Reads a file of recorded samples and stores what is not stored yet.
+
+    Args:
+        answers: `parsed` reads each answer from the sample's text; `recorded` takes the file's own answer, and a
+            missing one stays unparsed. Importing again with the other choice revises the answers.
+        mapping: field -> column, where the file's columns have other names.
+        on_progress: called with (questions, samples) read so far.
+
+    Raises:
+        BadFile, UnknownName: the file or the mapping is wrong.
+        NothingToDo: the file holds questions but no samples.
+    """
+    questions = read_recorded(path, dataset, mapping or {})
+    occurrences: Counter[tuple[str, str, str]] = Counter()
+    places: Counter[str] = Counter()
+    teachers: Counter[str] = Counter()
+    total = ImportSummary(0, 0, 0, 0, 0, 0, 0, 0, {})
+    for chunk in _chunks(questions, QUESTIONS_AT_ONCE):
+        rows: list[dict[str, Any]] = []
+        for number, question in enumerate(chunk, 1):
+            key = example_id(dataset.name, split, question.example.question, question.example.choices)
+            for sample in question.samples:
+                seen = (key, sample.teacher, sample.text)
+                identity = recorded_sample_id(*seen, occurrences[seen])
+                rows.append(_row(dataset, split, key, question, sample, answers, identity, places[key]))
+                occurrences[seen] += 1
+                places[key] += 1
+                teachers[sample.teacher] += 1
+            if on_progress and number % 200 == 0:
+                on_progress(total.questions + number, total.samples + len(rows))
+        # Both before anything is stored, so that a file that turns out bad leaves nothing behind.
+        if not rows:
+            raise NothingToDo(
+                f"{path} holds no samples: each question needs a `text`, or `samples` with a `text` each."
+            )
+        table = pa.Table.from_pylist(rows, RATIONALES.schema)
+        with store.lock(f"import {dataset.name}/{split}"):
+            stored = store_examples(store, dataset, split, (question.example for question in chunk))
+            counts = store.upsert(RATIONALES, table)
+        total = replace(
+            total,
+            questions=total.questions + len(stored.example_ids),
+            repeated_questions=total.repeated_questions + stored.repeated,
+            labelled=total.labelled + sum(question.example.label is not None for question in chunk),
+            samples=total.samples + len(rows),
+            unparsed=total.unparsed + sum(row["answer"] is None for row in rows),
+            added=total.added + counts[0],
+            changed=total.changed + counts[1],
+            unchanged=total.unchanged + counts[2],
+        )
+        if on_progress:
+            on_progress(total.questions, total.samples)
+    return replace(total, teachers=dict(teachers.most_common()))
+
+
+def _row(
+    dataset: Dataset,
+    split: str,
+    key: str,
+    question: RecordedQuestion,
+    sample: RecordedSample,
+    answers: Answers,
+    identity: str,
+    place: int,
+) -> dict[str, Any]:
+    choices = question.example.choices
+    parsed = dataset.parse(sample.text, choices)
+    if answers == "recorded":
+        parsed = _with_recorded_answer(dataset, parsed, sample.answer, choices)
+    return {
+        "sample_id": identity,
+        "example_id": key,
+        "dataset": dataset.name,
+        "split": split,
+        "source": "recorded",
+        "model": sample.teacher,
+        "sample_index": place,
+        "text": sample.text,
+        "rationale": parsed.rationale,
+        "rationale_hash": rationale_hash(parsed.rationale),
+        "answer": parsed.answer,
+        "parse_error": parsed.parse_error,
+        "created_at": now(),
+    }
+
+
+def _with_recorded_answer(dataset: Dataset, parsed: Parsed, recorded: str | None, choices: tuple[str, ...]) -> Parsed:
+    if recorded is None:
+        return Parsed(parsed.rationale, None, "recorded without an answer")
+    answer = dataset.normalise(recorded, choices)
+    return Parsed(parsed.rationale, answer, None if answer is not None else "recorded answer is no valid answer")
+
+
+def _chunks(questions: Iterable[RecordedQuestion], size: int) -> Iterator[list[RecordedQuestion]]:
+    iterator = iter(questions)
+    while chunk := list(islice(iterator, size)):
+        yield chunk

@@ -1,0 +1,98 @@
+"""What a training tells MLflow as it goes (`tasks.tracking.client` says how)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from models.folders import MODEL, read_steps
+from storage.ids import content_id
+from tasks.questions.sets import Part, QuestionSet
+from tasks.tracking.backend import TrackingFailed
+from tasks.tracking.client import AboutTraining, LoggedRound, QuestionsUsed, Tracking
+from tasks.training.outcomes import Evaluation, Prepared, QualityUpdated, RoundTrained, read_outcome, trained_file
+from tasks.training.spec import TrainingSpec, read_spec, round_folder
+
+
+class Story:
+    """One training's run in MLflow.
+
+    Args:
+        tracking: where.
+        prepared: the training.
+        run_id: of the store's `runs` table.
+        others: further tags (Prefect's ids and addresses).
+    """
+
+    def __init__(self, tracking: Tracking, prepared: Prepared, run_id: str, others: dict[str, str]) -> None:
+        self.tracking, self.folder = tracking, prepared.folder
+        self.spec: TrainingSpec = read_spec(prepared.folder)
+        about = AboutTraining(
+            training_id=prepared.training_id,
+            dataset=self.spec.train.dataset,
+            method=self.spec.config.method.name,
+            vote_id=self.spec.rule.vote_id,
+            run_id=run_id,
+            others={"store": self.spec.store, **others},
+        )
+        inputs = [self._used("train", prepared.questions)]
+        self.run = tracking.training(about, self.spec.config.model_dump(mode="json"), inputs)
+
+    def round(self, t: int, quality: QualityUpdated, result: Evaluation) -> LoggedRound:
+        """Tells of a finished round; telling it again changes nothing."""
+        known = self.tracking.logged_round(self.run, t)
+        if known is not None and self._is_told(known):
+            return known
+        self.tracking.losses(self.tracking.round(self.run, t), read_steps(round_folder(self.folder, t)))
+        figures = self._figures(result) | {
+            name: value
+            for name, value in quality.model_dump(exclude={"version", "steps", "too_long", "seconds"}).items()
+            if value is not None
+        }
+        trained = read_outcome(trained_file(self.folder, t), RoundTrained)
+        checkpoint = round_folder(self.folder, t) / trained.checkpoint / MODEL if trained else None
+        return self.tracking.finish_round(self.run, t, figures, checkpoint, self._used("validation", result.questions))
+
+    def finish(self, t: int, test: Evaluation | None) -> LoggedRound:
+        """Tells of the end: which round is the result, and its test figures."""
+        best = self.tracking.logged_round(self.run, t)
+        if best is None:
+            raise TrackingFailed(f"MLflow at {self.tracking.backend.shown} has lost round {t} of {self.spec.name}.")
+        used = self._used("test", test.questions) if test else None
+        self.tracking.finish(self.run, self._figures(test) if test else None, best, questions=used)
+        return best
+
+    @property
+    def url(self) -> str | None:
+        """Where a browser shows the run; None where there is no MLflow server."""
+        return self.tracking.address(self.run)
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Logs the machine's load meanwhile; a training that does not come to its end is marked as failed."""
+        with self.tracking.system_metrics(self.run):
+            try:
+                yield
+            except BaseException as error:
+                killed = not isinstance(error, Exception)
+                self.tracking.finish(self.run, outcome="KILLED" if killed else "FAILED")
+                raise
+
+    def _is_told(self, known: LoggedRound) -> bool:
+        return bool(self.tracking.client.get_run(known.run_id).info.status == "FINISHED")
+
+    def _figures(self, result: Evaluation) -> dict[str, float]:
+        values: dict[str, Any] = result.model_dump(exclude={"t", "part", "judged_by"})
+        return {name: float(value) for name, value in values.items() if isinstance(value, (int, float))}
+
+    def _used(self, part: Part, rows: int) -> QuestionsUsed:
+        sets: dict[Part, QuestionSet | None] = {
+            "train": self.spec.train, "validation": self.spec.validation, "test": self.spec.test,
+        }  # fmt: skip
+        chosen = sets[part]
+        digest = (
+            self.spec.data_digest
+            if part == "train"
+            else content_id("questions", sorted(chosen.ids(self.spec.open_store())) if chosen else [])
+        )
+        name = f"{self.spec.train.dataset}/{part}"
+        return QuestionsUsed(name, digest, self.spec.store, "training" if part == "train" else part, rows)

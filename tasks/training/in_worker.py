@@ -1,0 +1,53 @@
+"""What a worker process does for a training, by functions that import what they need when they are called.
+
+A run only hands them on (`tasks.running.worker`): so its own process loads neither torch nor transformers, which takes
+seconds and memory, and a run that finds everything done needs neither.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.questions.sets import Part
+from tasks.training.outcomes import Evaluation, Initial, NegativesSampled, QualityUpdated, RoundTrained
+from tasks.training.spec import TrainingConfig
+
+if TYPE_CHECKING:
+    from models.trainer import StepReport
+
+OnProgress = Callable[[int, int], None]
+
+
+def make_initial(folder: Path, dataset: str, config: TrainingConfig) -> Initial:
+    """See `tasks.training.initial`."""
+    from tasks.training.initial import make_initial
+
+    return make_initial(folder, dataset, config)
+
+
+def sample_negatives(folder: Path, t: int, on_progress: OnProgress | None = None) -> NegativesSampled:
+    """See `tasks.training.negatives`."""
+    from tasks.training.negatives import sample_negatives
+
+    return sample_negatives(folder, t, on_progress)
+
+
+def update_quality(folder: Path, t: int, on_report: "StepReport | None" = None) -> QualityUpdated:
+    """See `tasks.training.quality`."""
+    from tasks.training.quality import update_quality
+
+    return update_quality(folder, t, on_report)
+
+
+def train_round(folder: Path, t: int, on_report: "StepReport | None" = None) -> RoundTrained:
+    """See `tasks.training.student`."""
+    from tasks.training.student import train_round
+
+    return train_round(folder, t, on_report)
+
+
+def evaluate_round(folder: Path, t: int, part: Part, on_progress: OnProgress | None = None) -> Evaluation:
+    """See `tasks.training.evaluation`."""
+    from tasks.training.evaluation import evaluate_round
+
+    return evaluate_round(folder, t, part, on_progress)

@@ -1,0 +1,215 @@
+"""Trains the student for one round on positives, negatives and their scores.
+
+python -m tasks.training.student FOLDER ROUND                                      one process
+torchrun --standalone --nproc_per_node 4 -m tasks.training.student FOLDER ROUND    one a GPU
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models import watchdog
+from models.batches import epoch_batches
+from models.errors import ModelError, TrainingFailed
+from models.methods import MethodConfig
+from models.seeds import derived_seed
+from models.student import EXPLAIN, PREDICT, Student
+from models.student_loading import load_student
+from models.student_training import Rationale, StudentTraining, TrainingExample, collate
+from models.trainer import RoundPlan, StepReport, train
+from storage.datasets.definition import Dataset
+from storage.errors import NothingToDo, StorageError
+from storage.ids import rationale_hash
+from tasks.training.initial import target_text
+from tasks.training.negatives import stored_negatives
+from tasks.training.outcomes import RoundTrained, checkpoint_of, once, read_outcome, trained_file
+from tasks.training.quality import scores_of, version_of
+from tasks.training.spec import TrainingSpec, open_training, read_examples, round_folder
+
+
+def train_round(folder: Path, t: int, on_report: StepReport | None = None) -> RoundTrained:
+    """Trains round t, or what is left of it, in this process or in several.
+
+    Args:
+        folder: of the training; the round before is finished.
+        t: the round.
+        on_report: told the figures now and then; not called where several processes train.
+
+    Raises:
+        TrainingDiverged: the loss is no number or grew without end.
+        TrainingFailed: a training process died.
+    """
+    spec, dataset, _ = open_training(folder)
+    if spec.config.rounds.processes > 1:
+        return _launched(folder, t, spec)
+    return once(trained_file(folder, t), RoundTrained, lambda: _train(folder, t, spec, dataset, on_report))
+
+
+def training_examples(
+    spec: TrainingSpec,
+    dataset: Dataset,
+    student: Student,
+    rows: list[dict[str, Any]],
+    own: dict[str, dict[str, Any]],
+    scores: dict[str, float] | None,
+) -> tuple[list[TrainingExample], int]:
+    """Tokenises a training set.
+
+    Args:
+        rows: of `tasks.training.training_set.SCHEMA`.
+        own: example_id -> the student's own negative of this round.
+        scores: sample_id -> quality; None where the method has no discriminator.
+
+    Returns:
+        The examples, and how many questions, answers and rationales are left out because they are too long (or have
+        no score, for the same reason).
+    """
+    method = spec.config.method
+    questions = [dataset.student_input(row["question"], tuple(row["choices"])) for row in rows]
+    predict = student.input_ids([PREDICT + question for question in questions])
+    explain = student.input_ids([EXPLAIN + question for question in questions])
+    chosen = [_rationales_of(row, own.get(row["example_id"]), method) for row in rows]
+    texts = [text for good, bad in chosen for _, text in (*good, *bad)]
+    ids_of = dict(zip(texts, student.target_ids(texts), strict=True))
+    for made in own.values():
+        # A hot sample that never ended was cut when it was sampled; as a target it may be a few tokens longer again.
+        if len(ids := ids_of.get(made["text"], [])) > student.max_target_tokens:
+            ids_of[made["text"]] = ids[: student.max_target_tokens]
+    answers = student.target_ids([row["answer"] or "" for row in rows])
+    examples, left_out = [], 0
+    for row, predict_ids, explain_ids, answer, (good, bad) in zip(rows, predict, explain, answers, chosen, strict=True):
+        if max(len(predict_ids), len(explain_ids)) > student.max_input_tokens:
+            left_out += 1
+            continue
+        sides: list[list[Rationale]] = []
+        for side, alone in ((good, 1.0), (bad, 0.0)):
+            known = [
+                Rationale(ids_of[text], alone if scores is None else scores[key])
+                for key, text in side
+                if len(ids_of[text]) <= student.max_target_tokens and (scores is None or key in scores)
+            ]
+            left_out += len(side) - len(known)
+            sides.append(known)
+        has_answer = row["answer"] is not None and method.weights[0] > 0
+        if has_answer and len(answer) > student.max_target_tokens:
+            left_out += 1
+            has_answer = False
+        if has_answer or sides[0]:
+            examples.append(
+                TrainingExample(predict_ids, explain_ids, answer if has_answer else None, sides[0], sides[1])
+            )
+    return examples, left_out
+
+
+def _rationales_of(
+    row: dict[str, Any], own: dict[str, Any] | None, method: MethodConfig
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """(sample_id, target text) of an example's positives and of its negatives."""
+    good = [
+        (item["sample_id"], target_text(item["text"], row["answer"], one_target=method.one_target))
+        for item in row["positives"]
+    ]
+    if not method.uses_negatives:
+        return good, []
+    bad = [(item["sample_id"], item["text"]) for item in row["negatives"]]
+    # What the student wrote word for word like a positive is no negative, and like a negative no second one.
+    if own is not None and own["rationale_hash"] not in {rationale_hash(text) for _, text in (*good, *bad)}:
+        bad.append((own["sample_id"], own["text"]))
+    return good, bad
+
+
+def _train(folder: Path, t: int, spec: TrainingSpec, dataset: Dataset, on_report: StepReport | None) -> RoundTrained:
+    store, config = spec.open_store(), spec.config
+    if config.rounds.threads:
+        torch.set_num_threads(config.rounds.threads)
+    start = checkpoint_of(folder, t - 1)
+    reader = load_student(start / "model", config.student)
+    own = {row["example_id"]: row for row in stored_negatives(store, spec, t)}
+    scores = scores_of(store, spec, version_of(spec, t)) if config.method.uses_discriminator else None
+    examples, left_out = training_examples(spec, dataset, reader, read_examples(folder).to_pylist(), own, scores)
+    if not examples:
+        raise NothingToDo(
+            f"Nothing is left to train on: every target of {spec.name} is longer than student.max_target_tokens "
+            f"({reader.max_target_tokens}), or its question than student.max_input_tokens. Raise them."
+        )
+    lengths = [example.length for example in examples]
+    batch_size = config.optimisation.batch_size
+    batches = [
+        batch
+        for epoch in range(config.rounds.epochs_per_round)
+        for batch in epoch_batches(lengths, batch_size, derived_seed("order", config.optimisation.seed, t, epoch))
+    ]
+    trained = train(
+        load=lambda path: StudentTraining(load_student(path, config.student), config.method, len(examples)),
+        collate=lambda index: collate(examples, index, reader.pad_id),
+        plan=RoundPlan(batches, t * len(batches), config.rounds.rounds * len(batches)),
+        config=config.optimisation,
+        folder=round_folder(folder, t),
+        start=start,
+        on_report=on_report,
+    )
+    return RoundTrained(
+        t=t,
+        checkpoint=trained.checkpoint.name,
+        steps=len(batches),
+        examples=len(examples),
+        means=trained.means,
+        seconds=trained.seconds,
+        left_out=left_out,
+    )
+
+
+def _launched(folder: Path, t: int, spec: TrainingSpec) -> RoundTrained:
+    """The same in several processes; each of them runs this module's `main`."""
+    known = read_outcome(trained_file(folder, t), RoundTrained)
+    if known is not None:
+        return known
+    processes = spec.config.rounds.processes
+    # torchrun is what `accelerate launch` starts for several GPUs; on a CPU the latter starts a single process,
+    # whatever number it is given (accelerate 1.15).
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes),
+        "-m", "tasks.training.student", str(folder), str(t),
+    ]  # fmt: skip
+    # They end with this process, killed or not: the watchdog sees the pipe close.
+    watched, held = os.pipe()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", watchdog.__file__, "--alive-fd", str(watched), "--grace", "5", "--", *command],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, pass_fds=(watched,), text=True, check=False,
+            env={"OMP_NUM_THREADS": str(spec.config.rounds.threads or 1), **os.environ},
+        )  # fmt: skip
+    finally:
+        os.close(watched)
+        os.close(held)
+    trained = read_outcome(trained_file(folder, t), RoundTrained)
+    if trained is None:
+        told = [line for line in done.stderr.splitlines() if line.startswith("{")]
+        reason = json.JSONDecoder().raw_decode(told[-1])[0]["error"] if told else " ".join(done.stderr.split())[-300:]
+        raise TrainingFailed(f"Round {t} failed in {processes} processes (exit code {done.returncode}): {reason}")
+    return trained
+
+
+def main(folder: Path, t: int) -> int:
+    """One of several training processes; the first one writes the outcome."""
+    spec, dataset, _ = open_training(folder)
+    try:
+        trained = _train(folder, t, spec, dataset, None)
+    except (ModelError, StorageError) as error:
+        sys.stderr.write(json.dumps({"error": str(error)}) + "\n")  # in one piece: the other processes write, too
+        return 2
+    several = torch.distributed.is_initialized()
+    if not several or torch.distributed.get_rank() == 0:
+        once(trained_file(folder, t), RoundTrained, lambda: trained)
+    if several:
+        torch.distributed.destroy_process_group()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))

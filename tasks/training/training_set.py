@@ -1,0 +1,169 @@
+"""The training set of a method: questions with their answer target, positives and negatives, from votes and samples."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from models.methods import MethodConfig
+from storage.errors import NothingToDo
+from storage.ids import content_id
+from storage.schemas import RATIONALES, VOTES
+from storage.store import Store
+from storage.votes import NO_RATIONALE, VoteRule, matching_teachers
+from tasks.questions.sets import QuestionSet
+
+_TEXTS = pa.list_(pa.field("element", pa.struct([("sample_id", pa.string()), ("text", pa.string())])))
+SCHEMA = pa.schema(
+    [
+        ("example_id", pa.string()),
+        ("question", pa.string()),
+        ("choices", pa.list_(pa.field("element", pa.string()))),
+        ("answer", pa.string()),  # the answer target; null where there is none
+        ("positives", _TEXTS),
+        ("negatives", _TEXTS),  # of the teacher; the student's own join them in each round
+    ]
+)
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What a method trains on.
+
+    Attributes:
+        table: of SCHEMA, ordered by example.
+        digest: content id of the table.
+        without_answer, without_positives, without_negatives: examples that lack them.
+        left_out: questions with neither an answer nor a rationale.
+    """
+
+    table: pa.Table
+    digest: str
+    without_answer: int
+    without_positives: int
+    without_negatives: int
+    left_out: int
+
+
+def training_set(store: Store, questions: QuestionSet, rule: VoteRule, method: MethodConfig) -> TrainingSet:
+    """Puts a method's training set together.
+
+    Args:
+        questions: which ones.
+        rule: the votes that are stored for them.
+        method: decides what is an answer target and what a positive.
+
+    Raises:
+        NothingToDo: no question, no answer target or no positive is left.
+    """
+    questions.ids(store)  # says what to do where there are none
+    with store.connect() as con:
+        con.register("rule", pa.table({"vote_id": [rule.vote_id]}))
+        answer = "q.label" if method.answer_source == "gold" else "v.winner"
+        texts = {"none": _NO_TEXTS, "first": _first_texts(store, questions, rule), "voted": _VOTED_TEXTS}
+        found = store.execute(
+            con,
+            f"""
+            WITH q AS (SELECT * FROM {questions.sql(store)}),
+            v AS (SELECT v.* FROM {store.relation(VOTES, questions.partition)} v SEMI JOIN rule USING (vote_id)
+                  SEMI JOIN q USING (example_id)),
+            r AS (SELECT * FROM {store.relation(RATIONALES, questions.partition)} WHERE source <> 'student'),
+            targets AS ({texts[method.rationales]}),
+            texts AS (
+                SELECT example_id,
+                       list({{'sample_id': sample_id, 'text': text}} ORDER BY sample_id) FILTER (positive) AS positives,
+                       list({{'sample_id': sample_id, 'text': text}} ORDER BY sample_id) FILTER (NOT positive)
+                           AS negatives
+                FROM targets GROUP BY example_id
+            )
+            SELECT q.example_id, q.question, q.choices, {answer} AS answer,
+                   coalesce(texts.positives, []) AS positives, coalesce(texts.negatives, []) AS negatives
+            FROM q LEFT JOIN v USING (example_id) LEFT JOIN texts USING (example_id) ORDER BY q.example_id
+            """,
+        ).cast(SCHEMA)
+    return _checked(found, questions, method)
+
+
+_NO_TEXTS = "SELECT NULL AS example_id, NULL AS sample_id, NULL AS text, NULL AS positive WHERE false"
+_VOTED_TEXTS = """
+    SELECT v.example_id, target.sample_id, r.rationale AS text, positive
+    FROM (SELECT example_id, unnest(positives) AS target, true AS positive FROM v
+          UNION ALL SELECT example_id, unnest(negatives), false FROM v) v
+    JOIN r ON r.sample_id = target.sample_id
+"""
+
+
+def _first_texts(store: Store, questions: QuestionSet, rule: VoteRule) -> str:
+    """One sample of each question, whatever it answers: what a pipeline without votes would have asked for."""
+    order = f"md5(concat('{rule.seed}', '/', sample_id)), sample_id" if rule.n else "sample_index, model, sample_id"
+    teachers = ", ".join(
+        "'" + name.replace("'", "''") + "'" for name in matching_teachers(store, questions.partition, rule)
+    )
+    return f"""
+        SELECT example_id, sample_id, rationale AS text, true AS positive FROM r SEMI JOIN q USING (example_id)
+        WHERE rationale_hash <> {NO_RATIONALE} AND model IN ({teachers or "NULL"})
+        QUALIFY row_number() OVER (PARTITION BY example_id ORDER BY {order}) = 1
+    """
+
+
+def _checked(found: pa.Table, questions: QuestionSet, method: MethodConfig) -> TrainingSet:
+    rows: list[dict[str, Any]] = found.to_pylist()
+    if method.one_target:  # both in one text, so both are needed
+        usable = [row for row in rows if row["answer"] is not None and row["positives"]]
+    else:
+        usable = [row for row in rows if row["answer"] is not None or row["positives"]]
+    where = f"the {len(rows):,} training questions of {questions.dataset!r}, split {questions.split!r}"
+    if method.weights[0] and not any(row["answer"] is not None for row in rows):
+        raise NothingToDo(
+            f"None of {where} has {'a gold label' if method.answer_source == 'gold' else 'a majority answer'}, which "
+            f"method {method.name} trains the answer on. "
+            + (
+                "Set method.labels=teacher to train on the teacher's majority answers."
+                if method.answer_source == "gold"
+                else "Sample a teacher first (`qcrd sample`)."
+            )
+        )
+    if method.rationales != "none" and not any(row["positives"] for row in rows):
+        raise NothingToDo(
+            f"None of {where} has a positive rationale, which method {method.name} trains on. Sample a teacher "
+            "(`qcrd sample`) and vote (`qcrd vote`), or take method.name=finetune, which needs none."
+        )
+    table = pa.Table.from_pylist(usable, SCHEMA)
+    return TrainingSet(
+        table,
+        content_id("training set", json.dumps(usable, ensure_ascii=False, sort_keys=True)),
+        without_answer=sum(row["answer"] is None for row in usable),
+        without_positives=sum(not row["positives"] for row in usable),
+        without_negatives=sum(not row["negatives"] for row in usable),
+        left_out=len(rows) - len(usable),
+    )
+
+
+def judged_questions(store: Store, questions: QuestionSet, rule: VoteRule) -> tuple[list[dict[str, Any]], str]:
+    """The questions that have a label; where none has, those that have a majority answer.
+
+    Returns:
+        The rows, and who says what is right: "gold" or "teacher".
+
+    Raises:
+        NothingToDo: none has either.
+    """
+    with store.connect() as con:
+        con.register("rule", pa.table({"vote_id": [rule.vote_id]}))
+        rows = store.execute(
+            con,
+            f"SELECT q.example_id, q.question, q.choices, q.label, q.extra, v.winner FROM {questions.sql(store)} q "
+            f"LEFT JOIN (SELECT * FROM {store.relation(VOTES, questions.partition)} SEMI JOIN rule USING (vote_id)) v "
+            "USING (example_id) ORDER BY q.example_id",
+        ).to_pylist()
+    labelled = [row for row in rows if row["label"] is not None]
+    if labelled:
+        return labelled, "gold"
+    voted = [{**row, "label": row["winner"]} for row in rows if row["winner"] is not None]
+    if not voted:
+        raise NothingToDo(
+            f"None of the {len(rows):,} {questions.part or questions.split} questions of {questions.dataset!r} has a "
+            "gold label, nor a majority answer to stand in for it; sample a teacher on them, or name labelled ones."
+        )
+    return voted, "teacher"

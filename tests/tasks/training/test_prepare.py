@@ -1,0 +1,286 @@
+"""A training's folder: made once, by what decides its outcome; and what is too long is counted, never cut."""
+
+import os
+import shutil
+import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.folders import MODEL
+from models.student import EXPLAIN, PREDICT, Student
+from models.student_loading import load_student
+from storage.errors import NothingToDo, UsageError
+from tasks.questions.sets import DatasetConfig
+from tasks.training.initial import measure_lengths, target_text
+from tasks.training.outcomes import Prepared, TooLong, once, read_outcome
+from tasks.training.prepare import interrupted_leftovers
+from tasks.training.spec import INITIAL, open_training, read_examples, read_spec, round_folder
+from tasks.training.student import training_examples
+from tests.tasks.training.world import LAB, World, small_world, spec_of, tiny_training
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return small_world(tmp_path)
+
+
+def student_of(prepared: Prepared) -> Student:
+    return load_student(round_folder(prepared.folder, INITIAL) / MODEL, spec_of(prepared).config.student)
+
+
+# ---- once, by its content ----
+
+
+def test_a_training_is_made_once(world: World) -> None:
+    first = world.prepare()
+    made = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")}
+    assert first == world.prepare()
+    assert {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")} == made
+    assert (first.questions, first.positives, first.negatives) == (12, 24, 12)
+    assert (first.without_answer, first.without_positives, first.without_negatives, first.left_out) == (0, 0, 0, 0)
+    assert first.parameters == sum(weight.numel() for weight in student_of(first).parameters())
+    assert first.folder == world.root / "trainings" / first.training_id
+    assert first.name == f"lab-qcrd-{first.training_id}"
+    spec, dataset, store = open_training(first.folder)
+    assert spec.training_id == first.training_id
+    assert dataset.name == "lab"
+    assert store.files.given == world.store.files.given
+
+
+def test_a_training_is_found_where_its_state_folder_was_moved_to(world: World) -> None:
+    first = world.prepare()
+    moved = World(world.root.rename(world.root.with_name("moved")))
+    again = moved.prepare()
+    assert again == first.model_copy(update={"folder": moved.root / "trainings" / first.training_id})
+    assert read_spec(again.folder).store == moved.store.files.given
+
+
+def test_methods_prepared_side_by_side_have_the_students_they_would_have_had_alone(world: World) -> None:
+    # Large enough that their weights would be drawn at the same time.
+    larger = {"new": {"hidden": 256, "layers": 4, "heads": 2, "intermediate": 512, "vocab_size": 320}}
+    trainings = [tiny_training(student=larger, method={"name": name}) for name in ("qcrd", "dss", "mi", "single-task")]
+
+    def weights(prepared: Prepared) -> bytes:
+        return b"".join(value.numpy().tobytes() for value in student_of(prepared).state_dict().values())
+
+    with ThreadPoolExecutor(4) as threads:
+        together = [weights(prepared) for prepared in list(threads.map(world.prepare, trainings))]
+    shutil.rmtree(world.root / "trainings")
+    assert together == [weights(world.prepare(training)) for training in trainings]
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"optimisation": {"micro_batch_size": 2, "checkpoint_every_s": 60.0, "log_every": 3, "device": "auto"}},
+        {"rounds": {"processes": 2, "threads": 2, "keep": 3}},
+    ],
+)
+def test_settings_of_speed_and_safety_make_no_other_training(world: World, sections: dict[str, Any]) -> None:
+    first, config = world.prepare(), tiny_training(**sections)
+    assert world.prepare(config) == first
+    assert read_spec(first.folder).config == config, "but they are those that count from now on"
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"optimisation": {"seed": 1}},
+        {"optimisation": {"learning_rate": 1e-4}},
+        {"method": {"beta": 0.5}},
+        {"negatives": {"lag": 3}},
+        {"discriminator": {"loss": "bce"}},
+        {"rounds": {"epochs_per_round": 2}},
+        {"student": {"dropout": 0.2}},
+    ],
+)
+def test_settings_of_the_outcome_make_another_training(world: World, sections: dict[str, Any]) -> None:
+    assert world.prepare(tiny_training(**sections)).training_id != world.prepare().training_id
+
+
+def test_new_questions_and_samples_make_another_training_but_test_questions_do_not(world: World) -> None:
+    found = [world.prepare().training_id]
+    world.ask("Ben has 9 new cards for the test. How many?", "9", "test")
+    assert world.prepare().training_id == found[0]
+    world.ask("Ben has 9 new cards for validation. How many?", "9", "validation")
+    found.append(world.prepare().training_id)
+    key = world.ask("Ben has 9 new cards. How many?", "9")
+    found.append(world.prepare().training_id)
+    world.sample(key, ("Nine.", "9"))
+    world.vote()
+    found.append(world.prepare().training_id)
+    assert len(set(found)) == 4
+
+
+def test_a_student_is_made_from_its_seed(world: World) -> None:
+    first = student_of(world.prepare())
+    again = student_of(small_world(world.root / "again").prepare())
+    assert all(bool((one == other).all()) for one, other in zip(first.parameters(), again.parameters(), strict=True))
+
+
+def test_no_validation_questions_is_said_before_anything_is_made(world: World) -> None:
+    with pytest.raises(NothingToDo, match="No stored questions of 'lab', split 'dev'"):
+        world.prepare(dataset=DatasetConfig(name="lab", validation_split="dev"))
+    assert not (world.root / "trainings").exists()
+
+
+def test_a_folder_that_is_no_training_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"is no training: it has no training\.json\. Trainings are made by `qcrd dis"):
+        open_training(tmp_path)
+
+
+# ---- what a killed process leaves ----
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(world: World) -> None:
+    prepared = world.prepare()
+    process = subprocess.Popen(["true"])  # noqa: S607 - any program that ends
+    process.wait()
+    dead = prepared.folder / "round-000" / f".step-00000005.partial-{process.pid}"
+    (dead / "model" / f".model.partial-{process.pid}").mkdir(parents=True)
+    (prepared.folder / f".prepared.json.partial-{process.pid}").touch()
+    replaced = prepared.folder / f".initial.replaced-{process.pid}"
+    replaced.mkdir()
+    alive = prepared.folder / "round-000" / f".step-00000006.partial-{os.getpid()}"
+    alive.mkdir()
+    other = prepared.folder / ".notes.partial-mine"
+    other.touch()
+    assert len(interrupted_leftovers(prepared.folder)) == 4
+    world.prepare()
+    assert interrupted_leftovers(prepared.folder) == []
+    assert not dead.exists()
+    assert not replaced.exists()
+    assert alive.exists()
+    assert other.exists()
+
+
+def test_leftovers_are_looked_for_while_another_run_makes_and_removes_folders(tmp_path: Path) -> None:
+    done = threading.Event()
+
+    def make_and_remove() -> None:
+        while not done.is_set():
+            (tmp_path / "round-000" / "model" / "deeper").mkdir(parents=True)
+            shutil.rmtree(tmp_path / "round-000")
+
+    with ThreadPoolExecutor(1) as other:
+        busy = other.submit(make_and_remove)
+        try:
+            assert all(interrupted_leftovers(tmp_path) == [] for _ in range(1000))
+        finally:
+            done.set()
+        busy.result()
+
+
+def test_an_outcome_is_stored_after_its_step_and_read_from_then_on(tmp_path: Path) -> None:
+    file, calls = tmp_path / "deep" / "outcome.json", []
+
+    def step() -> TooLong:
+        calls.append(file.exists())
+        if len(calls) == 1:
+            raise RuntimeError("stopped")
+        return TooLong(questions=3)
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        once(file, TooLong, step)
+    assert read_outcome(file, TooLong) is None
+    assert once(file, TooLong, step) == once(file, TooLong, step) == TooLong(questions=3)
+    assert calls == [False, False]
+    assert [path.name for path in file.parent.iterdir()] == ["outcome.json"]
+
+
+# ---- too long ----
+
+
+@pytest.fixture
+def long_world(world: World) -> World:
+    """One question, one positive, one negative and one answer that are longer than the rest."""
+    world.ask("Ann has " + "1 and " * 60 + "nuts. How many?", "60")
+    key = world.ask("Eva has 4 cards. How many?", "4")
+    world.sample(key, ("She " + "really " * 50 + "has 4.", "4"), ("Four.", "4"), ("Or " + "maybe " * 50 + "5.", "5"))
+    world.ask("Tom has many cards. How many?", "1" * 60)
+    world.vote()
+    return world
+
+
+def counted(student: Student, world: World, prepared: Prepared, one_target: bool) -> TooLong:
+    """What is too long, one text after the other."""
+    over: list[tuple[str, str, int]] = []
+    rows = read_examples(prepared.folder).to_pylist()
+    for row in rows:
+        length = max(len(student.input_ids([prefix + row["question"]])[0]) for prefix in (PREDICT, EXPLAIN))
+        over += [("question", row["example_id"], length)] * (length > student.max_input_tokens)
+    for row in rows:
+        for item in (*row["positives"], *row["negatives"]):
+            text = item["text"] + (f" So the answer is {row['answer']}." if one_target else "")
+            length = len(student.target_ids([text])[0])
+            over += [("rationale", row["example_id"], length)] * (length > student.max_target_tokens)
+    for row in rows:
+        length = len(student.target_ids([row["answer"]])[0])
+        over += [("answer", row["example_id"], length)] * (length > student.max_target_tokens)
+    counts = {kind: sum(one == kind for one, _, _ in over) for kind in ("question", "rationale", "answer")}
+    assert world.samples == 39
+    return TooLong(
+        questions=counts["question"],
+        rationales=counts["rationale"],
+        answers=counts["answer"],
+        examples=tuple(dict.fromkeys(key for _, key, _ in over))[:5],
+        longest=max((length for _, _, length in over), default=0),
+    )
+
+
+@pytest.mark.parametrize("architecture", ["t5", "llama"])
+def test_what_is_too_long_is_counted_and_named(long_world: World, architecture: str) -> None:
+    student = {"new": {"architecture": architecture, "hidden": 16, "layers": 1, "heads": 2, "intermediate": 24,
+                       "vocab_size": 320}}  # fmt: skip
+    prepared = long_world.prepare(tiny_training(student=student, method={"discriminator": False}))
+    found = prepared.too_long
+    assert (found.questions, found.rationales, found.answers) == (1, 2, 1)
+    assert found == counted(student_of(prepared), long_world, prepared, False)
+    assert len(found.examples) == 3
+
+
+def test_a_single_task_target_is_as_long_as_rationale_and_answer(long_world: World) -> None:
+    """A rationale that just fits alone may not with its answer."""
+    wide = long_world.prepare(tiny_training(method={"name": "single-task"}))
+    reader = student_of(wide)
+    texts = [row["positives"][0]["text"] for row in read_examples(wide.folder).to_pylist() if row["positives"]]
+    longest = sorted(len(ids) for ids in reader.target_ids(texts))[-2]
+    prepared = long_world.prepare(tiny_training(method={"name": "single-task"}, student={"max_target_tokens": longest}))
+    assert prepared.too_long == counted(student_of(prepared), long_world, prepared, True)
+    plain = measure_lengths(student_of(prepared), LAB, read_examples(prepared.folder))
+    assert prepared.too_long.rationales > plain.rationales
+    assert target_text("Two.", "2", one_target=True) == "Two. So the answer is 2."
+    assert target_text("Two.", "2", one_target=False) == "Two."
+
+
+def test_what_is_too_long_is_left_out_and_nothing_is_cut(long_world: World) -> None:
+    prepared = long_world.prepare(tiny_training(method={"discriminator": False}))
+    spec, student = spec_of(prepared), student_of(prepared)
+    rows = read_examples(prepared.folder).to_pylist()
+    examples, left_out = training_examples(spec, LAB, student, rows, {}, None)
+    # The long question; two long rationales; a long answer, whose question has nothing else.
+    assert left_out == 4
+    assert len(examples) == 13
+    by_question = {row["question"]: row for row in rows}
+    whole = {
+        tuple(student.target_ids([text])[0]): text
+        for row in rows
+        for text in (row["answer"], *(item["text"] for item in (*row["positives"], *row["negatives"])))
+    }
+    for example in examples:
+        question = student.tokenizer.decode(example.explain_ids, skip_special_tokens=True).removeprefix(EXPLAIN)
+        row = by_question[question]
+        assert example.answer_ids is not None
+        assert whole[tuple(example.answer_ids)] == row["answer"]
+        texts = [whole[tuple(one.ids)] for one in (*example.positives, *example.negatives)]
+        assert set(texts) <= {item["text"] for item in (*row["positives"], *row["negatives"])}
+        assert len(texts) == (1 if question.startswith("Eva") else 3)
+
+
+def test_when_every_question_is_too_long_it_says_so(world: World) -> None:
+    with pytest.raises(NothingToDo, match=r"All 12 questions are longer than student\.max_input_tokens \(4\); the lon"):
+        world.prepare(tiny_training(student={"max_input_tokens": 4}))
