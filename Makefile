@@ -1,6 +1,12 @@
 # qcrd: `make setup`, `make check`, `make test`; `make help` lists all.
 
-PYTHON ?= python3.11
+# The newest supported Python that answers and has pip; `make PYTHON=...` decides. A name on the PATH is not enough: pyenv
+# puts names there that do not answer. `.venv` keeps the Python it was made with until `make clean`.
+SUPPORTED = -c 'import sys, pip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' >/dev/null 2>&1
+ifndef PYTHON
+PYTHON := $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	$$python $(SUPPORTED) && echo $$python && break; done)
+endif
 # The CUDA build of vLLM where an NVIDIA GPU answers, the CPU build elsewhere; `make setup ACCELERATOR=cpu` decides.
 ACCELERATOR ?= $(shell nvidia-smi -L 2>/dev/null | grep -q '^GPU' && echo cuda || echo cpu)
 VENV := .venv
@@ -21,10 +27,15 @@ help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(VENV)/installed-$(ACCELERATOR) ## the environment in .venv, every version pinned
+ifneq ($(origin PYTHON),file)
+	@asked=$$($(PYTHON) -V) && made=$$($(BIN)/python -V) && test "$$asked" = "$$made" || { \
+		echo "$(VENV) holds $$made, not the $$asked of PYTHON=$(PYTHON): run make clean first" >&2; exit 1; }
+endif
 
 # Debian ships Python without ensurepip, so the environment is made without pip and filled by the pip that is there.
 $(VENV)/installed-$(ACCELERATOR): requirements/$(ACCELERATOR).lock pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "qcrd needs Python 3.11 as $(PYTHON): install it, or run make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(or $(PYTHON),false) $(SUPPORTED) || { echo "qcrd needs Python 3.11, 3.12 or 3.13 with pip, and $(or $(PYTHON),nothing on the PATH) is none:" \
+		"install one, or name it: make PYTHON=/path/to/python3.13" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
 	@rm -f $(VENV)/installed-*
 	@echo "Installing $(ACCELERATOR) packages into $(VENV) (about 4.5 GB, a few minutes) ..."
