@@ -26,6 +26,7 @@ from storage.schemas import RATIONALES
 
 Status = Literal["ok", "note", "problem"]
 PACKAGES = ("prefect", "torch", "transformers", "pyarrow", "duckdb", "mlflow", "openai", "reasoning-gym")
+PYTHONS = ("3.11", "3.12", "3.13")
 LEAST_FREE_GIB = 5.0
 STYLES = {"ok": "green", "note": "yellow", "problem": "bold red"}
 
@@ -68,9 +69,10 @@ def doctor(as_json: JsonOption = False, home: HomeOption = DEFAULT_HOME) -> None
 
 def _python(_: Home) -> list[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info[:2] == (3, 11):
+    if version.rpartition(".")[0] in PYTHONS:
         return [Finding("Python", "ok", version)]
-    return [Finding("Python", "problem", version, "qcrd needs Python 3.11: run `make setup` with python3.11 on PATH")]
+    remedy = f"qcrd runs on Python {', '.join(PYTHONS)}: with one of them on PATH, run `make clean` and `make setup`"
+    return [Finding("Python", "problem", version, remedy)]
 
 
 def _packages(_: Home) -> list[Finding]:
