@@ -21,6 +21,7 @@ from flows.results import DistillResult, MethodResult, RegisteredResult
 from flows.runs import recorded_run
 from models.methods import MethodConfig
 from storage.votes import VoteRule
+from tasks.running.slots import slot
 from tasks.running.worker import Worker
 from tasks.steps import rounds as steps
 from tasks.steps.drift import watch_drift
@@ -80,7 +81,7 @@ def train(place: Place, config: DistillConfig, rule: VoteRule, parts: Parts, met
         table = report.RoundsTable(method.name, prepared, config.rounds.rounds)
         tags = report.prefect_tags() | report.prefect_note()
         story = Story(open_tracking(place.home), prepared, place.run_id, tags)
-        with story.measured(), steps.slot(place.home, threads):
+        with story.measured(), slot(place.home, threads):
             for t in range(config.rounds.rounds):
                 steps.make_negatives(place, folder, t, worker)
                 quality = steps.judge_quality(place, folder, t, worker)

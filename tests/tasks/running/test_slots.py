@@ -8,7 +8,7 @@ import pytest
 from prefect.logging import disable_run_logger
 
 from storage.errors import UsageError
-from tasks.steps.rounds import MACHINE_VARIABLE, slot, slot_name
+from tasks.running.slots import MACHINE_VARIABLE, slot, slot_name
 
 
 class Training:
