@@ -1,4 +1,4 @@
-"""Turns on this machine's processor or GPU: runs whose models would not fit beside each other wait for one another."""
+"""Slots: two trainings do not load their models onto one machine at once."""
 
 import fcntl
 import os

@@ -16,6 +16,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from models.folders import whole_file
 from storage.addresses import refuse_password, without_password
 from storage.errors import StorageError
 
@@ -120,11 +121,10 @@ class Backend:
         with self.lock():
             if database.exists():
                 return
-            partial = self.folder / "partial.db"
-            for leftover in self.folder.glob("partial.db*"):
+            for leftover in self.folder.glob(".mlflow.db.partial-*"):  # of a process that was killed, and its journal
                 leftover.unlink()
-            MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
-            partial.rename(database)
+            with whole_file(database) as partial:
+                MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
 
 
 @contextmanager
