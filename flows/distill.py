@@ -61,6 +61,7 @@ def distill(config: DistillConfig, home: Path = Path(".qcrd"), resume: str | Non
         report.show_teacher(place, rule, config.dataset.train_split)
         watch_drift(place, rule, config.dataset, config.drift)
         parts = Parts.of(config.dataset, questions.dataset)
+        steps.warn_of_emulation(config.student, config.optimisation)
         trainings = [train.submit(place, config, rule, parts, method) for method in config.methods()]
         trained = steps.results(trainings)
         verdict = None

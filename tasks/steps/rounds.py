@@ -28,7 +28,9 @@ from prefect.futures import PrefectFuture
 from prefect.settings import PREFECT_API_URL
 from pydantic import BaseModel
 
+from models.configs import OptimisationConfig, StudentConfig
 from models.errors import ServerFailed, TeacherUnavailable, WorkerDied
+from models.precision import decided_precision, emulated_settings, emulation_factor, emulation_warning, trains_on_gpu
 from storage.datasets.registry import get_dataset
 from storage.errors import OutOfReach, StoreWriteFailed, UnknownName, UsageError
 from storage.schemas import EXAMPLES
@@ -276,6 +278,15 @@ def count_votes(place: Place, rule: VoteRule, config: DatasetConfig) -> VoteSumm
     return summary
 
 
+def warn_of_emulation(student: StudentConfig, optimisation: OptimisationConfig) -> None:
+    """Says, once in a run, that students are to be trained in bfloat16 by a processor that only emulates it."""
+    asked = {"optimisation.precision": optimisation.precision, "student.dtype": student.dtype}
+    if not trains_on_gpu(optimisation) and (emulated := emulated_settings(asked)):
+        with Worker() as worker:
+            factor = worker.run(emulation_factor)  # with torch, which the run's own process goes without
+        get_run_logger().warning(emulation_warning(emulated, factor))
+
+
 @task(name="prepare", **STEP)
 def prepare(
     place: Place, dataset: str, rule: VoteRule, parts: Parts, config: TrainingConfig, worker: Worker
@@ -288,6 +299,9 @@ def prepare(
         prepared.name, f"{prepared.questions:,}", f"{prepared.positives:,}", f"{prepared.negatives:,}",
         f"{prepared.parameters:,}",
     )  # fmt: skip
+    precision = read_spec(prepared.folder).config.optimisation.precision
+    if config.optimisation.precision == "auto" and precision != decided_precision(config.optimisation):
+        log.info("%s goes on in %s, in which another machine began it.", prepared.name, precision)
     if long.questions or long.rationales or long.answers:
         log.warning(
             "Too long for the student and left out: %s questions, %s rationales, %s answers (the longest has %s "

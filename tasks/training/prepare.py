@@ -3,11 +3,13 @@
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pyarrow.parquet as pq
 
+from models.precision import decided_precision
 from storage.errors import NothingToDo
 from storage.ids import content_id
 from storage.store import Store
@@ -15,7 +17,7 @@ from storage.votes import VoteRule
 from tasks.running.worker import Worker
 from tasks.training.in_worker import make_initial
 from tasks.training.outcomes import Prepared, once
-from tasks.training.spec import EXAMPLES_FILE, Parts, TrainingConfig, TrainingSpec, read_spec, training_id
+from tasks.training.spec import EXAMPLES_FILE, SPEC_FILE, Parts, TrainingConfig, TrainingSpec, read_spec, training_id
 from tasks.training.training_set import judged_questions, training_set
 
 
@@ -43,7 +45,13 @@ def prepare_training(
         BadStudent: no such student.
     """
     found = training_set(store, parts.train, rule, config.method)
-    identity = training_id(config, found.digest, content_id("validation", sorted(parts.validation.ids(store))))
+    validation = content_id("validation", sorted(parts.validation.ids(store)))
+
+    def is_known(one: TrainingConfig) -> bool:
+        return (trainings / training_id(one, found.digest, validation) / SPEC_FILE).is_file()
+
+    config = with_precision(config, is_known)
+    identity = training_id(config, found.digest, validation)
     folder = trainings / identity
     spec = TrainingSpec(
         training_id=identity,
@@ -94,6 +102,26 @@ def prepare_training(
     for leftover in interrupted_leftovers(folder):  # one may lie in another that is gone by then
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
     return prepared
+
+
+def with_precision(config: TrainingConfig, is_known: Callable[[TrainingConfig], bool]) -> TrainingConfig:
+    """The training with `optimisation.precision: auto` made definite.
+
+    So the id says what is computed in, as it does where somebody named it, and every round is computed in the same, on
+    whatever machine. A training that is known in either precision is gone on with: in another machine's state folder
+    nothing is trained again. Where none is, this machine decides.
+
+    Args:
+        is_known: whether there is a training of a configuration, with its precision made definite.
+    """
+    if config.optimisation.precision != "auto":
+        return config
+    here = decided_precision(config.optimisation)
+    definite = [
+        config.model_copy(update={"optimisation": config.optimisation.model_copy(update={"precision": precision})})
+        for precision in (here, "float32" if here == "bfloat16" else "bfloat16")
+    ]
+    return next(filter(is_known, definite), definite[0])
 
 
 def interrupted_leftovers(folder: Path) -> list[Path]:

@@ -15,10 +15,11 @@ from models.student import EXPLAIN, PREDICT, Student
 from models.student_loading import load_student
 from storage.errors import NothingToDo, UsageError
 from tasks.questions.sets import DatasetConfig
+from tasks.training import prepare
 from tasks.training.initial import measure_lengths, target_text
 from tasks.training.outcomes import Prepared, TooLong, once, read_outcome
-from tasks.training.prepare import interrupted_leftovers
-from tasks.training.spec import INITIAL, open_training, read_examples, read_spec, round_folder
+from tasks.training.prepare import interrupted_leftovers, with_precision
+from tasks.training.spec import INITIAL, TrainingConfig, open_training, read_examples, read_spec, round_folder
 from tasks.training.student import training_examples
 from tests.tasks.training.world import LAB, World, small_world, spec_of, tiny_training
 
@@ -83,7 +84,9 @@ def test_methods_prepared_side_by_side_have_the_students_they_would_have_had_alo
 def test_settings_of_speed_and_safety_make_no_other_training(world: World, sections: dict[str, Any]) -> None:
     first, config = world.prepare(), tiny_training(**sections)
     assert world.prepare(config) == first
-    assert read_spec(first.folder).config == config, "but they are those that count from now on"
+    assert read_spec(first.folder).config == with_precision(config, lambda _: False), (
+        "but they are those that count from now on"
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,6 +103,33 @@ def test_settings_of_speed_and_safety_make_no_other_training(world: World, secti
 )
 def test_settings_of_the_outcome_make_another_training(world: World, sections: dict[str, Any]) -> None:
     assert world.prepare(tiny_training(**sections)).training_id != world.prepare().training_id
+
+
+def in_precision(precision: str) -> TrainingConfig:
+    return tiny_training(optimisation={"precision": precision})
+
+
+@pytest.mark.parametrize("machine", ["float32", "bfloat16"])
+def test_auto_is_the_machines_precision_under_the_id_of_that_precision(
+    world: World, monkeypatch: pytest.MonkeyPatch, machine: str
+) -> None:
+    monkeypatch.setattr(prepare, "decided_precision", lambda _: machine)
+    auto = world.prepare(in_precision("auto"))
+    assert read_spec(auto.folder).config == in_precision(machine), "every round, on whatever machine, reads this"
+    assert world.prepare(in_precision(machine)) == auto
+    other = "bfloat16" if machine == "float32" else "float32"
+    assert world.prepare(in_precision(other)).training_id != auto.training_id
+    assert world.prepare(in_precision("auto")) == auto, "of two that are known, the machine's own"
+
+
+def test_auto_goes_on_with_what_another_machine_began(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "decided_precision", lambda _: "bfloat16")
+    begun = world.prepare(in_precision("auto"))
+    monkeypatch.setattr(prepare, "decided_precision", lambda _: "float32")
+    assert world.prepare(in_precision("auto")) == begun
+    assert read_spec(begun.folder).config.optimisation.precision == "bfloat16"
+    (begun.folder / "training.json").unlink()  # killed while it was prepared: nothing was begun
+    assert read_spec(world.prepare(in_precision("auto")).folder).config.optimisation.precision == "float32"
 
 
 def test_new_questions_and_samples_make_another_training_but_test_questions_do_not(world: World) -> None:
