@@ -62,6 +62,7 @@ def distill(config: DistillConfig, home: Path = Path(".qcrd"), resume: str | Non
         report.show_teacher(workspace, rule, config.dataset.train_split)
         drift.watch_drift(workspace, rule, config.dataset, config.drift)
         parts = Parts.of(config.dataset, stored.dataset)
+        rounds.warn_of_emulation(config.student, config.optimisation)
         trained = _results([train.submit(workspace, config, rule, parts, method) for method in config.methods()])
         registered = None
         if config.registry.register_model:

@@ -110,6 +110,27 @@ def _machine(_: Home) -> list[Finding]:
     return [Finding("machine", "problem" if cuda_build else "ok", hardware.describe, remedy)]
 
 
+def _processor(_: Home) -> list[Finding]:
+    from models.configs import OptimisationConfig
+    from models.hardware import detect_hardware
+    from models.precision import decided_precision, product_precision
+    from models.server_settings import ServerConfig, served_dtype
+
+    hardware = detect_hardware()
+    processor = hardware.processor
+    remedy = f"unset {processor.cap.partition('=')[0]} to use all of it" if processor.cap else ""
+    found = f"{processor.describe}; bfloat16 products are {'native' if processor.native_bfloat16 else 'emulated'}"
+    chosen = {
+        "optimisation.precision auto": decided_precision(OptimisationConfig()),
+        "the lab teacher's Muon": product_precision("cpu"),
+        "vLLM's --dtype": served_dtype(ServerConfig(model="any/model"), hardware),
+    }
+    return [
+        Finding("processor", "note" if remedy else "ok", found, remedy),
+        Finding("precision", "ok", ", ".join(f"{what}: {precision}" for what, precision in chosen.items())),
+    ]
+
+
 def _home(place: Home) -> list[Finding]:
     where = f"{place.path.absolute()}"
     existing = next(path for path in (place.path.absolute(), *place.path.absolute().parents) if path.exists())
@@ -186,6 +207,7 @@ LOOKS: tuple[Callable[[Home], list[Finding]], ...] = (
     _python,
     _packages,
     _machine,
+    _processor,
     _home,
     _store,
     _lab,

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from prefect import get_run_logger, task
 
+from models.configs import OptimisationConfig, StudentConfig
+from models.precision import decided_precision, emulated_settings, emulation_factor, emulation_warning, trains_on_gpu
 from storage.votes import VoteRule
 from tasks.questions.sets import Part
 from tasks.running.progress import Progress
@@ -21,6 +23,15 @@ from tasks.training.in_worker import evaluate_round, sample_negatives, train_rou
 from tasks.training.outcomes import Evaluation, NegativesSampled, Prepared, QualityUpdated, RoundTrained
 from tasks.training.prepare import prepare_training
 from tasks.training.spec import INITIAL, Parts, TrainingConfig
+
+
+def warn_of_emulation(student: StudentConfig, optimisation: OptimisationConfig) -> None:
+    """Says, once in a run, that students are to be trained in bfloat16 by a processor that only emulates it."""
+    asked = {"optimisation.precision": optimisation.precision, "student.dtype": student.dtype}
+    if not trains_on_gpu(optimisation) and (emulated := emulated_settings(asked)):
+        with Worker() as worker:
+            factor = worker.run(emulation_factor)  # with torch, which the run's own process goes without
+        get_run_logger().warning(emulation_warning(emulated, factor))
 
 
 @task(name="prepare", **STEP)
@@ -37,6 +48,9 @@ def prepare(
         prepared.name, f"{prepared.questions:,}", f"{prepared.positives:,}", f"{prepared.negatives:,}",
         f"{prepared.parameters:,}",
     )  # fmt: skip
+    precision = prepared.spec.config.optimisation.precision
+    if config.optimisation.precision == "auto" and precision != decided_precision(config.optimisation):
+        log.info("%s goes on in %s, in which another machine began it.", prepared.name, precision)
     if long.questions or long.rationales or long.answers:
         log.warning(
             "Too long for the student and left out: %s questions, %s rationales, %s answers (the longest has %s "

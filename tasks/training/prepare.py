@@ -1,7 +1,9 @@
 """Prepares a training: its data, its folder, the student as it is before round 0."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+from models.precision import decided_precision
 from storage.errors import NothingToDo
 from storage.ids import content_id
 from storage.store import Store
@@ -40,7 +42,13 @@ def prepare_training(
         BadStudent: no such student.
     """
     found = training_set(store, parts.train, rule, config.method)
-    identity = training_id(config, found.digest, content_id("validation", sorted(parts.validation.ids(store))))
+    validation = content_id("validation", sorted(parts.validation.ids(store)))
+
+    def is_known(one: TrainingConfig) -> bool:
+        return Training(trainings / training_id(one, found.digest, validation)).is_one
+
+    config = with_precision(config, is_known)
+    identity = training_id(config, found.digest, validation)
     training = Training(trainings / identity)
     spec = TrainingSpec(
         training_id=identity,
@@ -84,3 +92,23 @@ def prepare_training(
         training.write_outcome(preparation)
     # Where the state folder lies may have changed since, or be told in another way.
     return Prepared(folder=training.folder, spec=spec, **preparation.model_dump())
+
+
+def with_precision(config: TrainingConfig, is_known: Callable[[TrainingConfig], bool]) -> TrainingConfig:
+    """The training with `optimisation.precision: auto` made definite.
+
+    So the id says what is computed in, as it does where somebody named it, and every round is computed in the same, on
+    whatever machine. A training that is known in either precision is gone on with: in another machine's state folder
+    nothing is trained again. Where none is, this machine decides.
+
+    Args:
+        is_known: whether there is a training of a configuration, with its precision made definite.
+    """
+    if config.optimisation.precision != "auto":
+        return config
+    here = decided_precision(config.optimisation)
+    definite = [
+        config.model_copy(update={"optimisation": config.optimisation.model_copy(update={"precision": precision})})
+        for precision in (here, "float32" if here == "bfloat16" else "bfloat16")
+    ]
+    return next(filter(is_known, definite), definite[0])

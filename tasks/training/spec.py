@@ -161,7 +161,8 @@ def training_id(config: TrainingConfig, data_digest: str, validation_digest: str
     """The content id of a training: equal configuration and data, equal id, wherever its models lie.
 
     Args:
-        config: what changes only speed or safety does not count, nor does what its method has no use for.
+        config: with a definite precision. What changes only speed or safety does not count, nor does what its method
+            has no use for.
         data_digest: of the training set.
         validation_digest: of the validation questions, which choose the best round.
     """

@@ -12,10 +12,12 @@ from models.student import EXPLAIN, PREDICT, Student
 from models.student_loading import load_student
 from storage.errors import NothingToDo
 from tasks.questions.sets import DatasetConfig
+from tasks.training import prepare
 from tasks.training.folder import Training
 from tasks.training.initial import measure_lengths, target_text
 from tasks.training.outcomes import Prepared, TooLong
-from tasks.training.spec import INITIAL
+from tasks.training.prepare import with_precision
+from tasks.training.spec import INITIAL, TrainingConfig
 from tasks.training.student import training_examples
 from tests.tasks.training.world import LAB, World, small_world, spec_of, tiny_training
 
@@ -84,10 +86,11 @@ def test_settings_of_speed_and_safety_make_no_other_training(world: World, secti
     first, config = world.prepare(), tiny_training(**sections)
     again = world.only_prepare(config)
     assert again.folder == first.folder
-    assert again.spec.config == config
+    definite = with_precision(config, lambda _: False)
+    assert again.spec.config == definite
     assert Training(first.folder).spec == first.spec, "another run may be training it"
     with Training(first.folder).held(again.spec):
-        assert Training(first.folder).spec.config == config, "but in this run these count"
+        assert Training(first.folder).spec.config == definite, "but in this run these count"
 
 
 @pytest.mark.parametrize(
@@ -104,6 +107,33 @@ def test_settings_of_speed_and_safety_make_no_other_training(world: World, secti
 )
 def test_settings_of_the_outcome_make_another_training(world: World, sections: dict[str, Any]) -> None:
     assert world.prepare(tiny_training(**sections)).training_id != world.prepare().training_id
+
+
+def in_precision(precision: str) -> TrainingConfig:
+    return tiny_training(optimisation={"precision": precision})
+
+
+@pytest.mark.parametrize("machine", ["float32", "bfloat16"])
+def test_auto_is_the_machines_precision_under_the_id_of_that_precision(
+    world: World, monkeypatch: pytest.MonkeyPatch, machine: str
+) -> None:
+    monkeypatch.setattr(prepare, "decided_precision", lambda _: machine)
+    auto = world.prepare(in_precision("auto"))
+    assert Training(auto.folder).spec.config == in_precision(machine), "every round, on whatever machine, reads this"
+    assert world.prepare(in_precision(machine)) == auto
+    other = "bfloat16" if machine == "float32" else "float32"
+    assert world.prepare(in_precision(other)).training_id != auto.training_id
+    assert world.prepare(in_precision("auto")) == auto, "of two that are known, the machine's own"
+
+
+def test_auto_goes_on_with_what_another_machine_began(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "decided_precision", lambda _: "bfloat16")
+    begun = world.prepare(in_precision("auto"))
+    monkeypatch.setattr(prepare, "decided_precision", lambda _: "float32")
+    assert world.prepare(in_precision("auto")) == begun
+    assert Training(begun.folder).spec.config.optimisation.precision == "bfloat16"
+    (begun.folder / "training.json").unlink()  # killed while it was prepared: nothing was begun
+    assert world.prepare(in_precision("auto")).spec.config.optimisation.precision == "float32"
 
 
 def test_new_questions_and_samples_make_another_training_but_test_questions_do_not(world: World) -> None:
