@@ -4,8 +4,9 @@ The CPU's float32 is the reference. On the device float32 is exact float32 (TF32
 differs; bfloat16 is autocast over float32 weights, as the trainer has it.
 """
 
+import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,8 +99,8 @@ def _modules(small: bool) -> Iterator[tuple[str, Any, Any, bool]]:
         student = synthetic.make_student(shape, vocabulary, dropout=0.0)
         for name, method, examples in methods if "llama" not in shape else methods[:3]:
             module = StudentTraining(student, method, count).train()
-            batch = student_training.collate(examples, range(count), student.pad_id)
-            yield f"{shape}, {name}", module, batch, method.name == "qcrd" and method.scheme == "min-max"
+            questions = student_training.collate(examples, range(count), student.pad_id)
+            yield f"{shape}, {name}", module, questions, method.name == "qcrd" and method.scheme == "min-max"
     config = DiscriminatorConfig(dropout=0.0)
     judge = make_discriminator(config, synthetic.make_student("tiny" if small else "t5-small", vocabulary, dropout=0.0))
     pairs = [
@@ -110,8 +111,8 @@ def _modules(small: bool) -> Iterator[tuple[str, Any, Any, bool]]:
     ]
     kinds: tuple[DiscriminatorLoss, ...] = ("ratio", "infonce", "bce")
     for kind in kinds:
-        batch = discriminator_training.collate(pairs, range(count), judge.pad_id)
-        yield f"discriminator, {kind}", DiscriminatorTraining(judge, kind).train(), batch, True
+        judged = discriminator_training.collate(pairs, range(count), judge.pad_id)
+        yield f"discriminator, {kind}", DiscriminatorTraining(judge, kind).train(), judged, True
 
 
 def _compare(
@@ -137,8 +138,8 @@ def _relative(found: float, expected: float) -> float:
     return abs(found - expected) / max(abs(expected), 1e-3)
 
 
-def _norm(gradients: Any) -> float:
-    return float(sum((gradient.double() ** 2).sum() for gradient in gradients)) ** 0.5
+def _norm(gradients: Iterable[torch.Tensor]) -> float:
+    return math.sqrt(sum(float((gradient.double() ** 2).sum()) for gradient in gradients))
 
 
 # ---- going on after a stop ----

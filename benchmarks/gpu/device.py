@@ -42,7 +42,10 @@ def seconds_each(work: Callable[[], object], device: torch.device, repeats: int,
             work()
             found.append(time.perf_counter() - started)
         return found
-    marks = [torch.cuda.Event(enable_timing=True) for _ in range(repeats + 1)]
+    marks = [
+        torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        for _ in range(repeats + 1)
+    ]
     synchronise(device)
     marks[0].record()
     for mark in marks[1:]:

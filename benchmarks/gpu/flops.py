@@ -19,17 +19,17 @@ from models.student_training import TrainingExample
 
 def encoder_flops(config: Any, tokens: int) -> float:
     """Of one input's forward pass; config is a transformers T5Config."""
-    width, inner, layers = config.d_model, config.num_heads * config.d_kv, config.num_layers
-    matrices = 4 * width * inner + (3 if config.is_gated_act else 2) * width * config.d_ff
+    width, inner, layers = int(config.d_model), int(config.num_heads * config.d_kv), int(config.num_layers)
+    matrices = 4 * width * inner + (3 if config.is_gated_act else 2) * width * int(config.d_ff)
     return 2.0 * layers * tokens * matrices + 4.0 * layers * tokens**2 * inner
 
 
 def decoder_flops(config: Any, source: int, tokens: int) -> float:
     """Of the forward pass of one target of an input with `source` tokens."""
-    width, inner, layers = config.d_model, config.num_heads * config.d_kv, config.num_decoder_layers
-    matrices = 6 * width * inner + (3 if config.is_gated_act else 2) * width * config.d_ff
+    width, inner, layers = int(config.d_model), int(config.num_heads * config.d_kv), int(config.num_decoder_layers)
+    matrices = 6 * width * inner + (3 if config.is_gated_act else 2) * width * int(config.d_ff)
     attention = source * width * inner + tokens**2 * inner + tokens * source * inner
-    return 2.0 * layers * tokens * matrices + 4.0 * layers * attention + 2.0 * tokens * width * config.vocab_size
+    return 2.0 * layers * tokens * matrices + 4.0 * layers * attention + 2.0 * tokens * width * int(config.vocab_size)
 
 
 def step_flops(config: Any, examples: Sequence[TrainingExample]) -> float:

@@ -14,7 +14,7 @@ import torch
 from benchmarks.gpu import synthetic
 from benchmarks.gpu.device import nvidia_smi, peak_of, seconds_each
 from benchmarks.gpu.flops import step_flops
-from benchmarks.gpu.report import Report
+from benchmarks.gpu.report import Figure, Report
 from models.batches import epoch_batches
 from models.losses import IGNORED
 from models.methods import MethodConfig
@@ -207,23 +207,21 @@ def _compare(report: Report, device: torch.device, setting: Setting, turns: int)
         rate = sum(step_flops(config, batch) for batch in own) / per_epoch if counted else None
         peak = peak_of(device) if precision == "bfloat16" else None
         ratios = [sum(one) / sum(base) for one, base in zip(seconds[name], seconds["dss"], strict=True)]
-        report.row(
-            STEPS,
-            **{
-                "shape": setting.shape,
-                "precision": precision,
-                "batch": setting.batch_size,
-                "way": name,
-                "ms": 1000 * statistics.median(flat),
-                "10-90 %": f"{1000 * flat[len(flat) // 10]:.1f}-{1000 * flat[-1 - len(flat) // 10]:.1f}",
-                "examples/s": sum(map(len, own)) / per_epoch,
-                "tokens/s": sum(map(tokens_of, own)) / per_epoch,
-                "TFLOP/s": rate / 1e12 if rate else None,
-                "MFU, %": 100 * rate / peak if rate and peak else None,
-                "memory, GB": memory[name],
-                "times dss": statistics.median(ratios),
-            },
-        )
+        figures: dict[str, Figure] = {
+            "shape": setting.shape,
+            "precision": precision,
+            "batch": setting.batch_size,
+            "way": name,
+            "ms": 1000 * statistics.median(flat),
+            "10-90 %": f"{1000 * flat[len(flat) // 10]:.1f}-{1000 * flat[-1 - len(flat) // 10]:.1f}",
+            "examples/s": sum(map(len, own)) / per_epoch,
+            "tokens/s": sum(map(tokens_of, own)) / per_epoch,
+            "TFLOP/s": rate / 1e12 if rate else None,
+            "MFU, %": 100 * rate / peak if rate and peak else None,
+            "memory, GB": memory[name],
+            "times dss": statistics.median(ratios),
+        }
+        report.row(STEPS, **figures)
 
 
 def _memory_now(device: torch.device) -> int:

@@ -27,7 +27,7 @@ LONGEST = 512  # tokens of an input or a target
 SHAPES = {
     "tiny": NewStudentConfig(hidden=64, layers=2, heads=4, intermediate=128),
     "tiny llama": NewStudentConfig(architecture="llama", hidden=64, layers=2, heads=4, intermediate=128),
-    "small": NewStudentConfig(hidden=256, layers=2, heads=4, intermediate=1024),
+    "small": NewStudentConfig(hidden=256, layers=2, heads=4, intermediate=1024, activation="relu"),
     "t5-small": NewStudentConfig(hidden=512, layers=6, heads=8, intermediate=2048, activation="relu"),
     "small llama": NewStudentConfig(architecture="llama", hidden=256, layers=4, heads=4, intermediate=768),
     "t5-base": NewStudentConfig(hidden=768, layers=12, heads=12, intermediate=3072, activation="relu"),
