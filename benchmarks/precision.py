@@ -26,12 +26,13 @@ from functools import partial
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.capped import AVX2
 from models.processor import detect_processor
 
-CAPS = {
+CAPS: dict[str, dict[str, str]] = {
     "all": {},
     "AVX-512": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
-    "AVX2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
+    "AVX2": AVX2,
 }
 PRECISIONS = ("float32", "bfloat16")
 BATCH = {"lab": 16, "t5-small": 8}
