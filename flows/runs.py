@@ -5,9 +5,7 @@ A run that ended early (killed, failed, stopped) goes on as the same run, with t
 a process gives back however it dies; so a row that says "running", and whose lock is free, is of a run that was killed.
 """
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
+from filelock import Timeout
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
@@ -30,6 +29,7 @@ from flows.results import DistillResult
 from storage.datasets.registry import get_dataset
 from storage.errors import NothingToDo, UnknownName, UsageError
 from storage.ids import content_id
+from storage.locks import file_lock, is_held
 from storage.schemas import RUNS
 from storage.store import Store, now
 from tasks.running.worker import stop_workers
@@ -37,6 +37,7 @@ from tasks.running.workspace import Workspace
 from tasks.tracking.start_from import choose_start
 from tasks.watching.figures import store_figures
 
+LOOK_S = 0.2  # somebody who only looks whether the run is alive has its lock for a moment
 VERSIONS = ("qcrd", "torch", "transformers", "prefect", "mlflow", "duckdb", "pyarrow")
 
 
@@ -179,35 +180,26 @@ def _store(workspace: Workspace, config: DistillConfig, state: str, mlflow_run: 
         store.upsert(RUNS, pa.Table.from_pylist([row], RUNS.schema))
 
 
-def lock_file(home: Path, run_id: str) -> Path:
+def lock_path(home: Path, run_id: str) -> Path:
     """Locked by the process that runs a run."""
     return home / "runs" / f"{run_id}.lock"
 
 
 @contextmanager
 def _held(home: Path, run_id: str) -> Iterator[None]:
-    file = lock_file(home, run_id)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"Run {run_id} is running; stop it first, or let it come to its end.") from None
+    try:
+        lock = file_lock(lock_path(home, run_id)).acquire(timeout=LOOK_S)
+    except Timeout:
+        raise UsageError(f"Run {run_id} is running; stop it first, or let it come to its end.") from None
+    with lock:
         yield
 
 
 def _state(home: Path, row: dict[str, Any]) -> str:
     state: str = row["state"]
-    file = lock_file(home, row["run_id"])
-    if state != "running" or not file.exists():  # no file: another machine's run
+    file = lock_path(home, row["run_id"])
+    if state != "running" or not file.exists() or is_held(file):  # no file: another machine's run
         return state
-    handle = os.open(file, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return state
-    finally:
-        os.close(handle)
     return "killed"
 
 

@@ -1,13 +1,13 @@
 """Slots: two trainings do not load their models onto one machine at once."""
 
-import fcntl
 import os
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
@@ -16,9 +16,11 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL
 
 from storage.errors import UsageError
+from storage.locks import file_lock
 from tasks.running.worker import refuse_if_stopping
 
 LEASE_S = 60
+LOOK_S = 0.5
 MACHINE_VARIABLE = "QCRD_MACHINE"
 
 
@@ -38,7 +40,8 @@ def slot(home: Path, threads: int | None) -> Iterator[None]:
     name = slot_name(gpu)
     limit = 1 if gpu is not None else max(1, cores // (threads or cores))
     if not PREFECT_API_URL.value():
-        with _locked_slot(home / "slots", name, limit):
+        files = [home / "slots" / f"{name}-{number}" for number in range(limit)]
+        with one_locked(files, f"Waiting: another training holds {name}."):
             yield
         return
     with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):  # then it stays as somebody set it
@@ -64,24 +67,33 @@ def slot_name(gpu: str | None) -> str:
 
 
 @contextmanager
-def _locked_slot(folder: Path, name: str, limit: int) -> Iterator[None]:
-    """One of `limit` files, locked; waits until one is free."""
-    folder.mkdir(parents=True, exist_ok=True)
-    said = False
-    while True:
-        for number in range(limit):
-            with (folder / f"{name}-{number}").open("w") as handle:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
-                yield
-                return
-        if not said:
-            get_run_logger().info("Waiting: another training holds %s.", name)
-            said = True
+def one_locked(files: Sequence[Path], waiting: str) -> Iterator[None]:
+    """Holds one of some lock files; as long as all of them are taken, waits until one is free.
+
+    Args:
+        files: the locks, as `storage.locks` has them.
+        waiting: goes into the run's log, once, where it has to wait.
+
+    Raises:
+        RunStopped: the run was stopped meanwhile.
+    """
+    locks = [file_lock(file) for file in files]
+    lock = _take_free(locks)
+    if lock is None:
+        get_run_logger().info(waiting)
+    while lock is None:
         refuse_if_stopping()
-        time.sleep(0.5)
+        time.sleep(LOOK_S)
+        lock = _take_free(locks)
+    with lock:
+        yield
+
+
+def _take_free(locks: list[FileLock]) -> AbstractContextManager[object] | None:
+    for lock in locks:
+        with suppress(Timeout):
+            return lock.acquire(blocking=False)
+    return None
 
 
 def _has_gpu() -> bool:

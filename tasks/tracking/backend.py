@@ -5,7 +5,6 @@
 <home>/mlflow/*.lock        held while something is made that may be there only once
 """
 
-import fcntl
 import os
 import re
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from mlflow.exceptions import MlflowException
 from models.folders import whole_file
 from storage.addresses import refuse_password, without_password
 from storage.errors import StorageError
+from storage.locks import file_lock
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 INSTEAD = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
@@ -68,8 +68,7 @@ class Backend:
     @contextmanager
     def lock(self, name: str = "mlflow") -> Iterator[None]:
         """One process and thread of this state folder at a time; waits for the other. Freed if a process dies."""
-        with (self.folder / f"{name}.lock").open("a") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with file_lock(self.folder / f"{name}.lock"):
             yield
 
     @contextmanager

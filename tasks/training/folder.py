@@ -35,12 +35,13 @@ from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from models.folders import MODEL, is_leftover, read_steps, whole_file
 from storage.datasets.definition import Dataset
 from storage.datasets.registry import get_dataset
 from storage.errors import UsageError
+from storage.locks import file_lock
 from storage.store import Store
 from tasks.questions.sets import Part
 from tasks.running.worker import refuse_if_stopping
@@ -279,7 +280,7 @@ def _write(file: Path, outcome: Outcome) -> None:
 @contextmanager
 def _locked(file: Path, waiting: Callable[[], None]) -> Iterator[None]:
     file.parent.mkdir(parents=True, exist_ok=True)
-    lock, said = FileLock(file), False
+    lock, said = file_lock(file), False
     while not lock.is_locked:
         try:
             lock.acquire(timeout=LOOK_S)  # in short turns, so that a run can be stopped while it waits
