@@ -42,7 +42,7 @@ from tasks.teacher.key import key_of
 from tasks.teacher.lab import build_lab, find_lab
 from tasks.teacher.recorded import import_recorded
 from tasks.teacher.sampling import SamplingProgress
-from tasks.teacher.session import teach
+from tasks.teacher.session import choose_teacher, teach
 from tasks.teacher.settings import TeacherSettings
 from tasks.tracking.backend import TrackingFailed
 from tasks.training.in_worker import evaluate_round, sample_negatives, train_round, update_quality
@@ -225,7 +225,7 @@ def ask_teacher(place: Place, config: DatasetConfig, teacher: TeacherSettings) -
     store, dataset, log = place.open_store(), get_dataset(config.name), get_run_logger()
     if teacher.source != "sample":
         return Sampled(teachers=teacher.teachers or ("*",))
-    choice = teacher.choice(place.home)
+    choice = choose_teacher(teacher, place.home)
     # Where validation questions are carved from the same split, the teacher explains those too: their majority answer
     # stands in where there is no label.
     part = config.question_set(dataset.name, "train")
