@@ -25,10 +25,9 @@ from models.seeds import derived_seed
 from models.student_loading import load_student
 from models.trainer import RoundPlan, StepReport, torch_device, train
 from storage.datasets.definition import Dataset
-from storage.ids import rationale_hash
 from storage.schemas import SCORES
 from storage.store import Store, now
-from tasks.training.negatives import stored_negatives
+from tasks.training.negatives import own_negatives
 from tasks.training.outcomes import QUALITY_FILE, QualityUpdated, discriminator_folder, once
 from tasks.training.spec import INITIAL, TrainingSpec, open_training, read_examples, round_folder
 
@@ -75,12 +74,11 @@ class _Judged:
     """The questions of a training with their good and bad rationales as (sample_id, text)."""
 
     def __init__(self, folder: Path, spec: TrainingSpec, dataset: Dataset, store: Store, t: int) -> None:
-        own = {row["example_id"]: row for row in stored_negatives(store, spec, t)}
+        examples = read_examples(folder).to_pylist()
+        own = own_negatives(store, spec, t, examples)
         self.rows: list[dict[str, Any]] = []
-        for place, row in enumerate(read_examples(folder).to_pylist()):
+        for place, row in enumerate(examples):
             made = own.get(row["example_id"])
-            if made and made["rationale_hash"] in {rationale_hash(item["text"]) for item in row["positives"]}:
-                made = None  # what the student wrote word for word like a positive is no negative
             self.rows.append(
                 {
                     "question": dataset.student_input(row["question"], tuple(row["choices"])),

@@ -24,9 +24,8 @@ from models.student_training import Rationale, StudentTraining, TrainingExample,
 from models.trainer import RoundPlan, StepReport, train
 from storage.datasets.definition import Dataset
 from storage.errors import NothingToDo, StorageError
-from storage.ids import rationale_hash
 from tasks.training.initial import target_text
-from tasks.training.negatives import stored_negatives
+from tasks.training.negatives import own_negatives
 from tasks.training.outcomes import RoundTrained, checkpoint_of, once, read_outcome, trained_file
 from tasks.training.quality import scores_of, version_of
 from tasks.training.spec import TrainingSpec, open_training, read_examples, round_folder
@@ -117,8 +116,7 @@ def _rationales_of(
     if not method.uses_negatives:
         return good, []
     bad = [(item["sample_id"], item["text"]) for item in row["negatives"]]
-    # What the student wrote word for word like a positive is no negative, and like a negative no second one.
-    if own is not None and own["rationale_hash"] not in {rationale_hash(text) for _, text in (*good, *bad)}:
+    if own is not None:
         bad.append((own["sample_id"], own["text"]))
     return good, bad
 
@@ -129,9 +127,10 @@ def _train(folder: Path, t: int, spec: TrainingSpec, dataset: Dataset, on_report
         torch.set_num_threads(config.rounds.threads)
     start = checkpoint_of(folder, t - 1)
     reader = load_student(start / "model", config.student)
-    own = {row["example_id"]: row for row in stored_negatives(store, spec, t)}
+    rows = read_examples(folder).to_pylist()
+    own = own_negatives(store, spec, t, rows)
     scores = scores_of(store, spec, version_of(spec, t)) if config.method.uses_discriminator else None
-    examples, left_out = training_examples(spec, dataset, reader, read_examples(folder).to_pylist(), own, scores)
+    examples, left_out = training_examples(spec, dataset, reader, rows, own, scores)
     if not examples:
         raise NothingToDo(
             f"Nothing is left to train on: every target of {spec.name} is longer than student.max_target_tokens "

@@ -19,7 +19,7 @@ from models.folders import MODEL, read_steps
 from models.student import EXPLAIN, PREDICT
 from models.student_loading import load_student
 from storage.errors import NothingToDo
-from tasks.training.negatives import sample_negatives, stored_negatives
+from tasks.training.negatives import own_negatives, sample_negatives
 from tasks.training.outcomes import Prepared, RoundTrained, checkpoint_of
 from tasks.training.quality import scores_of, update_quality
 from tasks.training.spec import INITIAL, TrainingConfig, read_examples, round_folder
@@ -51,7 +51,7 @@ def test_targets_and_their_scores_are_those_of_the_store(world: World) -> None:
     spec = spec_of(prepared)
     student = load_student(checkpoint_of(prepared.folder, INITIAL) / MODEL, spec.config.student)
     rows = read_examples(prepared.folder).to_pylist()
-    own = {row["example_id"]: row for row in stored_negatives(world.store, spec, 0)}
+    own = own_negatives(world.store, spec, 0, rows)
     scores = scores_of(world.store, spec, 0)
     examples, left_out = training_examples(spec, LAB, student, rows, own, scores)
     assert left_out == 0
