@@ -34,6 +34,7 @@ from storage.errors import OutOfReach, StoreWriteFailed, UnknownName, UsageError
 from storage.schemas import EXAMPLES
 from storage.store import Store
 from storage.votes import VoteRule, VoteSummary, vote
+from tasks.errors import TrackingFailed
 from tasks.questions.sets import DatasetConfig, Part, questions_version
 from tasks.questions.stored import store_examples
 from tasks.running.progress import Progress, progress
@@ -44,7 +45,6 @@ from tasks.teacher.recorded import import_recorded
 from tasks.teacher.sampling import SamplingProgress
 from tasks.teacher.session import teach
 from tasks.teacher.settings import TeacherSettings
-from tasks.tracking.backend import TrackingFailed
 from tasks.training.in_worker import evaluate_round, sample_negatives, train_round, update_quality
 from tasks.training.outcomes import (
     NEGATIVES_FILE,

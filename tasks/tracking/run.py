@@ -6,8 +6,8 @@ from typing import Any
 
 from models.folders import MODEL, read_steps
 from storage.ids import content_id
+from tasks.errors import TrackingFailed
 from tasks.questions.sets import Part, QuestionSet
-from tasks.tracking.backend import TrackingFailed
 from tasks.tracking.client import AboutTraining, LoggedRound, QuestionsUsed, Tracking
 from tasks.training.outcomes import Evaluation, Prepared, QualityUpdated, RoundTrained, read_outcome, trained_file
 from tasks.training.spec import TrainingSpec, read_spec, round_folder

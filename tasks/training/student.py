@@ -15,7 +15,7 @@ import torch
 
 from models import watchdog
 from models.batches import epoch_batches
-from models.errors import ModelError, TrainingFailed
+from models.errors import TrainingFailed
 from models.methods import MethodConfig
 from models.seeds import derived_seed
 from models.student import EXPLAIN, PREDICT, Student
@@ -23,7 +23,8 @@ from models.student_loading import load_student
 from models.student_training import Rationale, StudentTraining, TrainingExample, collate
 from models.trainer import RoundPlan, StepReport, train
 from storage.datasets.definition import Dataset
-from storage.errors import NothingToDo, StorageError
+from storage.errors import NothingToDo
+from tasks.errors import ONE_LINE
 from tasks.training.initial import target_text
 from tasks.training.negatives import own_negatives
 from tasks.training.outcomes import RoundTrained, checkpoint_of, once, read_outcome, trained_file
@@ -199,7 +200,7 @@ def main(folder: Path, t: int) -> int:
     spec, dataset, _ = open_training(folder)
     try:
         trained = _train(folder, t, spec, dataset, None)
-    except (ModelError, StorageError) as error:
+    except ONE_LINE as error:
         sys.stderr.write(json.dumps({"error": str(error)}) + "\n")  # in one piece: the other processes write, too
         return 2
     several = torch.distributed.is_initialized()
