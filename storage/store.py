@@ -15,7 +15,6 @@ Rules that everything else leans on:
 - Object stores have no such locks, so there readers keep the newest row of each key instead.
 """
 
-import fcntl
 import json
 import os
 import sys
@@ -31,11 +30,13 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import Timeout
 
 from storage.columns import misfit, no_rows, quoted, selection, unknown, with_unknown
 from storage.errors import BadFile, DamagedPart, NewerStore, StorageError, UnknownName, one_line
 from storage.files import Files, folder_name, translated
 from storage.ids import content_id
+from storage.locks import file_lock
 from storage.schemas import SCHEMA_VERSION, TABLES, Table
 
 MARKER = "store.json"
@@ -197,19 +198,13 @@ class Store:
         if not self.files.local:
             yield True
             return
-        with translated(self.files.given):
-            folder = Path(self.files.absolute("_locks"))
-            folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(folder / content_id(what), os.O_RDWR | os.O_CREAT, 0o644)
+        lock = file_lock(Path(self.files.absolute("_locks"), content_id(what)))
+        with translated(self.files.given), suppress(Timeout):  # the inner one first: Timeout is an OSError
+            lock.acquire(blocking=wait)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-                return
-            yield True
+            yield lock.is_locked
         finally:
-            os.close(handle)
+            lock.release()
 
     def _mark(self) -> None:
         if not self.files.exists(MARKER):

@@ -8,12 +8,9 @@ hurried pupil's are, and the rest of the solution builds on the slip. The teache
 its samples slip independently. `slips=0` trains on faultless solutions.
 """
 
-import fcntl
 import json
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +19,7 @@ from typing import TYPE_CHECKING
 from models.configs import LabTeacherConfig
 from storage.datasets.lab import teacher_texts
 from storage.datasets.lab_problems import PROBLEM_VERSION
+from storage.locks import file_lock
 
 if TYPE_CHECKING:
     from models.lab_teacher import Progress
@@ -77,7 +75,7 @@ def build_lab(
     folder = lab_folder(home, config)
     if not force and folder.is_dir():
         return LabBuild(folder, reused=True, seconds=time.monotonic() - started)
-    with _locked(folder.with_name(f".{folder.name}.lock")):
+    with file_lock(folder.with_name(f".{folder.name}.lock")):
         reused = not force and folder.is_dir()  # another build may have finished it while this one waited
         if not reused:
             from models.lab_teacher import train_lab_teacher  # with torch, which finding the teacher does not need
@@ -85,15 +83,6 @@ def build_lab(
             _remove_leftovers(folder)
             train_lab_teacher(teacher_texts(config.texts, config.slips), folder, config, on_progress)
     return LabBuild(folder, reused, time.monotonic() - started)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Holds a lock file. The operating system lets go of it when the process ends, however it ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _remove_leftovers(folder: Path) -> None:
