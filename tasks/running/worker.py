@@ -22,7 +22,6 @@ from typing import Any, Self, TypeVar
 from models.errors import RunStopped, WorkerDied
 
 LOOK_S = 0.2
-PARENT_LOOK_S = 1.0
 LAST_REPORTS_S = 5.0
 Result = TypeVar("Result")
 _reports: Any = None  # in the worker: the queue to the run
@@ -92,7 +91,7 @@ class Worker:
             _workers.add(self)
             context = multiprocessing.get_context("spawn")  # a forked CUDA or MLflow does not work
             self._queue = context.Queue()
-            self._pool = ProcessPoolExecutor(1, context, _begin, (self._queue, os.getpid(), self._threads))
+            self._pool = ProcessPoolExecutor(1, context, _begin, (self._queue, self._threads))
         self._call += 1
         try:
             future = self._pool.submit(_run, function, arguments, reports if on_report else None, self._call)
@@ -146,22 +145,23 @@ def _finished(future: "Future[Any]") -> BaseException | None:
     return future.exception() if future.done() else None
 
 
-def _begin(reports: Any, parent: int, threads: int | None) -> None:
+def _begin(reports: Any, threads: int | None) -> None:
     """The worker's first steps."""
     global _reports
     _reports = reports
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the run's business, which then stops this process
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with_run, daemon=True).start()
     if threads:
         import torch
 
         torch.set_num_threads(threads)
 
 
-def _end_with(parent: int) -> None:
+def _end_with_run() -> None:
     """Ends this process when the run is gone, kill -9 included."""
-    while os.getppid() == parent:
-        time.sleep(PARENT_LOOK_S)
+    run = multiprocessing.parent_process()
+    if run is not None:
+        run.join()  # a pipe that closes with the run, so this returns at once
     os._exit(1)
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from models import watchdog
 from models.batches import epoch_batches
 from models.errors import ModelError, TrainingFailed
 from models.methods import MethodConfig
@@ -22,6 +21,7 @@ from models.student import EXPLAIN, PREDICT, Student
 from models.student_loading import load_student
 from models.student_training import Rationale, StudentTraining, TrainingExample, collate
 from models.trainer import RoundPlan, StepReport, train
+from models.watchdog import Watched
 from storage.datasets.definition import Dataset
 from storage.errors import NothingToDo, StorageError
 from storage.ids import rationale_hash
@@ -176,22 +176,17 @@ def _launched(folder: Path, t: int, spec: TrainingSpec) -> RoundTrained:
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes),
         "-m", "tasks.training.student", str(folder), str(t),
     ]  # fmt: skip
-    # They end with this process, killed or not: the watchdog sees the pipe close.
-    watched, held = os.pipe()
-    try:
-        done = subprocess.run(
-            [sys.executable, "-I", "-S", watchdog.__file__, "--alive-fd", str(watched), "--grace", "5", "--", *command],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, pass_fds=(watched,), text=True, check=False,
-            env={"OMP_NUM_THREADS": str(spec.config.rounds.threads or 1), **os.environ},
-        )  # fmt: skip
-    finally:
-        os.close(watched)
-        os.close(held)
+    environment = {"OMP_NUM_THREADS": str(spec.config.rounds.threads or 1), **os.environ}
+    with Watched(
+        command, grace_s=5.0, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+    ) as launched:
+        _, errors = launched.process.communicate()
     trained = read_outcome(trained_file(folder, t), RoundTrained)
     if trained is None:
-        told = [line for line in done.stderr.splitlines() if line.startswith("{")]
-        reason = json.JSONDecoder().raw_decode(told[-1])[0]["error"] if told else " ".join(done.stderr.split())[-300:]
-        raise TrainingFailed(f"Round {t} failed in {processes} processes (exit code {done.returncode}): {reason}")
+        told = [line for line in errors.splitlines() if line.startswith("{")]
+        reason = json.JSONDecoder().raw_decode(told[-1])[0]["error"] if told else " ".join(errors.split())[-300:]
+        code = launched.process.returncode
+        raise TrainingFailed(f"Round {t} failed in {processes} processes (exit code {code}): {reason}")
     return trained
 
 
