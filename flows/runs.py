@@ -33,7 +33,7 @@ from storage.locks import file_lock, is_held
 from storage.schemas import RUNS
 from storage.store import Store, now
 from tasks.running.worker import stop_workers
-from tasks.steps.rounds import Place
+from tasks.running.workspace import Workspace
 from tasks.tracking.start_from import choose_start
 from tasks.watching.figures import store_figures
 
@@ -118,7 +118,7 @@ def refuse_to_resume(run: Run) -> None:
 @contextmanager
 def recorded_run(
     home: Path, config: DistillConfig, resume: str | None
-) -> Iterator[tuple[Place, DistillConfig, list[DistillResult]]]:
+) -> Iterator[tuple[Workspace, DistillConfig, list[DistillResult]]]:
     """Begins a run, or goes on with one, and stores its row: running, then finished or failed.
 
     Args:
@@ -141,32 +141,32 @@ def recorded_run(
         if earlier.prefect_run_id != this:
             _tell_crashed(earlier.prefect_run_id)
     run_id = earlier.run_id if earlier else content_id("run", this, now().isoformat())
-    place = Place(home=home, store=at.store_root, run_id=run_id)
+    workspace = Workspace(home=home, store=at.store_root, run_id=run_id)
     with _held(home, run_id):
         # From here on a version's number stands where the configuration said "champion": whatever the registry says by
         # then, the run goes on with what it began with.
         student, registry = choose_start(home, config.dataset, config.student, config.registry)
         config = config.model_copy(update={"student": student, "registry": registry})
         results: list[DistillResult] = []
-        _store(place, config, "running", None)
+        _store(workspace, config, "running", None)
         try:
-            yield place, config, results
+            yield workspace, config, results
         except Exception:
-            _store(place, config, "failed", None)
+            _store(workspace, config, "failed", None)
             get_run_logger().warning("What was finished is stored; once it can go on: qcrd resume %s", run_id)
             raise
         except BaseException:  # Ctrl-C, or Prefect's cancellation
             stop_workers()
-            _store(place, config, "stopped", None)
+            _store(workspace, config, "stopped", None)
             raise
         if results:
-            store_figures(place.open_store(), run_id, get_dataset(config.dataset.name).name, results[-1].figures())
-        _store(place, config, "finished", results[-1].methods[0].mlflow_run if results else None)
+            store_figures(workspace.open_store(), run_id, get_dataset(config.dataset.name).name, results[-1].figures())
+        _store(workspace, config, "finished", results[-1].methods[0].mlflow_run if results else None)
 
 
-def _store(place: Place, config: DistillConfig, state: str, mlflow_run: str | None) -> None:
+def _store(workspace: Workspace, config: DistillConfig, state: str, mlflow_run: str | None) -> None:
     row = {
-        "run_id": place.run_id,
+        "run_id": workspace.run_id,
         "dataset": get_dataset(config.dataset.name).name,
         "state": state,
         "config": config.model_dump_json(),
@@ -175,7 +175,7 @@ def _store(place: Place, config: DistillConfig, state: str, mlflow_run: str | No
         "mlflow_run_id": mlflow_run,
         "created_at": now(),
     }
-    store: Store = place.open_store()
+    store: Store = workspace.open_store()
     with store.lock("runs"):
         store.upsert(RUNS, pa.Table.from_pylist([row], RUNS.schema))
 

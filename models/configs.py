@@ -175,7 +175,9 @@ class OptimisationConfig(BaseModel):
         clip_norm: gradients longer than this are shortened to it; 0 clips nothing.
 
     Parameters that control the machine:
-        precision: float32, or bfloat16 for autocast over float32 weights. float16 is refused: T5 overflows in it.
+        precision: float32, or bfloat16 for autocast over float32 weights; auto takes bfloat16 on a GPU or an AMX
+            processor that multiplies in it, else float32. A training keeps the one it began with, on whatever machine
+            it goes on. float16 is refused: T5 overflows in it.
         device: auto takes a GPU where there is one.
 
     Parameters that control safety:
@@ -196,7 +198,7 @@ class OptimisationConfig(BaseModel):
     schedule: Schedule = "linear"
     warmup_steps: int = Field(default=0, ge=0)
     clip_norm: float = Field(default=1.0, ge=0)
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu"] = "auto"
     checkpoint_every_s: float = Field(default=300.0, gt=0)
     log_every: int = Field(default=10, ge=1)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,6 +72,11 @@ def whole_file(file: Path) -> Iterator[Path]:
         _flush(file.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file or folder is what a killed process left of one that was to appear whole."""
+    return re.fullmatch(r"\..+\.(partial|replaced)-[0-9]+", name) is not None
 
 
 def _flush(path: Path) -> None:

@@ -68,3 +68,9 @@ class NewerStore(StorageError):
 
 class StoreWriteFailed(StorageError):
     """A write was refused; what was stored before is untouched."""
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception says, as part of a line of ours: its first paragraph, or its class where it says nothing."""
+    said = " ".join(str(error).strip().split("\n\n")[0].split())
+    return (said if len(said) <= 300 else said[:299] + "…").rstrip(".") or type(error).__name__

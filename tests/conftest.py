@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from models.server import ServerConfig, VllmServer
+from models.server import VllmServer
+from models.server_settings import ServerConfig
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"

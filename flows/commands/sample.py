@@ -77,7 +77,7 @@ def sample(
     Example: qcrd sample --dataset svamp --path svamp.jsonl --url https://host/v1 --model big-model
     """
     # These import the openai package, which takes a moment.
-    from models.server import ServerConfig
+    from models.server_settings import ServerConfig
     from models.teacher import SamplingConfig, TeacherConfig
     from tasks.teacher.session import Price, TeacherChoice, choose_api, identify, teach
 

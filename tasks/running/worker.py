@@ -5,6 +5,9 @@
 
 Work in a process of its own leaves the run free to renew its leases and to answer its server (Prefect's advice for
 work that holds the interpreter), and a crash of it, by a lack of memory for one, is an error and not the run's end.
+
+All workers of a run are forked from one process that has imported torch and transformers and done nothing else
+(Python's forkserver): these seconds are spent once, and what was imported is in memory once.
 """
 
 import multiprocessing
@@ -16,6 +19,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection, forkserver
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -24,6 +28,8 @@ from models.errors import RunStopped, WorkerDied
 LOOK_S = 0.2
 LAST_REPORTS_S = 5.0
 Result = TypeVar("Result")
+# What a training's steps import; see `tasks.training.in_worker`.
+PRELOADED = [f"tasks.training.{name}" for name in ("initial", "negatives", "quality", "student", "evaluation")]
 _reports: Any = None  # in the worker: the queue to the run
 _workers: set["Worker"] = set()  # in the run: those with a process
 _stopping = threading.Event()
@@ -89,7 +95,7 @@ class Worker:
         refuse_if_stopping()
         if self._pool is None:
             _workers.add(self)
-            context = multiprocessing.get_context("spawn")  # a forked CUDA or MLflow does not work
+            context = _prepared()
             self._queue = context.Queue()
             self._pool = ProcessPoolExecutor(1, context, _begin, (self._queue, self._threads))
         self._call += 1
@@ -141,6 +147,19 @@ class Worker:
         return False
 
 
+def _prepared() -> Any:
+    """How workers are started; not by forking this process: a forked MLflow does not work, nor do threads."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    # Inherited by the process that imports them: Ctrl-C in a terminal reaches it, too, and is the run's business.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return context
+
+
 def _finished(future: "Future[Any]") -> BaseException | None:
     return future.exception() if future.done() else None
 
@@ -150,18 +169,18 @@ def _begin(reports: Any, threads: int | None) -> None:
     global _reports
     _reports = reports
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the run's business, which then stops this process
-    threading.Thread(target=_end_with_run, daemon=True).start()
+    threading.Thread(target=_end_with_the_run, daemon=True).start()
     if threads:
         import torch
 
         torch.set_num_threads(threads)
 
 
-def _end_with_run() -> None:
-    """Ends this process when the run is gone, kill -9 included."""
+def _end_with_the_run() -> None:
+    """Ends this process when the run is gone, kill -9 included: a pipe of its closes then."""
     run = multiprocessing.parent_process()
-    if run is not None:
-        run.join()  # a pipe that closes with the run, so this returns at once
+    assert run is not None  # noqa: S101 - a worker has a parent
+    connection.wait([run.sentinel])
     os._exit(1)
 
 

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from models.server import ServerConfig, safe_arguments
+from models.server_settings import ServerConfig, safe_arguments
 from models.teacher import SamplingConfig, plain_http_url
 from tasks.teacher.lab import build_lab
 from tasks.teacher.session import Price, TeacherChoice, choose_api, identify

@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from models.folders import MODEL
 from models.generation import Generated, generate
 from models.seeds import derived_seed
 from models.student import EXPLAIN
@@ -19,9 +18,10 @@ from storage.ids import content_id, rationale_hash
 from storage.schemas import RATIONALES
 from storage.store import Store, now
 from storage.votes import NO_RATIONALE
+from tasks.training.folder import Training
 from tasks.training.initial import question_lengths
-from tasks.training.outcomes import NEGATIVES_FILE, NegativesSampled, checkpoint_of, once
-from tasks.training.spec import NegativesConfig, TrainingSpec, open_training, read_examples, round_folder
+from tasks.training.outcomes import NegativesSampled
+from tasks.training.spec import NegativesConfig, TrainingSpec
 
 AT_ONCE = 4096
 """Questions sampled between two part files: what a killed process loses at most."""
@@ -35,12 +35,8 @@ def sample_negatives(folder: Path, t: int, on_progress: Callable[[int, int], Non
         t: the round that needs them.
         on_progress: told how many questions are done, and of how many.
     """
-    spec, dataset, store = open_training(folder)
-    return once(
-        round_folder(folder, t) / NEGATIVES_FILE,
-        NegativesSampled,
-        lambda: _sample(folder, spec, dataset, store, t, on_progress),
-    )
+    training = Training(folder)
+    return training.once(NegativesSampled, lambda: _sample(training, t, on_progress), t)
 
 
 def stored_negatives(store: Store, spec: TrainingSpec, t: int) -> list[dict[str, Any]]:
@@ -62,26 +58,20 @@ def stored_negatives(store: Store, spec: TrainingSpec, t: int) -> list[dict[str,
     return rows
 
 
-def _sample(
-    folder: Path,
-    spec: TrainingSpec,
-    dataset: Dataset,
-    store: Store,
-    t: int,
-    on_progress: Callable[[int, int], None] | None,
-) -> NegativesSampled:
+def _sample(training: Training, t: int, on_progress: Callable[[int, int], None] | None) -> NegativesSampled:
+    spec, dataset, store = training.spec, training.dataset, training.store
     before = spec.config.negatives.round_before(t)
     if before is None or not spec.config.method.uses_negatives:
         return NegativesSampled(round_before=None)
     started = time.monotonic()
     config = spec.config.negatives
-    rows = read_examples(folder).select(["example_id", "question", "choices", "answer"]).to_pylist()
+    rows = training.examples().select(["example_id", "question", "choices", "answer"]).to_pylist()
     wanted = {_sample_id(spec, config, before, row["example_id"]): row for row in rows}
-    stored = {row["sample_id"] for row in _all_stored(store, spec, before)}
+    stored = set(_all_stored(store, spec, before))
     missing = [key for key in wanted if key not in stored]
     done = NegativesSampled(round_before=before, samples=len(wanted))
     if missing:
-        student = load_student(checkpoint_of(folder, before) / MODEL, spec.config.student)
+        student = load_student(training.model(before), spec.config.student)
         student = student.to(torch_device(spec.config.optimisation))
         longest = config.max_tokens or student.max_target_tokens
         # Questions that are too long are not trained on, so they need no negative.
@@ -111,11 +101,9 @@ def _sample(
             ]
             store.append(RATIONALES, pa.Table.from_pylist(found, RATIONALES.schema))
             done.sampled += len(found)
-            done.unfinished += sum(text.finish_reason == "length" for text in written)
-            done.right += sum(
-                row["answer"] is not None and row["answer"] == question["answer"]
-                for row, question in zip(found, asked, strict=True)
-            )
+    samples = [(row, wanted[key]) for key, row in _all_stored(store, spec, before).items() if key in wanted]
+    done.unfinished = sum(row["finish_reason"] == "length" for row, _ in samples)
+    done.right = sum(row["answer"] is not None and row["answer"] == question["answer"] for row, question in samples)
     done.seconds = time.monotonic() - started
     return done
 
@@ -129,15 +117,17 @@ def _sample_id(spec: TrainingSpec, config: NegativesConfig, before: int, example
     return content_id("student", request, spec.config.optimisation.seed)
 
 
-def _all_stored(store: Store, spec: TrainingSpec, before: int) -> list[dict[str, Any]]:
+def _all_stored(store: Store, spec: TrainingSpec, before: int) -> dict[str, dict[str, Any]]:
+    """What is stored of a round's student: sample_id -> finish_reason and answer."""
     with store.connect() as con:
-        rows: list[dict[str, Any]] = store.execute(
+        rows = store.execute(
             con,
-            f"SELECT sample_id FROM {store.relation(RATIONALES, {**spec.train.partition, 'source': 'student'})} "
+            "SELECT sample_id, finish_reason, answer "
+            f"FROM {store.relation(RATIONALES, {**spec.train.partition, 'source': 'student'})} "
             "WHERE model = $1 AND round = $2",
             [spec.name, before],
         ).to_pylist()
-    return rows
+    return {row["sample_id"]: row for row in rows}
 
 
 def _row(

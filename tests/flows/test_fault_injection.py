@@ -27,7 +27,8 @@ from mlflow import MlflowClient
 
 from models.configs import LabTeacherConfig
 from models.lab_teacher import train_lab_teacher
-from models.server import ServerConfig, VllmServer, free_port
+from models.server import VllmServer, free_port
+from models.server_settings import ServerConfig
 from storage.checking import check_store
 from storage.datasets.registry import get_dataset
 from storage.store import Store

@@ -19,7 +19,8 @@ import pytest
 
 from models.errors import ServerFailed, TeacherFailed
 from models.seeds import request_seed
-from models.server import ServerConfig, VllmServer, check_port
+from models.server import VllmServer, check_port
+from models.server_settings import ServerConfig
 from models.teacher import RequestRefused, SamplingConfig, Teacher, TeacherConfig, TeacherReply, TeacherRequest
 
 pytestmark = pytest.mark.slow
@@ -31,7 +32,7 @@ PLAIN = SamplingConfig(n=5, max_tokens=24, api="completions")
 PROGRAM = """
 import asyncio, sys
 from pathlib import Path
-from models.server import ServerConfig, VllmServer
+from models.server import VllmServer
 with VllmServer(ServerConfig(model=sys.argv[1], max_restarts=0), Path(sys.argv[2])) as server:
     print(server.port, server.watchdog_pid, flush=True)
     sys.stdin.readline()

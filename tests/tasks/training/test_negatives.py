@@ -25,10 +25,11 @@ from storage.schemas import RATIONALES
 from storage.store import now
 from storage.votes import vote
 from tasks.training.evaluation import evaluate_round
+from tasks.training.folder import Training
 from tasks.training.negatives import sample_negatives, stored_negatives
-from tasks.training.outcomes import NegativesSampled, Prepared, checkpoint_of
+from tasks.training.outcomes import NegativesSampled, Prepared
 from tasks.training.quality import update_quality
-from tasks.training.spec import INITIAL, NegativesConfig, read_examples, round_folder
+from tasks.training.spec import INITIAL, NegativesConfig
 from tasks.training.student import train_round, training_examples
 from tests.models.tiny_round import kill, start_process
 from tests.tasks.training.world import LAB, World, small_world, spec_of, tiny_training
@@ -91,7 +92,7 @@ def test_every_question_gets_one_of_the_lagged_student(world: World) -> None:
     assert [one.round_before for one in outcomes] == [-1, -1, 0]  # lag 2
     assert [(one.samples, one.sampled) for one in outcomes] == [(12, 12), (12, 0), (12, 12)]
     rows = stored(world)
-    questions = read_examples(prepared.folder)["example_id"].to_pylist()
+    questions = Training(prepared.folder).examples()["example_id"].to_pylist()
     for before in (-1, 0):
         assert [row["example_id"] for row in rows if row["round"] == before] == questions
     assert len({row["sample_id"] for row in rows}) == len(rows) == 24
@@ -106,10 +107,10 @@ def test_every_question_gets_one_of_the_lagged_student(world: World) -> None:
         assert (row["answer"] is None) == (row["parse_error"] is not None)
     assert sum(one.unfinished for one in outcomes) == sum(row["finish_reason"] == "length" for row in rows)
     # Round 2's are what round 0's student writes, and not what another one does.
-    read = {row["example_id"]: row for row in read_examples(prepared.folder).to_pylist()}
+    read = {row["example_id"]: row for row in Training(prepared.folder).examples().to_pylist()}
     texts = {}
     for t in (INITIAL, 0, 1):
-        student = load_student(checkpoint_of(prepared.folder, t) / MODEL, spec.config.student)
+        student = load_student(Training(prepared.folder).checkpoint(t) / MODEL, spec.config.student)
         written = generate(
             student,
             [EXPLAIN + LAB.student_input(read[row["example_id"]]["question"], ()) for row in rows[12:]],
@@ -154,7 +155,7 @@ def test_nothing_is_sampled_twice(world: World, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(negatives_module, "generate", refuse)
     assert sample_negatives(prepared.folder, 0) == first, "the outcome is known"
-    (round_folder(prepared.folder, 0) / "negatives.json").unlink()
+    (Training(prepared.folder).round(0) / "negatives.json").unlink()
     assert sample_negatives(prepared.folder, 0).sampled == 0, "so are the rows"
     again = sample_negatives(prepared.folder, 1)
     assert (again.samples, again.sampled, again.round_before) == (12, 0, INITIAL), "and round 1 has the same"
@@ -222,7 +223,7 @@ def write(world: World, prepared: Prepared, text_of: Callable[[dict[str, Any]], 
         {"sample_id": f"own{number}", "example_id": row["example_id"], "dataset": "lab", "split": "train",
          "source": "student", "model": spec.name, "round": INITIAL, "sample_index": 0, "text": text_of(row),
          "rationale": text_of(row), "rationale_hash": rationale_hash(text_of(row)), "created_at": now()}
-        for number, row in enumerate(read_examples(prepared.folder).to_pylist())
+        for number, row in enumerate(Training(prepared.folder).examples().to_pylist())
     ]  # fmt: skip
     world.store.append(RATIONALES, pa.Table.from_pylist(rows, RATIONALES.schema))
 
@@ -230,9 +231,9 @@ def write(world: World, prepared: Prepared, text_of: Callable[[dict[str, Any]], 
 def negatives_trained_on(world: World, prepared: Prepared) -> list[int]:
     """How many negatives each example has."""
     spec = spec_of(prepared)
-    student = load_student(checkpoint_of(prepared.folder, INITIAL) / MODEL, spec.config.student)
+    student = load_student(Training(prepared.folder).checkpoint(INITIAL) / MODEL, spec.config.student)
     own = {row["example_id"]: row for row in stored_negatives(world.store, spec, 0)}
-    rows = read_examples(prepared.folder).to_pylist()
+    rows = Training(prepared.folder).examples().to_pylist()
     examples, _ = training_examples(spec, LAB, student, rows, own, None)
     return [len(example.negatives) for example in examples]
 
