@@ -1,18 +1,29 @@
-"""Which teacher a distillation learns from: the section `teacher` of its configuration, and how it is read."""
+"""Which teacher a distillation learns from: the section `teacher` of its configuration."""
 
 import re
-from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from models.server_settings import ServerConfig, safe_arguments
-from models.teacher import SamplingConfig, plain_http_url
-from tasks.teacher.lab import build_lab
-from tasks.teacher.session import Price, TeacherChoice, choose_api, identify
+from models.server_settings import safe_arguments
+from models.teacher_settings import plain_http_url
 
 LAB = "lab"
-LAB_NAME = "lab-teacher"
+
+
+class Price(BaseModel):
+    """What a teacher costs, in any currency, per million tokens."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    per_million_prompt: float = Field(default=0.0, ge=0)
+    per_million_completion: float = Field(default=0.0, ge=0)
+
+    def of(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        """The price of some tokens; None where no price is given."""
+        if not self.per_million_prompt and not self.per_million_completion:
+            return None
+        return (prompt_tokens * self.per_million_prompt + completion_tokens * self.per_million_completion) / 1e6
 
 
 class RecordedFile(BaseModel):
@@ -60,24 +71,24 @@ class TeacherSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     source: Literal["sample", "import", "stored"] = "sample"
-    model: str | None = None
+    model: str | None = Field(default=None, min_length=1)
     url: str | None = None
     key_secret: str | None = Field(default=None, max_length=64)
     name: str | None = None
     files: tuple[RecordedFile, ...] = ()
     teachers: tuple[str, ...] | None = None
 
-    n: int = Field(default=5, ge=1)
-    temperature: float = Field(default=0.7, ge=0)
+    n: int = Field(default=5, ge=1, le=1024)
+    temperature: float = Field(default=0.7, ge=0, le=10)
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_tokens: int = Field(default=256, ge=1)
     logprobs: bool = False
     seed: int = 0
     api: Literal["auto", "chat", "completions"] = "auto"
-    in_flight: int = Field(default=64, ge=1)
+    in_flight: int = Field(default=64, ge=1, le=4096)
     timeout_s: float = Field(default=600.0, gt=0)
     retries: int = Field(default=6, ge=0)
-    port: int | None = None
+    port: int | None = Field(default=None, ge=1, le=65535)
     server_args: tuple[str, ...] = ()
     price: Price = Price()
 
@@ -115,30 +126,3 @@ class TeacherSettings(BaseModel):
     def needs_lab(self) -> bool:
         """Whether the lab's teacher is to be sampled, and so must be there."""
         return self.source == "sample" and self.url is None and self.model == LAB
-
-    def choice(self, home: Path) -> TeacherChoice:
-        """The teacher to sample.
-
-        Args:
-            home: the state folder, where the lab's teacher lies.
-
-        Raises:
-            BadModel: the model cannot be served.
-        """
-        model, name = self.model or "", self.name
-        if self.needs_lab():
-            model, name = str(build_lab(home).folder), name or LAB_NAME
-        sampling = SamplingConfig(
-            n=self.n,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            max_tokens=self.max_tokens,
-            logprobs=self.logprobs,
-            api=choose_api(self.api, model, self.url),
-        )
-        client = {"model": model, "in_flight": self.in_flight, "request_timeout_s": self.timeout_s,
-                  "retries": self.retries}  # fmt: skip
-        server = None
-        if self.url is None:
-            server = ServerConfig(model=model, port=self.port, extra_args=self.server_args)
-        return TeacherChoice(identify(model, name, self.url), sampling, client, self.url, server)

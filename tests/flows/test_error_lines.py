@@ -95,6 +95,13 @@ def test_n_that_is_not_at_least_one(complaint: Complain) -> None:
     )
 
 
+def test_an_option_is_named_as_it_was_given(complaint: Complain) -> None:
+    endpoint = ("sample", "--dataset", "lab", "--url", "http://x/v1", "--model", "m")
+    for option, value, shown in (("--timeout", 0, "0.0"), ("--price-prompt", -1, "-1.0"), ("--port", 0, "0")):
+        assert complaint(*endpoint, option, value).startswith(f"{option}: Input should be greater than ")
+        assert complaint(*endpoint, option, value).endswith(f", not {shown}.")
+
+
 def test_missing_file(complaint: Complain) -> None:
     assert complaint("import", "nothing.jsonl", "--dataset", "svamp") == "No such file: nothing.jsonl"
 
