@@ -1,16 +1,4 @@
-"""What can go wrong in storage, as one tree.
-
-    StorageError                 base: every message is one line that says what was wrong, what is allowed, what to do
-    ├── UsageError               the caller asked for something impossible; nothing was read or written
-    │   ├── UnknownName          a dataset, table, column or option value that does not exist; names the nearest one
-    │   └── NothingToDo          the selection holds no rows (no samples to vote on, no examples)
-    ├── BadFile                  a file the user gave cannot be read as what it should be
-    ├── DamagedPart              a part file is truncated or corrupt; `qcrd store check --repair` sets it aside
-    ├── NewerStore               the store was written by a newer schema version than this code knows
-    └── StoreWriteFailed         the disk or object store refused a write; nothing stored before it was lost
-
-The command line prints the message and exits with 2 for each of them; it never prints a traceback.
-"""
+"""What can go wrong in storage; tasks/errors.py draws it in one tree with everything else."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

@@ -4,7 +4,7 @@ from typing import Any
 
 from models.errors import ServerFailed, TeacherUnavailable, WorkerDied
 from storage.errors import StoreWriteFailed
-from tasks.tracking.backend import TrackingFailed
+from tasks.errors import TrackingFailed
 
 MAY_PASS = (TeacherUnavailable, ServerFailed, WorkerDied, StoreWriteFailed, TrackingFailed)
 """Errors after which trying again may help; the others say what somebody has to change first."""

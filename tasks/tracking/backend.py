@@ -17,17 +17,13 @@ from mlflow.exceptions import MlflowException
 
 from models.folders import whole_file
 from storage.addresses import refuse_password, without_password
-from storage.errors import StorageError
 from storage.locks import file_lock
+from tasks.errors import TrackingFailed
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 INSTEAD = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 # How long an unreachable server is waited for when a run begins; MLflow's own patience (about 4 minutes) is for later.
 PROBE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-
-
-class TrackingFailed(StorageError):
-    """MLflow cannot be reached, or refused what it was asked."""
 
 
 class Backend:

@@ -6,8 +6,8 @@ from typing import Any
 
 from models.folders import MODEL
 from storage.ids import content_id
+from tasks.errors import TrackingFailed
 from tasks.questions.sets import Part, QuestionSet
-from tasks.tracking.backend import TrackingFailed
 from tasks.tracking.client import AboutTraining, LoggedRound, QuestionsUsed, Tracking
 from tasks.training.folder import Training
 from tasks.training.outcomes import Evaluation, Prepared, QualityUpdated, RoundTrained

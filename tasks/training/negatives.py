@@ -2,7 +2,8 @@
 teacher's samples."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from models.student_loading import load_student
 from models.trainer import torch_device
 from storage.datasets.definition import Dataset
 from storage.ids import content_id, rationale_hash
+from storage.rationales import rationale_row
 from storage.schemas import RATIONALES
-from storage.store import Store, now
+from storage.store import Store
 from storage.votes import NO_RATIONALE
 from tasks.training.folder import Training
 from tasks.training.initial import question_lengths
@@ -39,23 +41,36 @@ def sample_negatives(folder: Path, t: int, on_progress: Callable[[int, int], Non
     return training.once(NegativesSampled, lambda: _sample(training, t, on_progress), t)
 
 
-def stored_negatives(store: Store, spec: TrainingSpec, t: int) -> list[dict[str, Any]]:
-    """The student's rationales that round t takes as negatives: sample_id, example_id, text, one an example.
+def own_negatives(
+    store: Store, spec: TrainingSpec, t: int, rows: Iterable[Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """The student's rationales that round t takes as negatives: at most one a question.
 
-    Those equal to one of the example's positives are left out later, where the positives are known.
+    A text that repeats a positive is no negative, and one that repeats the teacher's negative is no second one.
+
+    Args:
+        t: the round; the student is that of an earlier one.
+        rows: the questions with their teacher's rationales, of `tasks.training.training_set.SCHEMA`.
+
+    Returns:
+        example_id -> sample_id, text and rationale_hash.
     """
     before = spec.config.negatives.round_before(t)
     if before is None or not spec.config.method.uses_negatives:
-        return []
+        return {}
     with store.connect() as con:
-        rows: list[dict[str, Any]] = store.execute(
+        stored: list[dict[str, Any]] = store.execute(
             con,
-            "SELECT sample_id, example_id, rationale AS text, rationale_hash "
+            "SELECT example_id, sample_id, rationale AS text, rationale_hash "
             f"FROM {store.relation(RATIONALES, {**spec.train.partition, 'source': 'student'})} "
             f"WHERE model = $1 AND round = $2 AND rationale_hash <> {NO_RATIONALE} ORDER BY example_id, sample_id",
             [spec.name, before],
         ).to_pylist()
-    return rows
+    taken = {
+        row["example_id"]: {rationale_hash(item["text"]) for item in (*row["positives"], *row["negatives"])}
+        for row in rows
+    }
+    return {row["example_id"]: row for row in stored if row["rationale_hash"] not in taken.get(row["example_id"], ())}
 
 
 def _sample(training: Training, t: int, on_progress: Callable[[int, int], None] | None) -> NegativesSampled:
@@ -140,27 +155,23 @@ def _row(
     seed: int,
     written: Generated,
 ) -> dict[str, Any]:
-    parsed = dataset.parse(written.text, tuple(row["choices"]))
     # A student is trained on rationales without a closing answer, so all it wrote is its rationale.
-    return {
-        "sample_id": sample_id,
-        "example_id": row["example_id"],
-        "dataset": dataset.name,
-        "split": spec.train.split,
-        "source": "student",
-        "model": spec.name,
-        "round": before,
-        "sample_index": 0,
-        "seed": seed,
-        "temperature": config.temperature,
-        "top_p": config.top_p,
-        "text": written.text,
-        "rationale": written.text,
-        "rationale_hash": rationale_hash(written.text),
-        "answer": parsed.answer,
-        "parse_error": parsed.parse_error,
-        "finish_reason": written.finish_reason,
-        "completion_tokens": written.tokens,
-        "created_at": now(),
-        "run_id": spec.training_id,
-    }
+    parsed = replace(dataset.parse(written.text, tuple(row["choices"])), rationale=written.text)
+    return rationale_row(
+        "student",
+        sample_id=sample_id,
+        example_id=row["example_id"],
+        dataset=dataset.name,
+        split=spec.train.split,
+        model=spec.name,
+        round=before,
+        sample_index=0,
+        seed=seed,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        text=written.text,
+        parsed=parsed,
+        finish_reason=written.finish_reason,
+        completion_tokens=written.tokens,
+        run_id=spec.training_id,
+    )

@@ -24,11 +24,10 @@ from models.losses import discriminator_weight
 from models.seeds import derived_seed
 from models.student_loading import load_student
 from models.trainer import RoundPlan, StepReport, torch_device, train
-from storage.ids import rationale_hash
 from storage.schemas import SCORES
 from storage.store import Store, now
 from tasks.training.folder import Training
-from tasks.training.negatives import stored_negatives
+from tasks.training.negatives import own_negatives
 from tasks.training.outcomes import QualityUpdated
 from tasks.training.spec import INITIAL, TrainingSpec
 
@@ -69,12 +68,11 @@ def version_of(spec: TrainingSpec, t: int) -> int:
 
 def _judged(training: Training, t: int) -> list[dict[str, Any]]:
     """The questions of a training with their good and bad rationales as (sample_id, text)."""
-    own = {row["example_id"]: row for row in stored_negatives(training.store, training.spec, t)}
+    examples = training.examples().to_pylist()
+    own = own_negatives(training.store, training.spec, t, examples)
     rows: list[dict[str, Any]] = []
-    for place, row in enumerate(training.examples().to_pylist()):
+    for place, row in enumerate(examples):
         made = own.get(row["example_id"])
-        if made and made["rationale_hash"] in {rationale_hash(item["text"]) for item in row["positives"]}:
-            made = None  # it repeats a positive
         rows.append(
             {
                 "question": training.dataset.student_input(row["question"], tuple(row["choices"])),

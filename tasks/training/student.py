@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from models.batches import epoch_batches
-from models.errors import ModelError, TrainingFailed
+from models.errors import TrainingFailed
 from models.folders import MODEL
 from models.methods import MethodConfig
 from models.seeds import derived_seed
@@ -24,11 +24,11 @@ from models.student_training import Rationale, StudentTraining, TrainingExample,
 from models.trainer import RoundPlan, StepReport, train
 from models.watchdog import Watched
 from storage.datasets.definition import Dataset
-from storage.errors import NothingToDo, StorageError
-from storage.ids import rationale_hash
+from storage.errors import NothingToDo
+from tasks.errors import ONE_LINE
 from tasks.training.folder import Training
 from tasks.training.initial import target_text
-from tasks.training.negatives import stored_negatives
+from tasks.training.negatives import own_negatives
 from tasks.training.outcomes import RoundTrained
 from tasks.training.quality import scores_of, version_of
 from tasks.training.spec import TrainingSpec
@@ -119,8 +119,7 @@ def _rationales_of(
     if not method.uses_negatives:
         return good, []
     bad = [(item["sample_id"], item["text"]) for item in row["negatives"]]
-    # What the student wrote word for word like a positive is no negative, and like a negative no second one.
-    if own is not None and own["rationale_hash"] not in {rationale_hash(text) for _, text in (*good, *bad)}:
+    if own is not None:
         bad.append((own["sample_id"], own["text"]))
     return good, bad
 
@@ -131,9 +130,10 @@ def _train(training: Training, t: int, on_report: StepReport | None) -> RoundTra
         torch.set_num_threads(config.rounds.threads)
     start = training.checkpoint(t - 1)
     reader = load_student(start / MODEL, config.student)
-    own = {row["example_id"]: row for row in stored_negatives(store, spec, t)}
+    rows = training.examples().to_pylist()
+    own = own_negatives(store, spec, t, rows)
     scores = scores_of(store, spec, version_of(spec, t)) if config.method.uses_discriminator else None
-    examples, left_out = training_examples(spec, training.dataset, reader, training.examples().to_pylist(), own, scores)
+    examples, left_out = training_examples(spec, training.dataset, reader, rows, own, scores)
     if not examples:
         raise NothingToDo(
             f"Nothing is left to train on: every target of {spec.name} is longer than student.max_target_tokens "
@@ -202,7 +202,7 @@ def main(folder: Path, t: int) -> int:
             training.once(RoundTrained, lambda: _train(training, t, None), t)
         else:
             _train(training, t, None)
-    except (ModelError, StorageError) as error:
+    except ONE_LINE as error:
         sys.stderr.write(json.dumps({"error": str(error)}) + "\n")  # in one piece: the other processes write, too
         return 2
     if torch.distributed.is_initialized():

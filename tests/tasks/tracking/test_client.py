@@ -11,7 +11,7 @@ import pytest
 from mlflow.entities import DatasetInput, LoggedModelOutput, Run
 
 from storage.errors import UsageError
-from tasks.tracking.backend import TrackingFailed
+from tasks.errors import TrackingFailed
 from tasks.tracking.client import AboutTraining, QuestionsUsed, Tracking, flattened, open_tracking
 from tests.tasks.conftest import home_with
 

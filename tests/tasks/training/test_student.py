@@ -20,7 +20,7 @@ from models.student import EXPLAIN, PREDICT
 from models.student_loading import load_student
 from storage.errors import NothingToDo
 from tasks.training.folder import Training
-from tasks.training.negatives import sample_negatives, stored_negatives
+from tasks.training.negatives import own_negatives, sample_negatives
 from tasks.training.outcomes import Prepared, RoundTrained
 from tasks.training.quality import scores_of, update_quality
 from tasks.training.spec import INITIAL, TrainingConfig
@@ -52,7 +52,7 @@ def test_targets_and_their_scores_are_those_of_the_store(world: World) -> None:
     spec = spec_of(prepared)
     student = load_student(Training(prepared.folder).checkpoint(INITIAL) / MODEL, spec.config.student)
     rows = Training(prepared.folder).examples().to_pylist()
-    own = {row["example_id"]: row for row in stored_negatives(world.store, spec, 0)}
+    own = own_negatives(world.store, spec, 0, rows)
     scores = scores_of(world.store, spec, 0)
     examples, left_out = training_examples(spec, LAB, student, rows, own, scores)
     assert left_out == 0
