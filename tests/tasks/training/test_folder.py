@@ -172,7 +172,7 @@ SETTINGS: dict[str, Any] = {
     "rounds": {"rounds": 2, "answer_tokens": 2},
     "negatives": {"lag": 1, "max_tokens": 4},
     "discriminator": {"pretrain_steps": 2, "update_steps": 1, "update_every": 1, "batch_size": 8},
-    "optimisation": {"batch_size": 12, "log_every": 1},
+    "optimisation": {"batch_size": 6, "log_every": 1, "checkpoint_every_s": 60.0},
 }
 WRITES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree")
 HOW_LONG = ("seconds", "sampled", "scored")
