@@ -232,8 +232,6 @@ class LabTeacherConfig(BaseModel):
         learning_rate, warmup_steps: linear warm-up, then linear decay to 0. Muon for the matrices inside the
             layers, Adam for embeddings and norms: on this task Muon needs fewer than half of Adam's steps.
         dtype: "float32", or "bfloat16" for autocast over float32 weights (hardly faster at this size).
-        threads: of torch's, while it trains. Two on two idle cores are 1.4 times as fast as one; where another process
-            wants a core they wait for each other and are more than ten times as slow.
         seed: of the weights and of the order of the problems.
     """
 
@@ -254,7 +252,6 @@ class LabTeacherConfig(BaseModel):
     learning_rate: float = Field(default=3e-3, gt=0)
     warmup_steps: int = Field(default=50, ge=0)
     dtype: str = "float32"
-    threads: int = Field(default=1, ge=1)
     seed: int = 0
 
     @field_validator("dtype")
