@@ -33,6 +33,7 @@ PROGRAM = """
 import asyncio, sys
 from pathlib import Path
 from models.server import VllmServer
+from models.server_settings import ServerConfig
 with VllmServer(ServerConfig(model=sys.argv[1], max_restarts=0), Path(sys.argv[2])) as server:
     print(server.port, server.watchdog_pid, flush=True)
     sys.stdin.readline()
