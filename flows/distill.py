@@ -18,6 +18,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.config.distill import DistillConfig
 from flows.prefect import report
+from flows.prefect.own_server import has_configured_server
 from flows.prefect.verdict import show_verdict
 from flows.results import DistillResult, MethodResult, distill_result, method_result, registered_result
 from flows.runs import recorded_run
@@ -90,7 +91,7 @@ def train(
         def waiting() -> None:
             log.info("%s: another run trains it; waiting, then taking what it has made.", prepared.name)
 
-        with training.held(prepared.spec, waiting), slot(workspace.home, threads):
+        with training.held(prepared.spec, waiting), slot(workspace.home, threads, on_server=has_configured_server()):
             table = report.RoundsTable(prepared)
             tags = report.prefect_tags() | report.prefect_note()
             run = TrainingRun(open_tracking(workspace.home), prepared, workspace.run_id, tags)

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from flows.commands.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
 from flows.home import Home
-from flows.prefect.embedded import check_server, keep_server_through_interrupts, prepare_prefect, show_own_lines
+from flows.prefect.embedded import check_server, prepare_prefect, show_own_lines
+from flows.prefect.own_server import start_own_server
 from flows.terminal import notice, out, plain, print_json
 from storage.errors import StoreWriteFailed, UsageError
 
@@ -52,13 +53,15 @@ def run_and_show(place: Home, config: "DistillConfig", *, as_json: bool, resume:
         resume: id of the run to go on with.
     """
     check_server()
-    from flows.distill import distill  # takes some seconds: Prefect, MLflow, torch
+    server = start_own_server(place.logs)  # takes some seconds, as do the imports below
+    from flows.distill import distill
     from flows.prefect.report import comparison_lines, result_rows
     from tasks.tracking.client import open_tracking
 
     open_tracking(place.path)  # whatever is wrong with MLflow shows before the teacher is paid
-    keep_server_through_interrupts()
     show_own_lines()
+    if server:
+        server.wait()
     with full_disk_told(place.path):
         result = distill(config, place.path, resume)
     if as_json:

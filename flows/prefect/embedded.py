@@ -5,14 +5,9 @@
 
 import logging
 import os
-import signal
-import socket
-import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
-from flows.prefect.lifetime import end_with_this_process
 from flows.terminal import duration, err, plain
 from storage.addresses import refuse_password, without_password
 from storage.errors import UsageError
@@ -43,7 +38,6 @@ def prepare_prefect(home: Path) -> None:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "PREFECT_LOGGING_SERVER_LEVEL": "ERROR",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # `show_own_lines` takes its place
     }
@@ -98,54 +92,6 @@ def check_server() -> None:
             f"No Prefect server answers at {without_password(url)} ({type(error).__name__}). Start it, or correct "
             "PREFECT_API_URL; without that variable runs are kept under the state folder."
         ) from None
-
-
-def keep_server_through_interrupts() -> None:
-    """Prefect's temporary server lives as long as the run: through Ctrl-C, and not after a kill -9.
-
-    Ctrl-C in a terminal reaches every process there, but the run still has to tell the server how it ended. So the
-    server is started with the signal blocked, which a process inherits for good.
-
-    And it has its port to itself (`hold_port`): it listens only seconds after Prefect has looked for a free one, and
-    another run that chose the same one would meanwhile be answered by a server that is not its own.
-    """
-    from prefect.server.api.server import SubprocessASGIServer
-
-    start = SubprocessASGIServer._run_uvicorn_command
-
-    def started(server: SubprocessASGIServer) -> "subprocess.Popen[Any]":
-        while not hold_port(server.port or 0):
-            server.port = server.find_available_port()
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            process = start(server)
-            end_with_this_process(process.pid, group=False)
-            return process
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-    SubprocessASGIServer._run_uvicorn_command = started  # type: ignore[method-assign, assignment]
-
-
-_held: list[socket.socket] = []  # as long as this process lives
-
-
-def hold_port(port: int) -> bool:
-    """Takes a port of the loopback for a server that this process starts; False where somebody else has it.
-
-    The socket is bound, which keeps others away, and does not listen. What may share its port is a socket that sets
-    SO_REUSEADDR before it binds: a server's does (uvicorn's), one that looks for a free port (Prefect's, this one)
-    does not.
-    """
-    holder = socket.socket()
-    try:
-        holder.bind(("127.0.0.1", port))
-    except OSError:
-        holder.close()
-        return False
-    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    _held.append(holder)
-    return True
 
 
 def show_own_lines() -> None:

@@ -14,6 +14,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.runtime import flow_run
 
+from flows.prefect.own_server import has_configured_server
 from flows.results import DistillResult
 from flows.terminal import figure, inert
 from flows.vote_figures import vote_rows
@@ -38,14 +39,19 @@ _MARKUP = re.compile(r"[\\`*_{}\[\]()#+\-.!|~:@=]")
 def prefect_tags() -> dict[str, str]:
     """Prefect's ids and address of this run, for MLflow."""
     tags = {"prefect.flow_run_id": str(flow_run.id), "prefect.flow_run_name": str(flow_run.name)}
-    address = str(flow_run.ui_url or "")
-    return tags | ({"prefect.url": without_password(address)} if address.startswith("http") else {})
+    address = _address()
+    return tags | ({"prefect.url": without_password(address)} if address else {})
 
 
 def prefect_note() -> dict[str, str]:
     """A link to this run as the description of a run in MLflow, whose pages show tags as plain text."""
-    address = str(flow_run.ui_url or "")
-    return {NOTE: f"Prefect: [{escaped(flow_run.name)}]({address})"} if address.startswith("http") else {}
+    address = _address()
+    return {NOTE: f"Prefect: [{escaped(flow_run.name)}]({address})"} if address else {}
+
+
+def _address() -> str:
+    """Of this run's page; empty where it has none: a command's own server has no pages."""
+    return str(flow_run.ui_url) if has_configured_server() else ""
 
 
 def show_votes(rule: VoteRule, votes: VoteSummary, sampled: Sampled) -> None:

@@ -13,7 +13,6 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists
-from prefect.settings import PREFECT_API_URL
 
 from storage.errors import UsageError
 from storage.locks import file_lock
@@ -25,12 +24,17 @@ MACHINE_VARIABLE = "QCRD_MACHINE"
 
 
 @contextmanager
-def slot(home: Path, threads: int | None) -> Iterator[None]:
+def slot(home: Path, threads: int | None, *, on_server: bool) -> Iterator[None]:
     """Holds this machine's GPU, or a share of its cores, so that two runs do not load their models onto it at once.
 
-    With a Prefect server it is a global concurrency limit (`prefect gcl ls` shows it, and it can be changed there).
-    Without one it is a locked file, which a process gives back however it dies; Prefect's temporary server never takes
-    a dead run's slot back.
+    With a configured Prefect server it is a global concurrency limit (`prefect gcl ls` shows it, and it can be changed
+    there). Without one it is a locked file, which a process gives back however it dies; a command's own server ends
+    with the command, and the next one would wait for the slot of a run that was killed.
+
+    Args:
+        home: the state folder.
+        threads: of a training; None for all cores.
+        on_server: there is a configured server.
 
     Raises:
         UsageError: QCRD_MACHINE is no name.
@@ -39,7 +43,7 @@ def slot(home: Path, threads: int | None) -> Iterator[None]:
     cores = len(os.sched_getaffinity(0))
     name = slot_name(gpu)
     limit = 1 if gpu is not None else max(1, cores // (threads or cores))
-    if not PREFECT_API_URL.value():
+    if not on_server:
         files = [home / "slots" / f"{name}-{number}" for number in range(limit)]
         with one_locked(files, f"Waiting: another training holds {name}."):
             yield

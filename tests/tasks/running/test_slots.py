@@ -27,7 +27,7 @@ class Training:
         self._thread.join()
 
     def _train(self, home: Path) -> None:
-        with slot(home, None):
+        with slot(home, None, on_server=False):
             self.began.set()
             self._over.wait()
 

@@ -1,0 +1,130 @@
+"""A command's own Prefect server, where none is configured: on this machine, for as long as the command runs.
+
+    check_server()                                   # one is configured? Then it is asked, and the next line is None
+    server = start_own_server(home.logs)             # starts while this process imports what a run needs
+    ...
+    if server:
+        server.wait()
+
+Without it Prefect would start one by itself, which Ctrl-C ends before a run could tell how it ended, which survives a
+kill -9, and whose port somebody else can take first. This one is started like all our servers (`models/watchdog.py`).
+Its port is taken before it starts, as a socket that listens and that the server inherits.
+
+    python -m flows.prefect.own_server 5             # what is started; 5 is the socket
+"""
+
+import atexit
+import http.client
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.watchdog import Watched
+from storage.errors import UsageError
+
+API_VARIABLE = "PREFECT_API_URL"
+LOOPBACK = "127.0.0.1"
+START_S = 120.0
+GRACE_S = 5.0
+
+
+@dataclass(frozen=True)
+class OwnServer:
+    """A server that was started.
+
+    Attributes:
+        port: where it listens.
+        log: what it prints: errors.
+    """
+
+    port: int
+    log: Path
+
+    @property
+    def api(self) -> str:
+        """Its address, as PREFECT_API_URL would have it."""
+        return f"http://{LOOPBACK}:{self.port}/api"
+
+    def wait(self) -> None:
+        """Until it answers. No second look is needed: the socket takes the question before the server is up.
+
+        Raises:
+            UsageError: it died, or takes too long.
+        """
+        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=START_S)  # no proxy gets in between
+        try:
+            connection.request("GET", "/api/health")
+            status = connection.getresponse().status
+        except (OSError, http.client.HTTPException) as error:
+            raise UsageError(f"Prefect's server did not start ({type(error).__name__}); its log: {self.log}.") from None
+        finally:
+            connection.close()
+        if status != http.HTTPStatus.OK:
+            raise UsageError(f"Prefect's server is not well (status {status}); its log: {self.log}.")
+
+
+_own: OwnServer | None = None
+
+
+def has_configured_server() -> bool:
+    """Whether somebody named a Prefect server: one that others use, too, and that is there after this process."""
+    from prefect.settings import PREFECT_API_URL
+
+    return bool(PREFECT_API_URL.value()) and (_own is None or PREFECT_API_URL.value() != _own.api)
+
+
+def start_own_server(logs: Path) -> OwnServer | None:
+    """Starts a server for this process and tells Prefect of it; None where one is configured.
+
+    It works on the state that `prepare_prefect` named, and ends with this process. Other processes do not learn of it.
+
+    Args:
+        logs: folder for its log, made where missing.
+    """
+    global _own
+    if has_configured_server():
+        return None
+    logs.mkdir(parents=True, exist_ok=True)
+    file = logs / "prefect-own-server.log"
+    with socket.create_server((LOOPBACK, 0)) as listening, file.open("ab") as log:
+        command = [sys.executable, "-m", __name__, str(listening.fileno())]
+        watched = Watched(command, grace_s=GRACE_S, keep_fds=[listening.fileno()], stdout=log, stderr=log)
+        _own = OwnServer(listening.getsockname()[1], file)
+    # Not earlier: what happened last is told to the server when Python ends, by functions registered after this one.
+    atexit.register(watched.end)
+    _tell_prefect(_own.api)
+    return _own
+
+
+def _tell_prefect(api: str) -> None:
+    """Prefect has read its settings. They are read again, for all threads; the environment stays as it was."""
+    from prefect.context import refresh_global_settings_context
+
+    before = os.environ.get(API_VARIABLE)
+    os.environ[API_VARIABLE] = api
+    try:
+        refresh_global_settings_context()
+    finally:
+        del os.environ[API_VARIABLE]
+        if before is not None:  # an empty one
+            os.environ[API_VARIABLE] = before
+
+
+def serve(listening: int) -> None:
+    """Serves Prefect's API, without its pages and its schedules, until the process is told to end.
+
+    Args:
+        listening: a socket, as a file descriptor.
+    """
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    with socket.socket(fileno=listening) as inherited:
+        app = create_app(ephemeral=True, final=True)
+        uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on")).run(sockets=[inherited])
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))
