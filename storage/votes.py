@@ -34,26 +34,35 @@ MEMORY_LIMIT = "1200MB"
 """DuckDB's own limit while voting; past it, DuckDB uses the disk."""
 
 
-class VoteRule(BaseModel):
+class VotesConfig(BaseModel):
+    """Self-consistency votes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    n: int | None = Field(
+        default=None, ge=1, description="Samples per question that vote, drawn at random; all by default."
+    )
+    seed: int = Field(default=0, description="Seed of that draw; without effect where all samples vote.")
+    positives: Positives = Field(
+        default="majority",
+        description="Which samples are positives: those with the `majority` answer (paper), with the `gold` label, or "
+        "with both (`majority-and-gold`).",
+    )
+
+
+class VoteRule(VotesConfig):
     """What is voted on and what counts as a positive. Its content is the `vote_id`.
+
+    Negatives are the other parsed samples; where the gold label decides what is a positive, those that differ from it.
+    By these two rules a question without a gold label has no targets at all.
 
     Attributes:
         dataset: the dataset's name.
         teachers: globs over the rationales' `model` column; a sample takes part if any matches.
-        n: how many samples of each example take part, chosen by a seeded shuffle; all when None.
-        seed: seed of that shuffle; without effect when n is None.
-        positives: `majority` (the paper): samples with the winning answer. `gold`: samples equal to the gold label.
-            `majority-and-gold`: samples that are both. Negatives are the other parsed samples, in the latter two
-            those that differ from the gold label; without a gold label these two give an example no targets at all.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: str
     teachers: tuple[str, ...] = ("*",)
-    n: int | None = Field(default=None, ge=1)
-    seed: int = 0
-    positives: Positives = "majority"
 
     def content(self) -> dict[str, Any]:
         """The rule in its one spelling: two rules that choose the same samples in every case have equal contents."""
