@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from pydantic import ValidationError
@@ -14,6 +14,7 @@ from flows.commands.options import (
     JsonOption,
     at_least,
     home_at,
+    key_option,
     one_of,
     split_named,
 )
@@ -24,13 +25,13 @@ from storage.errors import StorageError, UsageError
 from storage.schemas import EXAMPLES
 from storage.store import Store
 from tasks.teacher.lab import find_lab
-from tasks.teacher.settings import LAB, Price, TeacherSettings
+from tasks.teacher.settings import LAB, Api, Price, TeacherSettings
 
 if TYPE_CHECKING:
     from tasks.teacher.sampling import SamplingProgress
     from tasks.teacher.session import Taught
 
-APIS = ("auto", "chat", "completions")
+DEFAULT = TeacherSettings(source="stored")  # the only source whose settings are complete without a model or a file
 # Options that are not spelt like the key of TeacherSettings that they set.
 OPTIONS = {
     "timeout_s": "--timeout",
@@ -45,46 +46,36 @@ def sample(
     path: Annotated[
         str | None, typer.Option("--path", help="A file with the questions, instead of the dataset's own source.")
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="Only the first so many questions.")] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="Model folder or hub id to serve with vLLM; with --url, the name it serves."),
-    ] = None,
-    url: Annotated[
-        str | None,
-        typer.Option("--url", help="An OpenAI-compatible endpoint; its key goes into QCRD_TEACHER_API_KEY."),
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option("--name", help="The teacher's name in the store; default: the model's.")
-    ] = None,
-    n: Annotated[int, typer.Option("--n", help="Samples of each question.")] = 5,
-    temperature: Annotated[float, typer.Option("--temperature", help="Sampling temperature.")] = 0.7,
-    top_p: Annotated[float, typer.Option("--top-p", help="Probability mass sampled from.")] = 1.0,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longest sample, in tokens.")] = 256,
-    seed: Annotated[int, typer.Option("--seed", help="Run seed; another one gives other samples.")] = 0,
-    logprobs: Annotated[
-        bool, typer.Option("--logprobs", help="Store mean log-probabilities (half the speed on a CPU).")
-    ] = False,
-    api: Annotated[str, typer.Option("--api", help="auto, chat or completions.")] = "auto",
-    in_flight: Annotated[int, typer.Option("--in-flight", help="Requests under way at once.")] = 64,
-    timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait for one reply.")] = 600.0,
-    retries: Annotated[int, typer.Option("--retries", help="Tries again after 429, 5xx, timeouts, nonsense.")] = 6,
-    port: Annotated[int | None, typer.Option("--port", help="vLLM's port; default: a free one.")] = None,
-    price_prompt: Annotated[float, typer.Option("--price-prompt", help="Price of a million prompt tokens.")] = 0.0,
-    price_completion: Annotated[
-        float, typer.Option("--price-completion", help="Price of a million completion tokens.")
-    ] = 0.0,
+    limit: Annotated[int | None, typer.Option("--limit", help="Take at most this many questions.")] = None,
+    model: Annotated[str | None, key_option(TeacherSettings, "model")] = None,
+    url: Annotated[str | None, key_option(TeacherSettings, "url")] = None,
+    name: Annotated[str | None, key_option(TeacherSettings, "name")] = None,
+    n: Annotated[int, key_option(TeacherSettings, "n")] = DEFAULT.n,
+    temperature: Annotated[float, key_option(TeacherSettings, "temperature")] = DEFAULT.temperature,
+    top_p: Annotated[float, key_option(TeacherSettings, "top_p")] = DEFAULT.top_p,
+    max_tokens: Annotated[int, key_option(TeacherSettings, "max_tokens")] = DEFAULT.max_tokens,
+    seed: Annotated[int, key_option(TeacherSettings, "seed")] = DEFAULT.seed,
+    logprobs: Annotated[bool, key_option(TeacherSettings, "logprobs")] = DEFAULT.logprobs,
+    api: Annotated[str, key_option(TeacherSettings, "api")] = DEFAULT.api,
+    in_flight: Annotated[int, key_option(TeacherSettings, "in_flight")] = DEFAULT.in_flight,
+    timeout: Annotated[float, key_option(TeacherSettings, "timeout_s", "--timeout")] = DEFAULT.timeout_s,
+    retries: Annotated[int, key_option(TeacherSettings, "retries")] = DEFAULT.retries,
+    port: Annotated[int | None, key_option(TeacherSettings, "port")] = DEFAULT.port,
+    price_prompt: Annotated[float, key_option(Price, "per_million_prompt", "--price-prompt")] = 0.0,
+    price_completion: Annotated[float, key_option(Price, "per_million_completion", "--price-completion")] = 0.0,
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Sample a teacher's rationales. What is stored already is not sampled again; stop and go on at any time.
+    """Sample a teacher's rationales.
+
+    What is stored already is not sampled again; stop and go on at any time.
 
     Example: qcrd sample --dataset lab --limit 200
     Example: qcrd sample --dataset svamp --path svamp.jsonl --url https://host/v1 --model big-model
     """
     at_least("--n", n, 1)
     at_least("--limit", limit, 1)
-    one_of("--api", api, APIS)
+    one_of("--api", api, get_args(Api))
     split_named(split)
     named = get_dataset(dataset)
     place = home_at(home)
