@@ -1,6 +1,12 @@
 # qcrd: `make setup`, `make check`, `make test`; `make help` lists all.
 
-PYTHON ?= python3.11
+# The newest of these that runs, is supported and has pip; `make PYTHON=...` decides. Being on the PATH is not enough:
+# pyenv puts names there that only say "command not found". `.venv` keeps its Python until `make clean`.
+PYTHONS := python3.13 python3.12 python3.11 python3
+SUPPORTED := -c 'import sys, pip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' >/dev/null 2>&1
+ifndef PYTHON
+PYTHON := $(shell for python in $(PYTHONS); do $$python $(SUPPORTED) && echo $$python && break; done)
+endif
 # The CUDA build of vLLM where an NVIDIA GPU answers, the CPU build elsewhere; `make setup ACCELERATOR=cpu` decides.
 ACCELERATOR ?= $(shell nvidia-smi -L 2>/dev/null | grep -q '^GPU' && echo cuda || echo cpu)
 VENV := .venv
@@ -21,10 +27,15 @@ help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(VENV)/installed-$(ACCELERATOR) ## the environment in .venv, every version pinned
+ifneq ($(origin PYTHON),file)
+	@asked=$$($(PYTHON) -V) && made=$$($(BIN)/python -V) && test "$$asked" = "$$made" || { \
+		echo "$(VENV) holds $$made, not the $$asked of PYTHON=$(PYTHON): run make clean first" >&2; exit 1; }
+endif
 
 # Debian ships Python without ensurepip, so the environment is made without pip and filled by the pip that is there.
 $(VENV)/installed-$(ACCELERATOR): requirements/$(ACCELERATOR).lock pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "qcrd needs Python 3.11 as $(PYTHON): install it, or run make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(or $(PYTHON),false) $(SUPPORTED) || { echo "qcrd needs Python 3.11, 3.12 or 3.13, with pip (tried:" \
+		"$(or $(PYTHON),$(PYTHONS))): install one, or name one: make PYTHON=/path/to/python3.13" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
 	@rm -f $(VENV)/installed-*
 	@echo "Installing $(ACCELERATOR) packages into $(VENV) (about 4.5 GB, a few minutes) ..."
@@ -66,7 +77,7 @@ audit: ## known vulnerabilities of the pinned packages, from the OSV database (n
 	@test -x $(AUDIT)/bin/pip-audit || $(PYTHON) -m venv --without-pip $(AUDIT)
 	@$(PYTHON) -m pip --python $(AUDIT)/bin/python install --quiet --quiet --no-deps -r requirements/audit.lock
 	@for lock in cpu cuda; do \
-		sed 's/+cpu$$//' requirements/$$lock.lock > $(AUDIT)/$$lock.txt; \
+		sed 's/+cpu$$//; s/;.*//' requirements/$$lock.lock > $(AUDIT)/$$lock.txt; \
 		echo "requirements/$$lock.lock:"; \
 		$(AUDIT)/bin/pip-audit --strict --disable-pip --no-deps --vulnerability-service osv $(AUDIT_OPTIONS) \
 			-r $(AUDIT)/$$lock.txt 2> $(AUDIT)/log && { cat $(AUDIT)/log; continue; }; \

@@ -24,32 +24,33 @@ from models.generation import generate
 from models.seeds import derived_seed
 from models.student import EXPLAIN
 from models.student_loading import load_student
-from tasks.training.outcomes import QUALITY_FILE, QualityUpdated, checkpoint_of, discriminator_folder
+from tasks.training.folder import Training, trainings_in
+from tasks.training.outcomes import QualityUpdated
 from tasks.training.quality import HELD_OUT, area_under_curve
-from tasks.training.rounds import best_round, evaluations
-from tasks.training.spec import open_training, read_examples, read_spec, round_folder
+from tasks.training.rounds import best_round
+from tasks.training.summary import find_training
 
 TEMPERATURES = (1.5, 2.0)
 
 
-def newest_qcrd(home: Path) -> Path:
-    """The training whose discriminator was used last."""
-    found = [file.parent.parent for file in home.glob(f"trainings/*/round-*/{QUALITY_FILE}")]
-    judged = {folder for folder in found if read_spec(folder).config.method.uses_discriminator}
+def newest_qcrd(home: Path) -> Training:
+    """The newest training that has a discriminator."""
+    judged = [training for training in trainings_in(home) if training.spec.config.method.uses_discriminator]
     if not judged:
         sys.exit(f"No training with a discriminator under {home}; run `qcrd distill lab` first.")
-    return max(judged, key=lambda folder: folder.stat().st_mtime)
+    return judged[-1]
 
 
-def scores_by_kind(folder: Path) -> tuple[int, dict[str, list[float]]]:
+def scores_by_kind(training: Training) -> tuple[int, dict[str, list[float]]]:
     """(round of the student, kind of rationale -> scores) on the held-out questions."""
-    spec, dataset, _ = open_training(folder)
-    best = best_round(evaluations(folder))
-    quality = QualityUpdated.model_validate_json((round_folder(folder, best) / QUALITY_FILE).read_text("utf-8"))
+    spec, dataset = training.spec, training.dataset
+    best = best_round(training.evaluations())
+    quality = training.outcome(QualityUpdated, best)
+    assert quality is not None
     assert quality.version is not None, "the training has no discriminator"
-    judge = load_discriminator(discriminator_folder(folder, quality.version))
-    student = load_student(checkpoint_of(folder, best) / "model", spec.config.student)
-    rows = [row for place, row in enumerate(read_examples(folder).to_pylist()) if place % HELD_OUT == 0]
+    judge = load_discriminator(training.discriminator(quality.version))
+    student = load_student(training.model(best), spec.config.student)
+    rows = [row for place, row in enumerate(training.examples().to_pylist()) if place % HELD_OUT == 0]
     questions = [dataset.student_input(row["question"], tuple(row["choices"])) for row in rows]
     texts: dict[str, list[tuple[str, str]]] = {
         "positive": pairs(questions, rows, "positives"),
@@ -107,9 +108,9 @@ def main() -> None:
     parser.add_argument("--training", help="its id; the newest with a discriminator if left out")
     parser.add_argument("--plot", type=Path, help="a PNG to write")
     options = parser.parse_args()
-    folder = options.home / "trainings" / options.training if options.training else newest_qcrd(options.home)
-    best, scores = scores_by_kind(folder)
-    print(f"{read_spec(folder).name}, the student of round {best} and its discriminator")
+    chosen = find_training(options.home, options.training) if options.training else newest_qcrd(options.home)
+    best, scores = scores_by_kind(chosen)
+    print(f"{chosen.spec.name}, the student of round {best} and its discriminator")
     show(scores)
     if options.plot:
         plot(scores, options.plot)

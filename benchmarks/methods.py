@@ -34,12 +34,13 @@ from storage.votes import VoteRule, vote
 from tasks.questions.stored import store_examples
 from tasks.teacher.recorded import import_recorded
 from tasks.training.evaluation import evaluate_round
+from tasks.training.folder import Training
 from tasks.training.negatives import sample_negatives
 from tasks.training.outcomes import Evaluation
 from tasks.training.prepare import prepare_training
 from tasks.training.quality import update_quality
-from tasks.training.rounds import best_round, evaluations, is_over, prune
-from tasks.training.spec import Parts, read_spec
+from tasks.training.rounds import best_round, is_over, prune
+from tasks.training.spec import Parts
 from tasks.training.student import train_round
 
 METHODS: dict[str, MethodConfig] = {
@@ -97,12 +98,12 @@ def run(job: Job) -> Done:
         seconds += sample_negatives(folder, t).seconds + update_quality(folder, t).seconds
         seconds += train_round(folder, t).seconds
         evaluate_round(folder, t, "validation")
-        prune(folder)
-        if is_over(evaluations(folder)[: t + 1], training.rounds):
+        prune(Training(folder))
+        if is_over(Training(folder).evaluations()[: t + 1], training.rounds):
             break
-    best = best_round(evaluations(folder))
+    best = best_round(Training(folder).evaluations())
     test = evaluate_round(folder, best, "test")
-    spec = read_spec(folder)
+    spec = Training(folder).spec
     assert parts.test is not None, "a comparison of methods needs test questions"
     with store.connect() as con:
         rows = store.execute(

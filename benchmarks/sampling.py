@@ -29,7 +29,8 @@ from rich.table import Table
 from models.hardware import detect_hardware
 from models.revision import has_chat_template
 from models.seeds import request_seed
-from models.server import ServerConfig, VllmServer, child_environment, server_command
+from models.server import VllmServer
+from models.server_settings import ServerConfig, child_environment, server_command
 from storage.datasets.registry import get_dataset
 from storage.ids import example_id
 from storage.schemas import EXAMPLES

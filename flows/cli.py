@@ -42,8 +42,7 @@ from flows.commands import (
     vote,
 )
 from flows.terminal import err, plain
-from models.errors import ModelError
-from storage.errors import StorageError
+from tasks.errors import ONE_LINE
 
 app = typer.Typer(
     name="qcrd",
@@ -134,7 +133,7 @@ def run(arguments: list[str]) -> int:
         code = app(arguments, standalone_mode=False, prog_name="qcrd")
         if sys.stdout is not None:
             sys.stdout.flush()
-    except (StorageError, ModelError) as error:
+    except ONE_LINE as error:
         _complain(str(error))
         return 2
     except ClickUsageError as error:

@@ -8,28 +8,29 @@ questions, and it goes on from there.
 """
 
 from pathlib import Path
+from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.config.distill import DistillConfig
 from flows.prefect import report
 from flows.prefect.verdict import show_verdict
-from flows.results import DistillResult, MethodResult, RegisteredResult
+from flows.results import DistillResult, MethodResult, distill_result, method_result, registered_result
 from flows.runs import recorded_run
 from models.methods import MethodConfig
 from storage.votes import VoteRule
+from tasks.running.slots import slot
 from tasks.running.worker import Worker
-from tasks.steps import rounds as steps
-from tasks.steps.drift import watch_drift
-from tasks.steps.rounds import Place
-from tasks.tracking.challenger import judge_registered, register_best
+from tasks.running.workspace import Workspace
+from tasks.steps import drift, questions, registry, rounds, teacher, votes
 from tasks.tracking.client import open_tracking
-from tasks.tracking.registry import Registered
-from tasks.tracking.run import Story
-from tasks.training.rounds import best_round, evaluations, is_over, prune
+from tasks.tracking.run import TrainingRun
+from tasks.training.folder import Training
+from tasks.training.rounds import best_round, is_over, prune
 from tasks.training.spec import Parts
 
 
@@ -48,70 +49,75 @@ def distill(config: DistillConfig, home: Path = Path(".qcrd"), resume: str | Non
         home: the state folder: store, trainings, and, where no servers are configured, MLflow's and Prefect's state.
         resume: id of a run that ended early, to go on with; the configuration it began with is taken.
     """
-    with recorded_run(home, config, resume) as (place, config, results):
+    with recorded_run(home, config, resume) as (workspace, config, results):
         if config.teacher.source == "import":
-            steps.import_recordings(place, config.dataset, config.teacher)
-        questions = steps.store_questions(place, config.dataset)
+            questions.import_recordings(workspace, config.dataset, config.teacher)
+        stored = questions.store_questions(workspace, config.dataset)
         if config.teacher.needs_lab():
-            steps.build_lab_teacher(place)
-        sampled = steps.ask_teacher(place, config.dataset, config.teacher)
-        rule = VoteRule(dataset=questions.dataset, teachers=sampled.teachers, **config.votes.model_dump())
-        votes = steps.count_votes(place, rule, config.dataset)
-        report.show_votes(rule, votes, sampled)
-        report.show_teacher(place, rule, config.dataset.train_split)
-        watch_drift(place, rule, config.dataset, config.drift)
-        parts = Parts.of(config.dataset, questions.dataset)
-        trainings = [train.submit(place, config, rule, parts, method) for method in config.methods()]
-        trained = steps.results(trainings)
-        verdict = None
+            teacher.build_lab_teacher(workspace)
+        sampled = teacher.ask_teacher(workspace, config.dataset, config.teacher)
+        rule = VoteRule(dataset=stored.dataset, teachers=sampled.teachers, **config.votes.model_dump())
+        summary = votes.count_votes(workspace, rule, config.dataset)
+        report.show_votes(rule, summary, sampled)
+        report.show_teacher(workspace, rule, config.dataset.train_split)
+        drift.watch_drift(workspace, rule, config.dataset, config.drift)
+        parts = Parts.of(config.dataset, stored.dataset)
+        rounds.warn_of_emulation(config.student, config.optimisation)
+        trained = _results([train.submit(workspace, config, rule, parts, method) for method in config.methods()])
+        registered = None
         if config.registry.register_model:
-            verdict = gate(place, config, trained[0], register(place, config, trained[0]))
-        results.append(report.show_result(place, parts, sampled, votes, trained, verdict))
+            first = trained[0]
+            lineage = report.prefect_tags()
+            challenger = registry.register(workspace, first.folder, first.logged_round(), config.registry, lineage)
+            verdict = registry.gate(workspace, first.folder, challenger, config.registry)
+            show_verdict(challenger, verdict)
+            registered = registered_result(challenger, verdict)
+        results.append(distill_result(workspace, parts, sampled, summary, trained, registered))
+        report.show_result(results[0])
     return results[0]
 
 
 @task(name="method", task_run_name="{method.name}", cache_policy=NO_CACHE)
-def train(place: Place, config: DistillConfig, rule: VoteRule, parts: Parts, method: MethodConfig) -> MethodResult:
+def train(
+    workspace: Workspace, config: DistillConfig, rule: VoteRule, parts: Parts, method: MethodConfig
+) -> MethodResult:
     """All rounds of one method: negatives -> discriminator -> student -> evaluation; then the test questions, once."""
-    training, threads = config.training(method, place.home), config.rounds.threads
+    settings, threads, log = config.training(method, workspace.home), config.rounds.threads, get_run_logger()
     with Worker(threads) as worker:
-        prepared = steps.prepare(place, config.dataset.name, rule, parts, training, worker)
-        folder = prepared.folder
-        table = report.RoundsTable(method.name, prepared, config.rounds.rounds)
-        tags = report.prefect_tags() | report.prefect_note()
-        story = Story(open_tracking(place.home), prepared, place.run_id, tags)
-        with story.measured(), steps.slot(place.home, threads):
-            for t in range(config.rounds.rounds):
-                steps.make_negatives(place, folder, t, worker)
-                quality = steps.judge_quality(place, folder, t, worker)
-                steps.train_student(place, folder, t, worker)
-                result = steps.evaluate_student(place, folder, t, "validation", worker)
-                story.round(t, quality, result)
-                get_run_logger().info(report.round_line(method.name, result))
-                table.show()
-                prune(folder)
-                if is_over(evaluations(folder)[: t + 1], config.rounds):
-                    break
-            best = best_round(evaluations(folder))
-            test = steps.evaluate_student(place, folder, best, "test", worker) if parts.test else None
-            logged = story.finish(best, test)
+        prepared = rounds.prepare(workspace, config.dataset.name, rule, parts, settings, worker)
+        folder, training = prepared.folder, Training(prepared.folder)
+
+        def waiting() -> None:
+            log.info("%s: another run trains it; waiting, then taking what it has made.", prepared.name)
+
+        with training.held(prepared.spec, waiting), slot(workspace.home, threads):
+            table = report.RoundsTable(prepared)
+            tags = report.prefect_tags() | report.prefect_note()
+            run = TrainingRun(open_tracking(workspace.home), prepared, workspace.run_id, tags)
+            with run.measured():
+                for t in range(config.rounds.rounds):
+                    rounds.make_negatives(workspace, folder, t, worker)
+                    quality = rounds.judge_quality(workspace, folder, t, worker)
+                    rounds.train_student(workspace, folder, t, worker)
+                    result = rounds.evaluate_student(workspace, folder, t, "validation", worker)
+                    run.round(t, quality, result)
+                    log.info(report.round_line(method.name, result))
+                    table.show()
+                    prune(training)
+                    if is_over(training.evaluations()[: t + 1], config.rounds):
+                        break
+                best = best_round(training.evaluations())
+                test = rounds.evaluate_student(workspace, folder, best, "test", worker) if parts.test else None
+                logged = run.finish(best, test)
     table.show(over=True)
-    return report.show_method(place, method.name, prepared, best, test, logged, story.url)
+    report.show_method(workspace, prepared, best, run.url)
+    return method_result(prepared, best, test, logged, run.url)
 
 
-@task(name="register", **steps.STEP, cache_policy=NO_CACHE)
-def register(place: Place, config: DistillConfig, result: MethodResult) -> Registered:
-    """The best student becomes a version of the registered model."""
-    lineage = {"run_id": place.run_id, **report.prefect_tags()}
-    return register_best(open_tracking(place.home), result.folder, result.logged_round(), config.registry, lineage)
-
-
-@task(name="gate", **steps.STEP, cache_policy=NO_CACHE)
-def gate(place: Place, config: DistillConfig, result: MethodResult, challenger: Registered) -> RegisteredResult:
-    """The challenger becomes champion if it is better than the champion on the same test questions."""
-    verdict = judge_registered(open_tracking(place.home), result.folder, challenger, config.registry)
-    get_run_logger().info("%s version %s: %s", challenger.name, challenger.version, verdict.reason)
-    show_verdict(challenger, verdict)
-    return RegisteredResult(
-        name=challenger.name, version=challenger.version, champion=verdict.promoted, reason=verdict.reason
-    )
+def _results(futures: list[PrefectFuture[Any]]) -> list[Any]:
+    """The results of submitted tasks. Waits in short turns, between which Ctrl-C gets through; waiting for a result
+    blocks it."""
+    for future in futures:
+        while not future.state.is_final():
+            future.wait(timeout=0.5)
+    return [future.result() for future in futures]

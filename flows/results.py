@@ -5,9 +5,16 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tasks.steps.rounds import Sampled
+from storage.votes import VoteSummary
+from tasks.running.workspace import Workspace
+from tasks.steps.teacher import Sampled
 from tasks.tracking.client import LoggedRound
-from tasks.training.outcomes import Evaluation
+from tasks.tracking.gate import Verdict, exact_mcnemar, judge, wilson_interval
+from tasks.tracking.registry import Registered
+from tasks.training.folder import Training
+from tasks.training.outcomes import Evaluation, Prepared
+from tasks.training.spec import Parts
+from tasks.training.summary import round_rows
 
 
 class MethodResult(BaseModel):
@@ -115,3 +122,75 @@ class DistillResult(BaseModel):
             "test_explanation_accuracy": method.test.explanation_accuracy if method.test else None,
             "training_seconds": method.seconds,
         }
+
+
+def method_result(
+    prepared: Prepared, best: int, test: Evaluation | None, logged: LoggedRound, url: str | None
+) -> MethodResult:
+    """The result of a training that is over.
+
+    Args:
+        prepared: the training.
+        best: its best round.
+        test: the evaluation of that round's student on the test questions.
+        logged: the round, as MLflow knows it.
+        url: where a browser shows the training in MLflow.
+    """
+    training = Training(prepared.folder)
+    return MethodResult(
+        method=prepared.spec.config.method.name,
+        training_id=prepared.training_id,
+        student=prepared.name,
+        folder=prepared.folder,
+        parameters=prepared.parameters,
+        rounds=training.evaluations(),
+        best=best,
+        test=test,
+        test_interval=wilson_interval(test.correct, test.questions) if test else None,
+        seconds=sum(row["seconds"] for row in round_rows(training)),
+        mlflow_run=logged.training,
+        mlflow_round=logged.run_id,
+        mlflow_model=logged.model_id,
+        mlflow_url=url,
+    )
+
+
+def registered_result(challenger: Registered, verdict: Verdict) -> RegisteredResult:
+    """The registered student, and what the gate said of it."""
+    return RegisteredResult(
+        name=challenger.name, version=challenger.version, champion=verdict.promoted, reason=verdict.reason
+    )
+
+
+def distill_result(
+    workspace: Workspace,
+    parts: Parts,
+    sampled: Sampled,
+    votes: VoteSummary,
+    methods: list[MethodResult],
+    registered: RegisteredResult | None,
+) -> DistillResult:
+    """The result of a run: the first method is held against each of the others."""
+    store, test = workspace.open_store(), parts.test
+    answers = [test.rights(store, f"{one.student}@{one.best}") for one in methods] if test else []
+    others = zip(methods[1:], answers[1:], strict=False)  # no answers without test questions
+    return DistillResult(
+        run_id=workspace.run_id,
+        sampled=sampled,
+        votes={name: value for name, value in vars(votes).items() if value is not None},
+        methods=methods,
+        compared=[compared(answers[0], other, one.method) for one, other in others],
+        registered=registered,
+    )
+
+
+def compared(first: dict[str, bool], other: dict[str, bool], method: str) -> Compared:
+    """The first method's answers against another's, by an exact McNemar test (`tasks.tracking.gate`)."""
+    verdict = judge(first, other)
+    return Compared(
+        method=method,
+        difference=verdict.difference or 0.0,
+        low=verdict.low or 0.0,
+        high=verdict.high or 0.0,
+        p_value=exact_mcnemar(verdict.only_challenger, verdict.only_champion),
+    )

@@ -5,9 +5,7 @@ A run that ended early (killed, failed, stopped) goes on as the same run, with t
 a process gives back however it dies; so a row that says "running", and whose lock is free, is of a run that was killed.
 """
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
+from filelock import Timeout
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
@@ -30,13 +29,15 @@ from flows.results import DistillResult
 from storage.datasets.registry import get_dataset
 from storage.errors import NothingToDo, UnknownName, UsageError
 from storage.ids import content_id
+from storage.locks import file_lock, is_held
 from storage.schemas import RUNS
 from storage.store import Store, now
 from tasks.running.worker import stop_workers
-from tasks.steps.rounds import Place
+from tasks.running.workspace import Workspace
 from tasks.tracking.start_from import choose_start
 from tasks.watching.figures import store_figures
 
+LOOK_S = 0.2  # somebody who only looks whether the run is alive has its lock for a moment
 VERSIONS = ("qcrd", "torch", "transformers", "prefect", "mlflow", "duckdb", "pyarrow")
 
 
@@ -117,7 +118,7 @@ def refuse_to_resume(run: Run) -> None:
 @contextmanager
 def recorded_run(
     home: Path, config: DistillConfig, resume: str | None
-) -> Iterator[tuple[Place, DistillConfig, list[DistillResult]]]:
+) -> Iterator[tuple[Workspace, DistillConfig, list[DistillResult]]]:
     """Begins a run, or goes on with one, and stores its row: running, then finished or failed.
 
     Args:
@@ -140,32 +141,32 @@ def recorded_run(
         if earlier.prefect_run_id != this:
             _tell_crashed(earlier.prefect_run_id)
     run_id = earlier.run_id if earlier else content_id("run", this, now().isoformat())
-    place = Place(home=home, store=at.store_root, run_id=run_id)
+    workspace = Workspace(home=home, store=at.store_root, run_id=run_id)
     with _held(home, run_id):
         # From here on a version's number stands where the configuration said "champion": whatever the registry says by
         # then, the run goes on with what it began with.
         student, registry = choose_start(home, config.dataset, config.student, config.registry)
         config = config.model_copy(update={"student": student, "registry": registry})
         results: list[DistillResult] = []
-        _store(place, config, "running", None)
+        _store(workspace, config, "running", None)
         try:
-            yield place, config, results
+            yield workspace, config, results
         except Exception:
-            _store(place, config, "failed", None)
+            _store(workspace, config, "failed", None)
             get_run_logger().warning("What was finished is stored; once it can go on: qcrd resume %s", run_id)
             raise
         except BaseException:  # Ctrl-C, or Prefect's cancellation
             stop_workers()
-            _store(place, config, "stopped", None)
+            _store(workspace, config, "stopped", None)
             raise
         if results:
-            store_figures(place.open_store(), run_id, get_dataset(config.dataset.name).name, results[-1].figures())
-        _store(place, config, "finished", results[-1].methods[0].mlflow_run if results else None)
+            store_figures(workspace.open_store(), run_id, get_dataset(config.dataset.name).name, results[-1].figures())
+        _store(workspace, config, "finished", results[-1].methods[0].mlflow_run if results else None)
 
 
-def _store(place: Place, config: DistillConfig, state: str, mlflow_run: str | None) -> None:
+def _store(workspace: Workspace, config: DistillConfig, state: str, mlflow_run: str | None) -> None:
     row = {
-        "run_id": place.run_id,
+        "run_id": workspace.run_id,
         "dataset": get_dataset(config.dataset.name).name,
         "state": state,
         "config": config.model_dump_json(),
@@ -174,40 +175,31 @@ def _store(place: Place, config: DistillConfig, state: str, mlflow_run: str | No
         "mlflow_run_id": mlflow_run,
         "created_at": now(),
     }
-    store: Store = place.open_store()
+    store: Store = workspace.open_store()
     with store.lock("runs"):
         store.upsert(RUNS, pa.Table.from_pylist([row], RUNS.schema))
 
 
-def lock_file(home: Path, run_id: str) -> Path:
+def lock_path(home: Path, run_id: str) -> Path:
     """Locked by the process that runs a run."""
     return home / "runs" / f"{run_id}.lock"
 
 
 @contextmanager
 def _held(home: Path, run_id: str) -> Iterator[None]:
-    file = lock_file(home, run_id)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"Run {run_id} is running; stop it first, or let it come to its end.") from None
+    try:
+        lock = file_lock(lock_path(home, run_id)).acquire(timeout=LOOK_S)
+    except Timeout:
+        raise UsageError(f"Run {run_id} is running; stop it first, or let it come to its end.") from None
+    with lock:
         yield
 
 
 def _state(home: Path, row: dict[str, Any]) -> str:
     state: str = row["state"]
-    file = lock_file(home, row["run_id"])
-    if state != "running" or not file.exists():  # no file: another machine's run
+    file = lock_path(home, row["run_id"])
+    if state != "running" or not file.exists() or is_held(file):  # no file: another machine's run
         return state
-    handle = os.open(file, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return state
-    finally:
-        os.close(handle)
     return "killed"
 
 

@@ -84,7 +84,7 @@ class StudentConfig(BaseModel):
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32",
         description="Type of the weights in memory. bfloat16 halves the student, but training one loses small steps: "
-        "train a float32 student with `optimisation.precision: bfloat16`, or train adapters.",
+        "train a float32 one and leave bfloat16 to `optimisation.precision`, or train adapters.",
     )
     dropout: float | None = Field(
         default=None, ge=0, lt=1, description="Share of activations dropped in training; the model's own by default."
@@ -200,10 +200,11 @@ class OptimisationConfig(BaseModel):
     )
 
     # The machine
-    precision: Literal["float32", "bfloat16"] = Field(
-        default="float32",
-        description="`float32`, or `bfloat16` for autocast over float32 weights. float16 is refused: T5 overflows in "
-        "it.",
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="`float32`, or `bfloat16` for autocast over float32 weights; `auto` takes `bfloat16` on a GPU or an "
+        "AMX processor that multiplies in it, else `float32`. A training keeps the one it began with, on whatever "
+        "machine it goes on. float16 is refused: T5 overflows in it.",
     )
     device: Literal["auto", "cpu"] = Field(default="auto", description="`auto` takes a GPU where there is one.")
 
@@ -250,8 +251,6 @@ class LabTeacherConfig(BaseModel):
         learning_rate, warmup_steps: linear warm-up, then linear decay to 0. Muon for the matrices inside the
             layers, Adam for embeddings and norms: on this task Muon needs fewer than half of Adam's steps.
         dtype: "float32", or "bfloat16" for autocast over float32 weights (hardly faster at this size).
-        threads: of torch's, while it trains. Two on two idle cores are 1.4 times as fast as one; where another process
-            wants a core they wait for each other and are more than ten times as slow.
         seed: of the weights and of the order of the problems.
     """
 
@@ -272,7 +271,6 @@ class LabTeacherConfig(BaseModel):
     learning_rate: float = Field(default=3e-3, gt=0)
     warmup_steps: int = Field(default=50, ge=0)
     dtype: str = "float32"
-    threads: int = Field(default=1, ge=1)
     seed: int = 0
 
     @field_validator("dtype")

@@ -8,12 +8,14 @@ even where they have AVX-512. oneDNN, which torch also carries and uses for bflo
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from models.processor import AVX512, LADDER, detect_processor
+
+AVX512_AND_MORE = LADDER[LADDER.index(AVX512) :]
 FEW_ROWS = 8
 """Products of fewer rows are left to MKL: they take microseconds, and oneDNN more of those to begin."""
 
@@ -39,13 +41,8 @@ def mkl_is_held_back() -> bool:
     """Whether this is an AMD processor with AVX-512, and a torch with both libraries."""
     if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):  # type: ignore[no-untyped-call]
         return False
-    try:
-        amd = "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:  # no Linux
-        return False
-    return (
-        amd and torch.backends.cpu.get_cpu_capability() == "AVX512" and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    )
+    processor = detect_processor()
+    return processor.amd and processor.uses in AVX512_AND_MORE and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def _forward(layer: torch.nn.Linear, inputs: Tensor) -> Tensor:
@@ -85,5 +82,13 @@ class _Linear(torch.autograd.Function):
         inputs, weight = ctx.saved_tensors
         rows, seen = gradient.flatten(0, -2), inputs.flatten(0, -2)  # (N, out), (N, in)
         to_inputs = _product(gradient, weight.t()) if ctx.needs_input_grad[0] else None
-        to_weight = _product(rows.t(), seen.t()) if ctx.needs_input_grad[1] else None
+        to_weight = _weight_gradient(rows, seen) if ctx.needs_input_grad[1] else None
         return to_inputs, to_weight
+
+
+def _weight_gradient(gradient: Tensor, inputs: Tensor) -> Tensor:
+    """The transpose of gradient (N, out) times inputs (N, in): (out, in)."""
+    # oneDNN copies the first factor. The other way round the sums are the same, and the narrower one is copied.
+    if gradient.shape[1] <= inputs.shape[1]:
+        return _product(gradient.t(), inputs.t())
+    return _product(inputs.t(), gradient.t()).t()

@@ -1,22 +1,4 @@
-"""What can go wrong in models, as one tree.
-
-    ModelError                   base: every message is one line that says what was wrong, what is allowed, what to do
-    ├── BadModel                 no such model folder, not a Hugging Face folder, or one that cannot be served
-    ├── ServerFailed             the vLLM server did not start, or died more often than it may be restarted
-    │   └── PortTaken            the port asked for is in use
-    ├── BadCheckpoint            a training checkpoint is damaged or belongs to another model
-    ├── RunStopped               somebody stops the run (Ctrl-C); what was finished is kept
-    ├── WorkerDied               the process that did the heavy work died
-    ├── TrainingFailed           one of several training processes died
-    ├── TrainingDiverged         the loss is no number or grew without end; names the last good checkpoint
-    ├── TeacherFailed            the endpoint refused for good: wrong key, wrong model name, wrong request
-    │   └── TeacherUnavailable   it kept failing (429, 5xx, timeouts, nonsense) past the retries
-    ├── BadStudent               no such student, one of another architecture, or settings that do not fit it
-    ├── BadDiscriminator         no such discriminator, a damaged one, or an encoder that is no T5's
-    └── TextTooLong              a text has more tokens than the settings allow; nothing is cut silently
-
-The command line prints the message and exits with 2 for each of them; it never prints a traceback.
-"""
+"""What can go wrong in models; tasks/errors.py draws it in one tree with everything else."""
 
 
 class ModelError(Exception):

@@ -1,7 +1,8 @@
-"""What lies in the folder of a model or of a round, and how a folder appears whole or not at all."""
+"""What lies in the folder of a model or of a round, and how files and folders appear whole or not at all."""
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,33 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         _flush(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def whole_file(file: Path) -> Iterator[Path]:
+    """A path to write that becomes `file` at the end of the block, flushed to the disk, or never exists.
+
+    A file that is there already is replaced; a reader sees the old one or the new one. Folders above it are made. A
+    process that is killed leaves a sibling `.NAME.partial-PID` behind. Threads of one process must take turns.
+
+    Raises:
+        OSError: nothing was written, or the disk refuses.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.parent / f".{file.name}.partial-{os.getpid()}"
+    partial.unlink(missing_ok=True)  # of an earlier process with the same pid
+    try:
+        yield partial
+        _flush(partial)
+        partial.replace(file)
+        _flush(file.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file or folder is what a killed process left of one that was to appear whole."""
+    return re.fullmatch(r"\..+\.(partial|replaced)-[0-9]+", name) is not None
 
 
 def _flush(path: Path) -> None:

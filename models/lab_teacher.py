@@ -7,6 +7,7 @@ A training sequence is `<s> prompt completion </s>`. The saved tokenizer puts `<
 does too, and `</s>` ends a sample. The loss is taken on the completion and `</s>` only.
 """
 
+import logging
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,10 @@ from models.cpu_linear import faster_linears
 from models.errors import BadModel
 from models.folders import whole_folder
 from models.losses import IGNORED
+from models.muon import Muon
+from models.precision import emulated_settings, emulation_factor, emulation_warning, product_precision
+
+logger = logging.getLogger(__name__)
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 
@@ -112,6 +117,7 @@ def train_lab_teacher(
     config: LabTeacherConfig,
     on_progress: Progress | None = None,
     progress_every: int = 10,
+    threads: int = 1,
 ) -> Path:
     """Trains the teacher on the CPU and saves it as `folder`, which exists only when it is complete.
 
@@ -121,6 +127,7 @@ def train_lab_teacher(
         config: sizes, budget, seed. The same config and texts give the same weights on the same machine.
         on_progress: called after the first, every `progress_every`-th and the last step.
         progress_every: steps between two calls of `on_progress`.
+        threads: of torch's, while it trains.
 
     Raises:
         BadModel: no texts, a text longer than `max_tokens`, or sizes that do not fit together.
@@ -129,16 +136,18 @@ def train_lab_teacher(
         raise BadModel("The lab's teacher needs at least one worked problem to train on; none was given.")
     tokenizer = build_tokenizer([part for pair in texts for part in pair], config.vocab_size, config.max_tokens)
     sequences = _tokenise(texts, tokenizer, config.max_tokens)
+    if emulated := emulated_settings({"The lab teacher's dtype": config.dtype}):
+        logger.warning(emulation_warning(emulated, emulation_factor()))
     with torch.random.fork_rng(devices=[]):  # leaves the caller's random state alone
         torch.manual_seed(config.seed)
         model = build_model(config, tokenizer)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(config.threads)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     try:
         with faster_linears(model):
             _train(model, sequences, config, on_progress, progress_every)
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
     save_model_folder(model, tokenizer, folder)
     return folder
 
@@ -200,8 +209,7 @@ def _train(
     others = [weight for name, weight in model.named_parameters() if weight.ndim != 2 or "embed" in name]
     rate = config.learning_rate
     optimizers = (
-        # match_rms_adamw scales Muon's update to the size of Adam's, so that one learning rate serves both.
-        torch.optim.Muon(matrices, lr=rate, weight_decay=0.0, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
+        Muon(matrices, rate, precision=getattr(torch, product_precision("cpu"))),
         torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
     )
     warmup = min(config.warmup_steps, config.steps - 1)

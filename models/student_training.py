@@ -1,29 +1,23 @@
-"""The student's loss on one batch: answers under `predict: `, the many-to-one contrast under `explain: `.
+"""The student's loss on one batch: answers under `predict: `, rationales under `explain: `, each target weighed by the
+method's objective (`models.objectives`).
 
 What makes it cheap (docs/distillation.md): the inputs of both tasks are one encoder pass; all rationales of
-an example share it; where a scheme must compare rationales they are scored without gradients; and only the chosen ones
-get a pass with gradients.
+an example share it; where an objective must compare rationales they are scored without gradients; and only those that
+weigh something get a pass with gradients.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from models.losses import (
-    IGNORED,
-    Candidates,
-    Weights,
-    choose,
-    contrastive_loss,
-    mutual_information_loss,
-    negative_loss,
-    positive_loss,
-    token_cross_entropy,
-)
-from models.methods import READS_CE, MethodConfig
+from models.kept_choices import KeptChoices
+from models.losses import IGNORED, Candidates, Weights, mean_over_tokens, token_nats
+from models.methods import MethodConfig
+from models.objectives.objective import Passed
+from models.objectives.registry import objective_of
 from models.student import Encoded, Student
 
 
@@ -162,101 +156,55 @@ def _by_length(lengths: Tensor) -> list[Tensor]:
     return [order[:cut], order[cut:]] if cost[cut - 1] < 0.9 * cost[-1] else [order]
 
 
-@dataclass
-class _Choices:
-    """Which rationales were chosen at an example's last choice, for `refresh_every`.
-
-    Attributes:
-        table: (examples, 3) column of the positive, column of the negative (-1: none below the margin), visits since.
-            -1 visits: never chosen.
-        changed: places written to since the last exchange between processes.
-    """
-
-    table: Tensor
-    changed: set[int] = field(default_factory=set)
-
-
 class StudentTraining(torch.nn.Module):
-    """A student with a method's loss; a `models.trainer.Trainable`.
+    """A student with a method's objective; a `models.trainer.Trainable`. It knows roles and weights, and no method.
 
     Args:
         student: what is trained.
-        method: its loss.
+        method: whose objective.
         examples: how many examples there are, for what is remembered of each.
     """
 
     def __init__(self, student: Student, method: MethodConfig, examples: int) -> None:
         super().__init__()
         self.student = student
-        self.method = method
-        self._choices = _Choices(torch.full((examples, 3), -1, dtype=torch.int32))
+        self.objective = objective_of(method)
+        self._choices = KeptChoices(examples, method.refresh_every)
 
     def forward(self, batch: StudentBatch) -> dict[str, Tensor]:
-        """The sums over the batch's examples of the loss (eq. 8 without a3 L_D, which has no gradient in the student)
-        and of its terms: answer, positive, negative, and the cross-entropies behind them, nats per token.
-        """
-        method, device = self.method, self.student.device
-        batch = batch.to(device)
+        """The sums over the batch's examples of the objective's loss and of its terms (`Objective.loss`)."""
+        batch = batch.to(self.student.device)
         encoded = self.student.encode(batch.inputs, batch.mask)
-        a1, a2 = method.weights
-        zero = torch.zeros((), device=device)
-        sums = {"loss": zero}
-        answer_rows = torch.arange(len(batch.answers), device=device)
-        if len(batch.answers):
-            answer_logits = self.student.token_logits(encoded.rows(answer_rows), batch.answers)
-            answer = token_cross_entropy(answer_logits, batch.answers).sum()
-            sums = {"loss": a1 * answer, "answer": answer}
-        elif a1:
-            sums["answer"] = zero
-        if not a2:
-            return sums
+        rows = torch.arange(len(batch.answers), device=batch.answers.device)
+        answers = self._passed(encoded, rows, batch.answers, batch.answer_example, torch.zeros_like(rows))
         weights = self._weights(batch, encoded)
-        positive_ce, negative_ce, rationale_logits = self._chosen(batch, encoded, weights)
-        l_pos = positive_loss(positive_ce, weights.positive)
-        sums["positive"] = l_pos.sum()
-        contrast = l_pos
-        if method.uses_negatives:
-            l_neg = negative_loss(negative_ce, weights.negative, method.delta)
-            sums["negative"] = l_neg.sum()
-            # Dropout may lift a chosen one above the margin.
-            repelled = (weights.negative > 0) & (negative_ce.detach() < method.delta)
-            sums["repelled"] = repelled.any(dim=1).float().sum()
-            contrast = contrastive_loss(l_pos, l_neg, method.beta)
-        sums["loss"] = sums["loss"] + a2 * contrast.sum()
-        if method.name == "mi":  # the figures are the same for every batch, whatever it holds
-            sums["mutual_information"] = zero
-            if len(batch.answers) and rationale_logits is not None:
-                sums["mutual_information"] = self._mutual_information(batch, answer_logits, rationale_logits)
-            sums["loss"] = sums["loss"] + method.mi_weight * sums["mutual_information"]
+        positives, negatives = self._rationales(batch, encoded, weights)
+        sums = self.objective.loss(answers, positives, negatives, weights)
         if torch.is_grad_enabled() and not sums["loss"].requires_grad:
             # No answer, and no rationale of any quality: the gradients are 0, but there must be some.
             sums["loss"] = sums["loss"] + 0.0 * sum(weight.sum() for weight in self.parameters())
         return sums
 
-    # ---- choosing ----
+    # ---- without gradients: what weighs what ----
 
     def _weights(self, batch: StudentBatch, encoded: Encoded) -> Weights:
-        """The scheme's weights; for schemes that compare cross-entropies, after a pass without gradients."""
-        method = self.method
-        mask_p, mask_n = batch.positive >= 0, batch.negative >= 0
-        shape_p, shape_n = batch.positive_score, batch.negative_score
-        ce_p, ce_n = torch.zeros_like(shape_p), torch.zeros_like(shape_n)
-        kept = self._kept(batch)
-        if method.scheme in READS_CE:
-            # A single positive needs no comparison, and a kept choice none before its time. A single negative is
-            # looked at too: one above the margin, as most of an early student's own are, needs no gradients.
-            wanted_p = mask_p & (mask_p.sum(dim=1, keepdim=True) > 1) & ~kept[:, None]
-            wanted_n = mask_n & ~kept[:, None]
-            self._score(batch, encoded, ((batch.positive, wanted_p, ce_p), (batch.negative, wanted_n, ce_n)))
-        uniforms = torch.rand((len(mask_p), 2)).to(mask_p.device) if method.scheme == "sample" else None
-        weights = choose(
-            method.scheme,
-            Candidates(ce_p, batch.positive_score, mask_p),
-            Candidates(ce_n, batch.negative_score, mask_n),
-            method.delta,
-            uniforms,
+        """The objective's weights, after a pass without gradients over the candidates that it compares."""
+        positive, negative = batch.positive >= 0, batch.negative >= 0
+        held = None
+        if self._choices.every > 1 and self.training:
+            held = self._choices.hold(batch.index)
+            positive, negative = self._choices.narrow(batch.index, held, positive, negative)
+        compared = self.objective.compared(positive, negative)
+        if held is not None:  # a choice that is held needs no comparison
+            compared = (compared[0] & ~held[:, None], compared[1] & ~held[:, None])
+        ce_p, ce_n = torch.zeros_like(batch.positive_score), torch.zeros_like(batch.negative_score)
+        self._score(batch, encoded, ((batch.positive, compared[0], ce_p), (batch.negative, compared[1], ce_n)))
+        weights = self.objective.weigh(
+            Candidates(ce_p, batch.positive_score, positive), Candidates(ce_n, batch.negative_score, negative)
         )
-        return self._remembered(batch, weights, kept) if method.refresh_every > 1 else weights
+        if held is not None:
+            self._choices.note(batch.index, held, weights)
+        return weights
 
     @torch.no_grad()
     def _score(self, batch: StudentBatch, encoded: Encoded, tables: tuple[tuple[Tensor, Tensor, Tensor], ...]) -> None:
@@ -275,107 +223,57 @@ class StudentTraining(torch.nn.Module):
         training = self.student.training
         self.student.eval()
         for part in _by_length((targets != IGNORED).sum(dim=1)):
-            ce[part] = self._cross_entropy(encoded.detach(), owners[part], targets[part])[0].to(ce.dtype)
+            short = _cut(targets[part])
+            ce[part] = self.student.cross_entropy(encoded.detach().rows(owners[part]), short).to(ce.dtype)
         self.student.train(training)
         for (_, _, filled), place in zip(tables, places, strict=True):
             filled[place[:, 0], place[:, 1]] = ce[: len(place)]
             ce = ce[len(place) :]
 
-    def _chosen(self, batch: StudentBatch, encoded: Encoded, weights: Weights) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Cross-entropies with gradients where a weight is above 0, and (for `mi`) the logits behind them."""
-        positive_ce, negative_ce = torch.zeros_like(weights.positive), torch.zeros_like(weights.negative)
-        place_p = (weights.positive > 0).nonzero()
-        place_n = (weights.negative > 0).nonzero() if self.method.uses_negatives else place_p[:0]
-        if not len(place_p) + len(place_n):
-            return positive_ce, negative_ce, None
+    # ---- with gradients ----
+
+    def _rationales(self, batch: StudentBatch, encoded: Encoded, weights: Weights) -> tuple[Passed, Passed]:
+        """The positives and the negatives that weigh something, in one pass."""
+        place_p, place_n = (weights.positive > 0).nonzero(), (weights.negative > 0).nonzero()
+        places = torch.cat([place_p, place_n])
         rows = torch.cat([batch.positive[place_p[:, 0], place_p[:, 1]], batch.negative[place_n[:, 0], place_n[:, 1]]])
-        owners = batch.explain_row[torch.cat([place_p[:, 0], place_n[:, 0]])]
-        ce, logits = self._cross_entropy(encoded, owners, batch.rationales[rows])
-        positive_ce = positive_ce.index_put((place_p[:, 0], place_p[:, 1]), ce[: len(place_p)])
-        negative_ce = negative_ce.index_put((place_n[:, 0], place_n[:, 1]), ce[len(place_p) :])
-        return positive_ce, negative_ce, logits
+        targets = _cut(batch.rationales[rows])
+        passed = self._passed(encoded, batch.explain_row[places[:, 0]], targets, places[:, 0], places[:, 1])
+        return passed.part(slice(len(place_p))), passed.part(slice(len(place_p), None))
 
-    def _cross_entropy(self, encoded: Encoded, owners: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """(N,) cross-entropies and their (N, T, V) logits."""
-        longest = int((targets != IGNORED).sum(dim=1).max())
-        targets = targets[:, :longest]  # a batch of short ones need not be as wide as the longest of all
+    def _passed(self, encoded: Encoded, owners: Tensor, targets: Tensor, example: Tensor, column: Tensor) -> Passed:
+        """A pass over targets, (N, T); none where N is 0.
+
+        Args:
+            owners: (N,) the input row of each.
+            example, column: of `Passed`.
+        """
+        if not len(targets):
+            nothing = encoded.states[0].new_zeros(0)
+            return Passed(example, column, targets, nothing.view(0, 0), nothing)
         logits = self.student.token_logits(encoded.rows(owners), targets)
-        return token_cross_entropy(logits, targets), logits
+        nats = token_nats(logits, targets)
+        kept = logits if self.objective.reads_logits else None
+        return Passed(example, column, targets, nats, mean_over_tokens(nats, targets), kept)
 
-    def _mutual_information(self, batch: StudentBatch, answer_logits: Tensor, rationale_logits: Tensor) -> Tensor:
-        """Summed over the examples that have both an answer and a rationale (`mi` has one rationale each)."""
-        explained = (batch.positive[:, 0] >= 0).nonzero()[:, 0]
-        row_of = torch.full((len(batch.index),), -1, device=explained.device)
-        row_of[explained] = torch.arange(len(explained), device=explained.device)
-        rows = row_of[batch.answer_example]
-        both = rows >= 0
-        targets = batch.rationales[batch.positive[explained, 0]][:, : rationale_logits.shape[1]]
-        return mutual_information_loss(
-            answer_logits[both], batch.answers[both], rationale_logits[rows[both]], targets[rows[both]]
-        ).sum()
-
-    # ---- what is remembered (refresh_every) ----
-
-    def _kept(self, batch: StudentBatch) -> Tensor:
-        """(B,) bool: whether the example's last choice still holds."""
-        if self.method.refresh_every == 1 or not self.training:
-            return torch.zeros(len(batch.index), dtype=torch.bool, device=batch.index.device)
-        visits = self._choices.table[batch.index.cpu(), 2]
-        return ((visits >= 0) & (visits < self.method.refresh_every - 1)).to(batch.index.device)
-
-    def _remembered(self, batch: StudentBatch, weights: Weights, kept: Tensor) -> Weights:
-        """Kept choices in place of new ones, with today's scores; new ones are noted down."""
-        places = batch.index.cpu()
-        table = self._choices.table
-        last = table[places].to(kept.device)
-        new = torch.stack([_column(weights.positive), _column(weights.negative)], dim=1)
-        columns = torch.where(kept[:, None], last[:, :2], new.int())
-        positive = _at_column(columns[:, 0], batch.positive_score) * (batch.positive >= 0)
-        negative = _at_column(columns[:, 1], 1 - batch.negative_score) * (batch.negative >= 0)
-        if self.training:
-            visits = torch.where(kept, last[:, 2] + 1, torch.zeros_like(last[:, 2]))
-            table[places] = torch.cat([columns, visits[:, None]], dim=1).to(table.dtype).cpu()
-            self._choices.changed.update(places.tolist())
-        return Weights(
-            torch.where(kept[:, None], positive, weights.positive),
-            torch.where(kept[:, None], negative, weights.negative),
-        )
+    # ---- see models.trainer.Trainable ----
 
     def memory(self) -> dict[str, Tensor]:
-        """See `models.trainer.Trainable`."""
         return {"choices": self._choices.table}
 
     def remember(self, memory: Mapping[str, Tensor]) -> None:
-        """See `models.trainer.Trainable`."""
         if memory["choices"].shape == self._choices.table.shape:
             self._choices.table = memory["choices"].clone()
 
     def synchronise(self) -> None:
-        """Every process learns what the others chose: an example may come to another one next time."""
-        if self.method.refresh_every == 1:
-            return
-        table, changed = self._choices.table, sorted(self._choices.changed)
-        news = torch.zeros((len(table), 4), dtype=torch.int32, device=self.student.device)
-        news[changed, :3] = table[changed].to(news.device)
-        news[changed, 3] = 1
-        torch.distributed.all_reduce(news)  # an example is in one process's share, so a sum is a copy
-        told = (news[:, 3] == 1).cpu()
-        table[told] = news.cpu()[told, :3]
-        self._choices.changed.clear()
+        if self._choices.every > 1:
+            self._choices.synchronise(self.student.device)
 
     def save(self, folder: Path) -> None:
         """Writes the student."""
         self.student.save(folder)
 
 
-def _column(weights: Tensor) -> Tensor:
-    """(B,) the column with the largest weight, -1 where all are 0."""
-    if not weights.shape[1]:
-        return torch.full((len(weights),), -1, device=weights.device)
-    largest, column = weights.max(dim=1)
-    return torch.where(largest > 0, column, -1)
-
-
-def _at_column(column: Tensor, values: Tensor) -> Tensor:
-    """(B, K): `values` at each row's column, 0 elsewhere; a row of zeros for column -1 or one that is no more."""
-    return values * (torch.arange(values.shape[1], device=values.device) == column[:, None])
+def _cut(targets: Tensor) -> Tensor:
+    """(N, T) targets as wide as the longest of them: some of a batch need not be as wide as the longest of all."""
+    return targets[:, : int((targets != IGNORED).sum(dim=1).max())] if len(targets) else targets

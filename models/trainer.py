@@ -28,6 +28,7 @@ from models.configs import OptimisationConfig
 from models.cpu_linear import faster_linears
 from models.errors import TrainingDiverged
 from models.folders import MODEL, STATE, STEPS_FILE, read_steps
+from models.precision import decided_precision
 from models.seeds import derived_seed
 
 
@@ -156,7 +157,8 @@ def train(
                 record.last_good = checkpoint
                 saved = time.monotonic()
     module.eval()
-    accelerator.free_memory()
+    if accelerator.device.type == "cuda":
+        accelerator.free_memory()  # collects garbage, which takes a third of a second and frees no more on a CPU
     return Trained(checkpoint, record.means(), len(plan.batches) - first, time.monotonic() - started)
 
 
@@ -290,7 +292,7 @@ class _Record:
 
 
 def _accelerator(config: OptimisationConfig) -> Accelerator:
-    precision = {"float32": "no", "bfloat16": "bf16"}[config.precision]
+    precision = {"float32": "no", "bfloat16": "bf16"}[decided_precision(config)]
     # accelerate keeps one state a process and refuses another precision in it; a worker that trains one model after
     # another may need one.
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:

@@ -5,6 +5,7 @@ Nothing is deleted but unfinished temporary files of processes that no longer ru
 """
 
 import socket
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from storage.columns import misfit, unknown
+from storage.errors import one_line
 from storage.files import TEMPORARY
 from storage.schemas import TABLES, Table
 from storage.store import Store
@@ -35,7 +38,8 @@ class CheckReport:
     Attributes:
         files: part files read.
         rows: current rows per table.
-        damaged: files that cannot be read whole.
+        damaged: files that cannot be read whole, or not as rows of their table.
+        newer: "table.column" that only a newer qcrd knows, and how many files have it. They are read and kept.
         repeated: keys per table that more than one part file holds (two stores copied into one, say).
         unfinished: temporary files that killed processes left.
         repaired: whether the above were dealt with.
@@ -44,6 +48,7 @@ class CheckReport:
     files: int
     rows: dict[str, int]
     damaged: list[DamagedFile]
+    newer: dict[str, int]
     repeated: dict[str, int]
     unfinished: list[str]
     repaired: bool
@@ -68,9 +73,13 @@ def check_store(
     """
     files = [(table, path) for table in TABLES.values() for path in store.parts(table)]
     damaged = []
+    newer: Counter[str] = Counter()
     for number, (table, path) in enumerate(files, 1):
-        if reason := _damage(store, table, path):
+        reason, columns = _read_whole(store, table, path)
+        if reason:
             damaged.append(DamagedFile(path, reason))
+        else:
+            newer.update(f"{table.name}.{name}" for name in unknown(table, columns))
         if on_progress:
             on_progress(number, len(files))
     unfinished = _unfinished(store)
@@ -90,23 +99,23 @@ def check_store(
         with store.connect() as con:
             counted = store.execute(con, f"SELECT count(*) AS n FROM {store.relation(table)}")
         rows[table.name] = int(counted["n"][0].as_py())
-    return CheckReport(len(files), rows, damaged, repeated, unfinished, repair)
+    return CheckReport(len(files), rows, damaged, dict(newer), repeated, unfinished, repair)
 
 
-def _damage(store: Store, table: Table, path: str) -> str | None:
-    """Why a file cannot be read whole; None where it can."""
+def _read_whole(store: Store, table: Table, path: str) -> tuple[str | None, list[str]]:
+    """Why a file cannot be read whole, None where it can, and its columns."""
     try:
         with pq.ParquetFile(
             store.files.absolute(path), filesystem=store.files.fs, page_checksum_verification=True
         ) as file:
-            missing = [name for name in table.schema.names if name not in file.schema_arrow.names]
-            if missing:
-                return f"columns missing: {', '.join(missing)}"
+            names: list[str] = file.schema_arrow.names
+            if reason := misfit(table, file.schema_arrow):
+                return reason, names
             for _ in file.iter_batches():
                 pass
     except (pa.ArrowException, OSError) as error:
-        return str(error).splitlines()[0] if str(error) else type(error).__name__
-    return None
+        return one_line(error), []
+    return None, names
 
 
 def _repeated(store: Store, table: Table, *, repair: bool) -> int:
@@ -116,18 +125,18 @@ def _repeated(store: Store, table: Table, *, repair: bool) -> int:
     if not parts or not store.files.local:
         return 0  # object stores: readers always take the newest row of a key
     key = ", ".join(f'"{name}"' for name in table.key)
-    settled = f"ANTI JOIN {store.read_files(revisions)} r USING ({key})" if revisions else ""
+    settled = f"ANTI JOIN {store.read_files(table, revisions)} r USING ({key})" if revisions else ""
     with store.connect() as con:
         store.execute(
             con,
-            f"CREATE TEMP TABLE repeated AS SELECT {key} FROM {store.read_files(parts)} p {settled} "
+            f"CREATE TEMP TABLE repeated AS SELECT {key} FROM {store.read_files(table, parts)} p {settled} "
             f"GROUP BY {key} HAVING count(*) > 1",
         )
         count: int = con.execute("SELECT count(*) FROM repeated").fetchall()[0][0]
         if count and repair:
             newest = store.execute(
                 con,
-                f"SELECT * FROM {store.read_files(parts)} SEMI JOIN repeated USING ({key}) "
+                f"SELECT * FROM {store.read_files(table, parts)} SEMI JOIN repeated USING ({key}) "
                 f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY created_at DESC) = 1",
             )
             store.append(table, newest, kind="revision")

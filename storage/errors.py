@@ -1,16 +1,4 @@
-"""What can go wrong in storage, as one tree.
-
-    StorageError                 base: every message is one line that says what was wrong, what is allowed, what to do
-    ├── UsageError               the caller asked for something impossible; nothing was read or written
-    │   ├── UnknownName          a dataset, table, column or option value that does not exist; names the nearest one
-    │   └── NothingToDo          the selection holds no rows (no samples to vote on, no examples)
-    ├── BadFile                  a file the user gave cannot be read as what it should be
-    ├── DamagedPart              a part file is truncated or corrupt; `qcrd store check --repair` sets it aside
-    ├── NewerStore               the store was written by a newer schema version than this code knows
-    └── StoreWriteFailed         the disk or object store refused a write; nothing stored before it was lost
-
-The command line prints the message and exits with 2 for each of them; it never prints a traceback.
-"""
+"""What can go wrong in storage; tasks/errors.py draws it in one tree with everything else."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -68,3 +56,9 @@ class NewerStore(StorageError):
 
 class StoreWriteFailed(StorageError):
     """A write was refused; what was stored before is untouched."""
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception says, as part of a line of ours: its first paragraph, or its class where it says nothing."""
+    said = " ".join(str(error).strip().split("\n\n")[0].split())
+    return (said if len(said) <= 300 else said[:299] + "…").rstrip(".") or type(error).__name__

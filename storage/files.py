@@ -20,7 +20,7 @@ import pyarrow as pa
 from pyarrow import fs as pafs
 
 from storage.addresses import refuse_password
-from storage.errors import StoreWriteFailed, UsageError
+from storage.errors import StoreWriteFailed, UsageError, one_line
 
 ELSEWHERE = "Choose another place with --home (or QCRD_STORE, where that is set)."
 INSTEAD = (
@@ -59,7 +59,7 @@ class Files:
                 self.fs, self.root = pafs.FileSystem.from_uri(self.given)
             except (pa.ArrowInvalid, OSError) as error:
                 raise UsageError(
-                    f"Cannot open the store at {self.given!r}: {_one_line(error)}. "
+                    f"Cannot open the store at {self.given!r}: {one_line(error)}. "
                     "Allowed: a local path, or a URL such as s3://bucket/prefix or gs://bucket/prefix."
                 ) from error
         else:
@@ -170,14 +170,10 @@ def translated(root: str) -> Iterator[None]:
                 f"Make the folder writable for this user. {ELSEWHERE}"
             ) from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
-            raise UsageError(f"The store at {root} cannot be a folder: {_one_line(error)}. {ELSEWHERE}") from error
-        raise StoreWriteFailed(f"The store at {root} failed: {_one_line(error)}.") from error
+            raise UsageError(f"The store at {root} cannot be a folder: {one_line(error)}. {ELSEWHERE}") from error
+        raise StoreWriteFailed(f"The store at {root} failed: {one_line(error)}.") from error
     except pa.ArrowInvalid as error:
-        raise UsageError(f"The store at {root} cannot be used: {_one_line(error)}. {ELSEWHERE}") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")
+        raise UsageError(f"The store at {root} cannot be used: {one_line(error)}. {ELSEWHERE}") from error
 
 
 def _sync_folder(folder: Path) -> None:

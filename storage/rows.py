@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from storage.errors import BadFile, OutOfReach
+from storage.errors import BadFile, OutOfReach, one_line
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet")
 BATCH_ROWS = 1024  # of Parquet held at a time
@@ -51,9 +51,9 @@ def read_rows(path: str | Path) -> Iterator[Row]:
             yield row
     except (OSError, EOFError, zlib.error) as error:
         # A truncated or fake gzip file, one that may not be read, or a name that is too long.
-        raise BadFile(f"{file} cannot be read: {_one_line(error)}") from error
+        raise BadFile(f"{file} cannot be read: {one_line(error)}") from error
     except UnicodeDecodeError as error:
-        raise BadFile(f"{file} is not UTF-8 text: {_one_line(error)}") from error
+        raise BadFile(f"{file} is not UTF-8 text: {one_line(error)}") from error
     if count == 0:
         raise BadFile(f"{file} holds no rows")
 
@@ -150,7 +150,7 @@ def _csv(file: Path, lines: Iterable[str]) -> Iterator[Row]:
             # An empty cell is a missing value, as it is in the other formats.
             yield {column: (cell if cell != "" else None) for column, cell in zip(header, cells, strict=True)}
     except csv.Error as error:
-        raise BadFile(f"{file} line {reader.line_num} is not CSV: {_one_line(error)}") from error
+        raise BadFile(f"{file} line {reader.line_num} is not CSV: {one_line(error)}") from error
 
 
 def _parquet(file: Path) -> Iterator[Row]:
@@ -159,10 +159,6 @@ def _parquet(file: Path) -> Iterator[Row]:
             for batch in table.iter_batches(batch_size=BATCH_ROWS):
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
-        raise BadFile(f"{file} is not a readable Parquet file (damaged or truncated): {_one_line(error)}") from error
+        raise BadFile(f"{file} is not a readable Parquet file (damaged or truncated): {one_line(error)}") from error
     except (OverflowError, ValueError, LookupError) as error:  # a date after the year 9999, an unknown time zone
-        raise BadFile(f"{file} holds a value that cannot be read: {_one_line(error)}") from error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+        raise BadFile(f"{file} holds a value that cannot be read: {one_line(error)}") from error

@@ -26,12 +26,22 @@ class Table:
         schema: columns and types of every part file.
         key: the columns that identify a row; where two rows share a key, the newest (`created_at`) counts.
         partitions: columns that name the folders below the table, outermost first; few and coarse.
+        content: columns that ids, votes and training data are made from; no part file may lack one.
+
+    A table may gain a column: add it to the schema, and part files written before read as null there. A column that
+    belongs in `content` must not read as null, so it takes a new SCHEMA_VERSION and a way to read older stores.
     """
 
     name: str
     schema: pa.Schema
     key: tuple[str, ...]
     partitions: tuple[str, ...]
+    content: tuple[str, ...]
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Columns that no part file may lack: null in their place would be taken for what was sampled."""
+        return (*self.key, *self.partitions, *self.content, "created_at")
 
 
 EXAMPLES = Table(
@@ -50,6 +60,7 @@ EXAMPLES = Table(
     ),
     key=("example_id",),
     partitions=("dataset", "split"),
+    content=("question", "choices", "label", "extra"),
 )
 
 RATIONALES = Table(
@@ -84,6 +95,10 @@ RATIONALES = Table(
     ),
     key=("sample_id",),
     partitions=("dataset", "split", "source"),
+    content=(
+        *("model", "model_revision", "round", "sample_index", "seed", "temperature", "top_p", "prompt_hash"),
+        *("text", "rationale", "rationale_hash", "answer", "logprob"),
+    ),
 )
 
 VOTES = Table(
@@ -112,6 +127,10 @@ VOTES = Table(
     ),
     key=("example_id", "vote_id"),
     partitions=("dataset", "split"),
+    content=(
+        *("winner", "n_sampled", "n_parsed", "n_votes", "share", "entropy", "tie", "correct", "n_correct"),
+        *("positives", "negatives", "rule"),
+    ),
 )
 
 SCORES = Table(
@@ -129,6 +148,7 @@ SCORES = Table(
     ),
     key=("sample_id", "round", "run_id"),
     partitions=("dataset", "split"),
+    content=("score",),
 )
 
 PREDICTIONS = Table(
@@ -148,6 +168,7 @@ PREDICTIONS = Table(
     ),
     key=("example_id", "model", "split"),
     partitions=("dataset", "split"),
+    content=("answer", "rationale", "correct"),
 )
 
 RUNS = Table(
@@ -166,6 +187,7 @@ RUNS = Table(
     ),
     key=("run_id",),
     partitions=("dataset",),
+    content=("state", "config"),
 )
 
 FIGURES = Table(
@@ -182,6 +204,7 @@ FIGURES = Table(
     ),
     key=("run_id", "name"),
     partitions=("dataset",),
+    content=("value",),
 )
 
 TABLES: dict[str, Table] = {

@@ -15,13 +15,14 @@ Rules that everything else leans on:
 - Object stores have no such locks, so there readers keep the newest row of each key instead.
 """
 
-import fcntl
 import json
 import os
+import sys
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,18 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import Timeout
 
-from storage.errors import BadFile, DamagedPart, NewerStore, StorageError, UnknownName
+from storage.columns import misfit, no_rows, quoted, selection, unknown, with_unknown
+from storage.errors import BadFile, DamagedPart, NewerStore, StorageError, UnknownName, one_line
 from storage.files import Files, folder_name, translated
 from storage.ids import content_id
+from storage.locks import file_lock
 from storage.schemas import SCHEMA_VERSION, TABLES, Table
 
 MARKER = "store.json"
+FOOTERS_AT_ONCE = 16
+"""Files of an object store whose columns are looked at side by side."""
 ROWS_A_GROUP = 128 * 1024
 PARQUET_OPTIONS: dict[str, Any] = {
     "compression": "zstd",
@@ -67,6 +73,7 @@ class Store:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.files = Files(root)
+        self._columns: dict[str, tuple[str, ...]] = {}  # of the part files looked at; they are never rewritten
         if self.files.exists(MARKER):
             try:
                 version = int(json.loads(self.files.read(MARKER))["schema_version"])
@@ -84,7 +91,7 @@ class Store:
     # ---- writing ----
 
     def append(self, table: Table, rows: pa.Table, *, kind: str = "part") -> list[str]:
-        """Publishes rows as new part files, one per partition.
+        """Publishes rows as new part files, one per partition. Columns that the table does not have come last.
 
         The caller holds the lock and knows that no key is stored yet; where some may be, use `upsert`.
         (`kind="revision"`: that every key is stored.)
@@ -95,7 +102,7 @@ class Store:
         Raises:
             StoreWriteFailed: a write was refused. Files published before stay; none is half-written.
         """
-        rows = rows.cast(table.schema)
+        rows = rows.cast(with_unknown(table, rows.schema))
         written = []
         for partition, group in _by_partition(table, rows):
             sink = pa.BufferOutputStream()
@@ -142,22 +149,25 @@ class Store:
         """
         columns = ", ".join(f'"{name}"' for name in table.schema.names)
         total: int = con.execute(f"SELECT count(*) FROM {source}").fetchall()[0][0]
-        if not self.parts(table, partition):
+        paths = self.parts(table, partition)
+        if not paths:
             self._append_query(con, table, f"SELECT {columns} FROM {source}", partition, "part")
             return total, 0, 0
         key = ", ".join(f'"{name}"' for name in table.key)
         content = ", ".join(f'"{name}"' for name in table.schema.names if name not in ("created_at", "run_id"))
+        # What only a newer qcrd knows of a row outlives a revision of it.
+        kept = "".join(f", {quoted(name)}" for name in unknown(table, sorted(self._names(table, paths))))
         # Materialised before anything is written: the two statements below must see the same state.
         con.execute("DROP TABLE IF EXISTS stored_keys")
         self.execute(
             con,
-            f"CREATE TEMP TABLE stored_keys AS SELECT {key}, hash({content}) AS content "
+            f"CREATE TEMP TABLE stored_keys AS SELECT {key}, hash({content}) AS _stored_hash{kept} "
             f"FROM {self.relation(table, partition)} SEMI JOIN {source} USING ({key})",
         )
         fresh = f"SELECT {columns} FROM {source} ANTI JOIN stored_keys USING ({key})"
         differing = (
-            f"SELECT {columns} FROM (SELECT *, hash({content}) AS new_content FROM {source}) "
-            f"JOIN stored_keys USING ({key}) WHERE new_content <> content"
+            f"SELECT {columns}{kept} FROM (SELECT *, hash({content}) AS _hash FROM {source}) "
+            f"JOIN stored_keys USING ({key}) WHERE _hash <> _stored_hash"
         )
         added = self._append_query(con, table, fresh, partition, "part")
         changed = self._append_query(con, table, differing, partition, "revision")
@@ -171,10 +181,11 @@ class Store:
         rows = 0
         batches = con.sql(sql).to_arrow_reader(ROWS_A_GROUP)
         with self.files.temporary() as unfinished:
-            with translated(self.files.given), pq.ParquetWriter(unfinished, table.schema, **PARQUET_OPTIONS) as writer:
+            schema = with_unknown(table, batches.schema)
+            with translated(self.files.given), pq.ParquetWriter(unfinished, schema, **PARQUET_OPTIONS) as writer:
                 for batch in batches:
                     rows += batch.num_rows
-                    writer.write_table(pa.Table.from_batches([batch]).cast(table.schema))
+                    writer.write_table(pa.Table.from_batches([batch]).cast(schema))
             if rows:
                 self._mark()
                 self.files.publish_file(unfinished, path)
@@ -187,19 +198,13 @@ class Store:
         if not self.files.local:
             yield True
             return
-        with translated(self.files.given):
-            folder = Path(self.files.absolute("_locks"))
-            folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(folder / content_id(what), os.O_RDWR | os.O_CREAT, 0o644)
+        lock = file_lock(Path(self.files.absolute("_locks"), content_id(what)))
+        with translated(self.files.given), suppress(Timeout):  # the inner one first: Timeout is an OSError
+            lock.acquire(blocking=wait)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-                return
-            yield True
+            yield lock.is_locked
         finally:
-            os.close(handle)
+            lock.release()
 
     def _mark(self) -> None:
         if not self.files.exists(MARKER):
@@ -227,36 +232,78 @@ class Store:
 
         Args:
             partition: only this partition, e.g. {"dataset": "svamp", "split": "train"} (a prefix of the folders).
+
+        Raises:
+            DamagedPart: a part file cannot be read, or not as rows of this table.
         """
         paths = self.parts(table, partition)
         parts = [path for path in paths if "/part-" in path]
         revisions = [path for path in paths if "/revision-" in path]
         if not parts and not revisions:
-            return f"({_empty(table)})"
+            return f"({no_rows(table)})"
         key = ", ".join(f'"{name}"' for name in table.key)
         newest = f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY created_at DESC) = 1"
         if not self.files.local:
-            return f"(SELECT * FROM {self.read_files(parts + revisions)} {newest})"
+            return f"(SELECT * FROM {self.read_files(table, parts + revisions)} {newest})"
         if not revisions:
-            return f"(SELECT * FROM {self.read_files(parts)})"
-        revised = f"SELECT * FROM {self.read_files(revisions)} {newest}"
+            return self.read_files(table, parts)
+        revised = f"SELECT * FROM {self.read_files(table, revisions)} {newest}"
         if not parts:
             return f"({revised})"
         return (
-            f"(SELECT p.* FROM {self.read_files(parts)} p ANTI JOIN {self.read_files(revisions)} r USING ({key}) "
-            f"UNION ALL ({revised}))"
+            f"(SELECT p.* FROM {self.read_files(table, parts)} p "
+            f"ANTI JOIN {self.read_files(table, revisions)} r USING ({key}) UNION ALL BY NAME ({revised}))"
         )
 
-    def read_files(self, paths: list[str]) -> str:
-        """SQL that reads some data files, as `parts` names them."""
-        scheme = "" if self.files.local else "qcrd://"
-        quoted = ", ".join("'" + (scheme + self.files.absolute(path)).replace("'", "''") + "'" for path in paths)
-        return f"read_parquet([{quoted}], hive_partitioning=false)"
+    def read_files(self, table: Table, paths: list[str]) -> str:
+        """SQL for the rows of some of a table's data files, as `parts` names them: a parenthesised query.
 
-    def create_views(self, con: duckdb.DuckDBPyConnection) -> None:
+        It has the table's columns, null where a file lacks one, then those that only a newer qcrd knows.
+
+        Raises:
+            DamagedPart: one cannot be read, or not as rows of this table.
+        """
+        names = self._names(table, paths)
+        alike = all(len(self._columns[path]) == len(names) for path in paths)
+        scheme = "" if self.files.local else "qcrd://"
+        listed = ", ".join("'" + (scheme + self.files.absolute(path)).replace("'", "''") + "'" for path in paths)
+        # union_by_name makes DuckDB look at every file before it reads the first, which takes time.
+        options = "hive_partitioning=false" + ("" if alike else ", union_by_name=true")
+        return f"(SELECT {selection(table, names)} FROM read_parquet([{listed}], {options}))"
+
+    def _names(self, table: Table, paths: list[str]) -> set[str]:
+        """The columns that some of a table's data files have between them."""
+        new = [path for path in paths if path not in self._columns]
+        if self.files.local:
+            schemas = [self._schema(table, path) for path in new]
+        else:
+            with ThreadPoolExecutor(FOOTERS_AT_ONCE) as pool:
+                schemas = list(pool.map(lambda path: self._schema(table, path), new))
+        for path, schema in zip(new, schemas, strict=True):
+            self._columns[path] = tuple(sys.intern(name) for name in schema.names)
+        return set().union(*(self._columns[path] for path in paths))
+
+    def _schema(self, table: Table, path: str) -> pa.Schema:
+        """The columns of a data file, from its footer."""
+        try:
+            schema = pq.read_schema(self.files.absolute(path), filesystem=self.files.fs)
+            reason = misfit(table, schema)
+        except (pa.ArrowInvalid, OSError) as error:
+            reason = one_line(error)
+        if reason:
+            raise DamagedPart(
+                f"The part file {self.files.given}/{path} is damaged ({reason}). Run `qcrd store check --repair`: it "
+                "sets the file aside, and the next run makes only its rows again."
+            )
+        return schema
+
+    def create_views(self, con: duckdb.DuckDBPyConnection, tables: Iterable[Table] = TABLES.values()) -> None:
         """A view per table, as `qcrd sql` offers them."""
-        for name, table in TABLES.items():
-            self.execute(con, f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM {self.relation(table)}")
+        for table in tables:
+            # One damaged table leaves the others readable: a statement that needs its view fails, and `execute` then
+            # says why.
+            with suppress(DamagedPart):
+                self.execute(con, f"CREATE OR REPLACE VIEW {table.name} AS SELECT * FROM {self.relation(table)}")
 
     def query(self, sql: str, parameters: Any = None, **settings: str | int) -> pa.Table:
         """Runs one SQL statement over the views.
@@ -266,7 +313,7 @@ class Store:
             BadFile: the SQL is wrong; DuckDB's own message in one line.
         """
         with self.connect(**settings) as con:
-            self.create_views(con)
+            self.create_views(con, [table for table in TABLES.values() if table.name in sql.lower()])
             return self.execute(con, sql, parameters)
 
     def execute(self, con: duckdb.DuckDBPyConnection, sql: str, parameters: Any = None) -> pa.Table:
@@ -276,25 +323,17 @@ class Store:
             return result.to_arrow_table() if result is not None else pa.table({})
         except duckdb.Error as error:
             self.raise_if_damaged()
-            first = " ".join(str(error).split("\n\n")[0].split())
-            raise BadFile(f"DuckDB: {first}") from error
+            raise BadFile(f"DuckDB: {one_line(error)}") from error
 
     def raise_if_damaged(self) -> None:
         """Looks at the footer of every part file.
 
         Raises:
-            DamagedPart: one cannot be read.
+            DamagedPart: one cannot be read, or not as rows of its table.
         """
         for table in TABLES.values():
             for path in self.parts(table):
-                try:
-                    pq.read_schema(self.files.absolute(path), filesystem=self.files.fs)
-                except (pa.ArrowInvalid, OSError) as error:
-                    raise DamagedPart(
-                        f"The part file {self.files.given}/{path} is damaged ({str(error).splitlines()[0]}). "
-                        "Run `qcrd store check --repair`: it sets the file aside, and the next run makes only its "
-                        "rows again."
-                    ) from error
+                self._schema(table, path)
 
 
 def table_named(name: str) -> Table:
@@ -332,25 +371,3 @@ def _by_partition(table: Table, rows: pa.Table) -> list[tuple[dict[str, str], pa
         )
         for value, positions in places.items()
     ]
-
-
-_SQL_TYPES = {pa.string(): "VARCHAR", pa.int32(): "INTEGER", pa.int64(): "BIGINT", pa.float64(): "DOUBLE"}
-
-
-def _empty(table: Table) -> str:
-    """A query with the table's columns and no rows, for a table that has no files yet."""
-
-    def sql_type(kind: pa.DataType) -> str:
-        if pa.types.is_list(kind):
-            return sql_type(kind.value_type) + "[]"
-        if pa.types.is_struct(kind):
-            inner = [kind.field(i) for i in range(kind.num_fields)]
-            return "STRUCT(" + ", ".join(f'"{f.name}" {sql_type(f.type)}' for f in inner) + ")"
-        if pa.types.is_timestamp(kind):
-            return "TIMESTAMPTZ"
-        if pa.types.is_boolean(kind):
-            return "BOOLEAN"
-        return _SQL_TYPES[kind]
-
-    columns = ", ".join(f'NULL::{sql_type(f.type)} AS "{f.name}"' for f in table.schema)
-    return f"SELECT {columns} WHERE false"

@@ -18,6 +18,7 @@ import duckdb
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
+from storage.columns import no_rows
 from storage.datasets.definition import Dataset
 from storage.errors import NothingToDo, UnknownName
 from storage.files import folder_value
@@ -223,7 +224,9 @@ def _fill_result(
             **partition,
         },
     )
-    con.execute("CREATE TEMP VIEW result AS SELECT * FROM voted CROSS JOIN constants")
+    con.execute(
+        f"CREATE TEMP VIEW result AS {no_rows(VOTES)} UNION ALL BY NAME SELECT * FROM voted CROSS JOIN constants"
+    )
 
 
 def _selected_samples(store: Store, con: duckdb.DuckDBPyConnection, rule: VoteRule, partition: dict[str, str]) -> str:

@@ -70,6 +70,7 @@ from flows.prefect.embedded import prepare_prefect
 
 prepare_prefect(Path(sys.argv[1]))
 import flows.distill
+import tasks.serving.served_model  # which registering a student runs
 
 print(*sorted({"torch", "transformers", "vllm"} & set(sys.modules)))
 """

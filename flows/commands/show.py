@@ -301,16 +301,16 @@ def rounds(
 
     Example: qcrd show rounds
     """
-    from tasks.training.rounds import best_round, evaluations  # imports torch
+    from tasks.training.rounds import best_round
     from tasks.training.summary import find_training, round_rows
 
-    spec, folder = find_training(home_at(home).path / "trainings", training)
-    rows = round_rows(folder)
+    found = find_training(home_at(home).path, training)
+    rows = round_rows(found)
     if as_json:
         print_json(rows)
         return
-    best = best_round(evaluations(folder))
-    out.print(plain(f"{spec.name} (best round: {best}; valid, expl, agree and repel in %)"))
+    best = best_round(found.evaluations())
+    out.print(plain(f"{found.spec.name} (best round: {best}; valid, expl, agree and repel in %)"))
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for name, short in ROUND_COLUMNS.items():
         if name in rows[0]:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from flows.commands.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
 from flows.terminal import err, notice, out, plain, print_json
-from storage.errors import BadFile, StorageError
+from storage.errors import BadFile, StorageError, one_line
 from storage.schemas import TABLES
 from storage.store import Store
 
@@ -74,7 +74,7 @@ def _run(store: Store, con: duckdb.DuckDBPyConnection, text: str, as_json: bool)
     try:
         statements = con.extract_statements(text)
     except duckdb.Error as error:
-        raise BadFile("DuckDB: " + " ".join(str(error).split("\n\n")[0].split())) from error
+        raise BadFile(f"DuckDB: {one_line(error)}") from error
     for statement in statements:
         _show(store.execute(con, statement.query), as_json)
 

@@ -43,6 +43,8 @@ def check(
         out.print(f"{store.files.given}: {report.files:,} part files, {counted}.", soft_wrap=True, markup=False)
         for file in report.damaged:
             out.print(f"damaged: {file.path} ({file.reason})", soft_wrap=True, markup=False)
+        for column, files in report.newer.items():
+            notice(f"{column}, in {files:,} part files, is a column of a newer qcrd's; it is kept. Upgrade to use it.")
         for table, keys in report.repeated.items():
             out.print(f"repeated: {keys:,} keys of {table} are stored more than once")
         if report.unfinished:

@@ -26,7 +26,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 
 from flows.prefect.verdict import DROPPED, MODEL, PROMOTED
-from storage.errors import StorageError, UsageError
+from storage.errors import UsageError
+from tasks.errors import ServerRefused
 from tasks.steps.drift import DATASET, DRIFT
 
 FLOW = "distill"
@@ -37,10 +38,6 @@ RUN_BODY = "{{ flow_run.name }}: {{ flow_run.state.name }}. {{ flow_run.state.me
 REASON_BODY = "{{ event.payload.reason }}"
 
 Outcome = Literal["created", "updated", "unchanged", "removed", "not there"]
-
-
-class ServerRefused(StorageError):
-    """Prefect's server cannot be reached, or refused what it was asked."""
 
 
 @dataclass(frozen=True)

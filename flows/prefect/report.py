@@ -14,18 +14,18 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.runtime import flow_run
 
-from flows.results import Compared, DistillResult, MethodResult, RegisteredResult
+from flows.results import DistillResult
 from flows.terminal import figure, inert
 from flows.vote_figures import vote_rows
 from storage.addresses import without_password
 from storage.schemas import EXAMPLES, PREDICTIONS, RATIONALES, VOTES
 from storage.votes import VoteRule, VoteSummary
-from tasks.steps.rounds import Place, Sampled
-from tasks.tracking.client import LoggedRound
-from tasks.tracking.gate import exact_mcnemar, judge, wilson_interval
+from tasks.running.workspace import Workspace
+from tasks.steps.teacher import Sampled
+from tasks.training.folder import Training
 from tasks.training.outcomes import Evaluation, Prepared
-from tasks.training.rounds import best_round, evaluations
-from tasks.training.spec import Parts, TrainingSpec, read_spec
+from tasks.training.rounds import best_round
+from tasks.training.spec import TrainingSpec
 from tasks.training.summary import round_rows
 
 NOTE = "mlflow.note.content"
@@ -61,18 +61,18 @@ def show_votes(rule: VoteRule, votes: VoteSummary, sampled: Sampled) -> None:
     create_table_artifact(shown, key="votes", description=f"Vote {rule.vote_id}; read it with `{query}`")
 
 
-def show_teacher(place: Place, rule: VoteRule, split: str) -> None:
+def show_teacher(workspace: Workspace, rule: VoteRule, split: str) -> None:
     """Some questions with what the teacher said of them."""
     create_markdown_artifact(
-        teacher_markdown(place, rule, split),
+        teacher_markdown(workspace, rule, split),
         key="rationales-teacher",
         description=f"{SHOWN} questions: the majority answer, a positive and a negative rationale",
     )
 
 
-def teacher_markdown(place: Place, rule: VoteRule, split: str) -> str:
+def teacher_markdown(workspace: Workspace, rule: VoteRule, split: str) -> str:
     """Questions with the majority answer, a positive and a negative rationale; those that have both come first."""
-    store, partition = place.open_store(), {"dataset": rule.dataset, "split": split}
+    store, partition = workspace.open_store(), {"dataset": rule.dataset, "split": split}
     with store.connect() as con:
         rows = store.execute(
             con,
@@ -110,24 +110,22 @@ class RoundsTable:
     """The rounds of a training as a table that grows with every one of them.
 
     Args:
-        method: its name.
         prepared: the training.
-        rounds: how many there are at most.
     """
 
-    def __init__(self, method: str, prepared: Prepared, rounds: int) -> None:
-        self.method, self.prepared, self.rounds = method, prepared, rounds
+    def __init__(self, prepared: Prepared) -> None:
+        self.prepared, self.training = prepared, Training(prepared.folder)
         self._artifact: UUID | None = None
 
     def show(self, *, over: bool = False) -> None:
         """Shows the rounds that are finished."""
-        results, rows = evaluations(self.prepared.folder), round_rows(self.prepared.folder)
+        config, results, rows = self.prepared.spec.config, self.training.evaluations(), round_rows(self.training)
         shown = [{name: _of_round(name, value) for name, value in row.items()} for row in rows]
         best = f"the best round is {best_round(results)}"
-        state = best if over else f"{len(results)} of at most {self.rounds} rounds so far; {best}"
+        state = best if over else f"{len(results)} of at most {config.rounds.rounds} rounds so far; {best}"
         description = f"{self.prepared.name}: {state}"
         if self._artifact is None:
-            made = create_table_artifact(shown, key=f"rounds-{self.method}", description=description)
+            made = create_table_artifact(shown, key=f"rounds-{config.method.name}", description=description)
             self._artifact = cast(UUID, made)
             return
         with get_client(sync_client=True) as client:
@@ -142,45 +140,21 @@ def round_line(method: str, result: Evaluation) -> str:
     return line
 
 
-def show_method(
-    place: Place,
-    method: str,
-    prepared: Prepared,
-    best: int,
-    test: Evaluation | None,
-    logged: LoggedRound,
-    url: str | None,
-) -> MethodResult:
-    """Rationales early and late, a link to MLflow; and the method's result."""
-    folder, rows = prepared.folder, round_rows(prepared.folder)
+def show_method(workspace: Workspace, prepared: Prepared, best: int, url: str | None) -> None:
+    """Rationales early and late, and a link to MLflow."""
+    method = prepared.spec.config.method.name
     create_markdown_artifact(
-        rationales_markdown(place, read_spec(folder), best),
+        rationales_markdown(workspace, prepared.spec, best),
         key=f"rationales-{method}",
         description=f"{SHOWN} questions: what the student said after round 0 and after round {best}",
     )
     if url:
         create_link_artifact(url, link_text=f"{prepared.name} in MLflow", key=f"mlflow-{method}")
-    return MethodResult(
-        method=method,
-        training_id=prepared.training_id,
-        student=prepared.name,
-        folder=folder,
-        parameters=prepared.parameters,
-        rounds=evaluations(folder),
-        best=best,
-        test=test,
-        test_interval=wilson_interval(test.correct, test.questions) if test else None,
-        seconds=sum(row["seconds"] for row in rows),
-        mlflow_run=logged.training,
-        mlflow_round=logged.run_id,
-        mlflow_model=logged.model_id,
-        mlflow_url=url,
-    )
 
 
-def rationales_markdown(place: Place, spec: TrainingSpec, best: int) -> str:
+def rationales_markdown(workspace: Workspace, spec: TrainingSpec, best: int) -> str:
     """What the student explained after the first round and after the best one, on some validation questions."""
-    store = place.open_store()
+    store = workspace.open_store()
     with store.connect() as con:
         rows = store.execute(
             con,
@@ -202,27 +176,12 @@ def rationales_markdown(place: Place, spec: TrainingSpec, best: int) -> str:
     return "\n".join(lines)
 
 
-def show_result(
-    place: Place, parts: Parts, sampled: Sampled, votes: VoteSummary, trained: list[MethodResult],
-    registered: RegisteredResult | None,
-) -> DistillResult:  # fmt: skip
-    """The final table, and the flow's result."""
-    answers = [_test_answers(place, parts, result) for result in trained]
-    result = DistillResult(
-        run_id=place.run_id,
-        sampled=sampled,
-        votes={name: value for name, value in vars(votes).items() if value is not None},
-        methods=trained,
-        compared=[compared(answers[0], other, one.method) for one, other in zip(trained[1:], answers[1:], strict=True)]
-        if parts.test
-        else [],
-        registered=registered,
-    )
+def show_result(result: DistillResult) -> None:
+    """The final table."""
     lines = comparison_lines(result)
-    if registered:
-        lines.append(escaped(f"{registered.name}: {registered.reason}"))
+    if result.registered:
+        lines.append(escaped(f"{result.registered.name}: {result.registered.reason}"))
     create_table_artifact(result_rows(result), key="result", description="\n\n".join(lines) or None)
-    return result
 
 
 def result_rows(result: DistillResult) -> list[dict[str, str]]:
@@ -253,32 +212,6 @@ def comparison_lines(result: DistillResult) -> list[str]:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
-
-
-def compared(first: dict[str, bool], other: dict[str, bool], method: str) -> Compared:
-    """The first method's answers against another's, by an exact McNemar test (`tasks.tracking.gate`)."""
-    verdict = judge(first, other)
-    return Compared(
-        method=method,
-        difference=verdict.difference or 0.0,
-        low=verdict.low or 0.0,
-        high=verdict.high or 0.0,
-        p_value=exact_mcnemar(verdict.only_challenger, verdict.only_champion),
-    )
-
-
-def _test_answers(place: Place, parts: Parts, result: MethodResult) -> dict[str, bool]:
-    if parts.test is None:
-        return {}
-    store = place.open_store()
-    with store.connect() as con:
-        rows = store.execute(
-            con,
-            f"SELECT example_id, correct FROM {store.relation(PREDICTIONS, parts.test.partition)} "
-            f"SEMI JOIN {parts.test.sql(store)} USING (example_id) WHERE model = $1",
-            [f"{result.student}@{result.best}"],
-        ).to_pylist()
-    return {row["example_id"]: row["correct"] for row in rows}
 
 
 def escaped(text: str | None) -> str:

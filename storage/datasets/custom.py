@@ -36,7 +36,7 @@ from storage.datasets.assembly import CHOICES, NUMBERS, Answers, assemble, label
 from storage.datasets.definition import Dataset, Exemplar, Parsed
 from storage.datasets.layout import renamed
 from storage.datasets.parsing import NO_ANSWER, normalise_choice
-from storage.errors import BadFile
+from storage.errors import BadFile, one_line
 from storage.recorded import SAMPLE_FIELDS
 from storage.rows import read_rows, without_surrogates
 
@@ -161,7 +161,7 @@ def _settings(file: Path) -> CustomDataset:
             raise BadFile(f"No such dataset file: {file}")
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:  # ValueError: not UTF-8, no such date
-        raise BadFile(f"{file} is not YAML: {_one_line(error)}") from error
+        raise BadFile(f"{file} is not YAML: {one_line(error)}") from error
     if not isinstance(content, Mapping):
         raise BadFile(f"{file} must hold keys and values (name: ..., answers: ..., splits: ...)")
     try:
@@ -258,7 +258,7 @@ def _entry_point(name: str, key: str, file: Path) -> Callable[..., Any]:
     try:
         function = getattr(importlib.import_module(module_name), function_name, None)
     except (Exception, SystemExit) as error:  # whatever the user's module does when it is imported
-        reason = f"{type(error).__name__}: {_one_line(error)}"
+        reason = f"{type(error).__name__}: {one_line(error)}"
         raise BadFile(f"{file}: {key} {name!r} cannot be imported: {reason}") from error
     finally:
         sys.path.remove(folder)
@@ -299,10 +299,6 @@ def _guarded_normaliser(function: Callable[..., Any]) -> Callable[[str, tuple[st
             return None
 
     return normalise
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 def _unparsed(text: str, choices: tuple[str, ...]) -> Parsed:  # noqa: ARG001 - replaced by the user's parser

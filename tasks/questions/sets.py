@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from storage.errors import NothingToDo
 from storage.ids import content_id
-from storage.schemas import EXAMPLES
+from storage.schemas import EXAMPLES, PREDICTIONS
 from storage.store import Store
 
 Part = Literal["train", "validation", "test"]
@@ -161,6 +161,17 @@ class QuestionSet(BaseModel):
             )
         found: list[str] = rows["example_id"].to_pylist()
         return found
+
+    def rights(self, store: Store, model: str) -> dict[str, bool]:
+        """example_id -> whether a model, as named in the predictions table, answered it right; of those it answered."""
+        with store.connect() as con:
+            rows = store.execute(
+                con,
+                f"SELECT example_id, correct FROM {store.relation(PREDICTIONS, self.partition)} "
+                f"SEMI JOIN {self.sql(store)} USING (example_id) WHERE model = $1",
+                [model],
+            )
+        return dict(zip(rows["example_id"].to_pylist(), rows["correct"].to_pylist(), strict=True))
 
 
 def questions_version(store: Store, sets: Iterable[QuestionSet]) -> str:

@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, Field, ValidationError
 
+from models.folders import whole_file
+
 FOLDER = "runs"
 
 
@@ -78,10 +80,8 @@ def tell(home: Path, run_id: str, step: str, state: LiveStep | None) -> None:
                 return
         else:
             run.steps[step] = state
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(run.model_dump_json(), encoding="utf-8")
-        partial.replace(path)
+        with whole_file(path) as partial:
+            partial.write_text(run.model_dump_json(), encoding="utf-8")
 
 
 def live_runs(home: Path) -> list[LiveRun]:

@@ -5,6 +5,9 @@
 
 Work in a process of its own leaves the run free to renew its leases and to answer its server (Prefect's advice for
 work that holds the interpreter), and a crash of it, by a lack of memory for one, is an error and not the run's end.
+
+All workers of a run are forked from one process that has imported torch and transformers and done nothing else
+(Python's forkserver): these seconds are spent once, and what was imported is in memory once.
 """
 
 import multiprocessing
@@ -16,15 +19,17 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection, forkserver
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from models.errors import RunStopped, WorkerDied
 
 LOOK_S = 0.2
-PARENT_LOOK_S = 1.0
 LAST_REPORTS_S = 5.0
 Result = TypeVar("Result")
+# What a training's steps import; see `tasks.training.in_worker`.
+PRELOADED = [f"tasks.training.{name}" for name in ("initial", "negatives", "quality", "student", "evaluation")]
 _reports: Any = None  # in the worker: the queue to the run
 _workers: set["Worker"] = set()  # in the run: those with a process
 _stopping = threading.Event()
@@ -90,9 +95,9 @@ class Worker:
         refuse_if_stopping()
         if self._pool is None:
             _workers.add(self)
-            context = multiprocessing.get_context("spawn")  # a forked CUDA or MLflow does not work
+            context = _prepared()
             self._queue = context.Queue()
-            self._pool = ProcessPoolExecutor(1, context, _begin, (self._queue, os.getpid(), self._threads))
+            self._pool = ProcessPoolExecutor(1, context, _begin, (self._queue, self._threads))
         self._call += 1
         try:
             future = self._pool.submit(_run, function, arguments, reports if on_report else None, self._call)
@@ -142,26 +147,40 @@ class Worker:
         return False
 
 
+def _prepared() -> Any:
+    """How workers are started; not by forking this process: a forked MLflow does not work, nor do threads."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    # Inherited by the process that imports them: Ctrl-C in a terminal reaches it, too, and is the run's business.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return context
+
+
 def _finished(future: "Future[Any]") -> BaseException | None:
     return future.exception() if future.done() else None
 
 
-def _begin(reports: Any, parent: int, threads: int | None) -> None:
+def _begin(reports: Any, threads: int | None) -> None:
     """The worker's first steps."""
     global _reports
     _reports = reports
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the run's business, which then stops this process
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with_the_run, daemon=True).start()
     if threads:
         import torch
 
         torch.set_num_threads(threads)
 
 
-def _end_with(parent: int) -> None:
-    """Ends this process when the run is gone, kill -9 included."""
-    while os.getppid() == parent:
-        time.sleep(PARENT_LOOK_S)
+def _end_with_the_run() -> None:
+    """Ends this process when the run is gone, kill -9 included: a pipe of its closes then."""
+    run = multiprocessing.parent_process()
+    assert run is not None  # noqa: S101 - a worker has a parent
+    connection.wait([run.sentinel])
     os._exit(1)
 
 

@@ -5,24 +5,26 @@
 
 It runs where nothing of this repository is: the files it needs travel with the model (`tasks.tracking.packaging`). So
 it may import, at the top and through everything it imports, only what answering takes: no Prefect, no vLLM, no DuckDB.
+
+MLflow also runs it where a student is packaged, by a run that has no use for torch: what loads it is imported later.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import torch
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from models.configs import StudentConfig
-from models.discriminator import Discriminator, load_discriminator
-from models.student_loading import load_student
 from storage.datasets.registry import get_dataset
-from tasks.serving.answering import Answered, ask
 from tasks.serving.settings import DEFINITION, DISCRIMINATOR, STUDENT, Question, ServedConfig
+
+if TYPE_CHECKING:
+    from models.discriminator import Discriminator
+    from tasks.serving.answering import Answered
 
 
 class ServedStudent(PythonModel):
@@ -30,6 +32,11 @@ class ServedStudent(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Loads everything, so that the first question does not wait."""
+        import torch
+
+        from models.discriminator import load_discriminator
+        from models.student_loading import load_student
+
         config = ServedConfig.model_validate(context.model_config)
         files = {name: Path(path) for name, path in context.artifacts.items()}
         definition = files.get(DEFINITION)
@@ -62,6 +69,8 @@ class ServedStudent(PythonModel):
             None where it was not trained to explain; `quality` of the rationale, 0 to 1, None where there is no
             rationale or no discriminator.
         """
+        from tasks.serving.answering import ask
+
         questions = [_question(row, place) for place, row in enumerate(_rows(model_input), start=1)]
         self._refuse_without_choices(questions)
         answered = ask(self.dataset, self.student, questions, self.asking)
@@ -71,7 +80,7 @@ class ServedStudent(PythonModel):
         ]
         return pd.DataFrame(rows, columns=["answer", "rationale", "quality"], dtype=object)  # object: None stays None
 
-    def _quality(self, questions: Sequence[Question], answered: Sequence[Answered]) -> list[float | None]:
+    def _quality(self, questions: Sequence[Question], answered: "Sequence[Answered]") -> list[float | None]:
         """D's score of each rationale."""
         scores: list[float | None] = [None] * len(answered)
         if self.discriminator is None:

@@ -6,7 +6,8 @@ from prefect.events import emit_event
 
 from storage.votes import VoteRule
 from tasks.questions.sets import DatasetConfig
-from tasks.steps.rounds import STEP, Place
+from tasks.running.workspace import Workspace
+from tasks.steps.retries import STEP
 from tasks.watching.drift import NEW, Change, DriftConfig, compare, new_samples
 from tasks.watching.figures import Figure, figures_of, last_with, store_figures
 
@@ -15,15 +16,15 @@ DRIFT, DATASET = "qcrd.drift", "qcrd.dataset"
 
 
 @task(name="watch for drift", timeout_seconds=3600, **STEP)
-def watch_drift(place: Place, rule: VoteRule, config: DatasetConfig, limits: DriftConfig) -> list[Change]:
+def watch_drift(workspace: Workspace, rule: VoteRule, config: DatasetConfig, limits: DriftConfig) -> list[Change]:
     """Warns where the samples that are new since the last run differ from that run's by more than the limits."""
-    store, log = place.open_store(), get_run_logger()
-    before = last_with(store, rule.dataset, NEW, but=place.run_id)
-    known = figures_of(store, place.run_id, rule.dataset)
+    store, log = workspace.open_store(), get_run_logger()
+    before = last_with(store, rule.dataset, NEW, but=workspace.run_id)
+    known = figures_of(store, workspace.run_id, rule.dataset)
     figures = known if NEW in known else new_samples(store, rule, config.train_split, before.at if before else None)
     questions = figures[NEW].value or 0
     if before is None:  # the first run: something to compare with later
-        store_figures(store, place.run_id, rule.dataset, figures)
+        store_figures(store, workspace.run_id, rule.dataset, figures)
         return []
     if questions < limits.questions:
         log.info(
@@ -32,7 +33,7 @@ def watch_drift(place: Place, rule: VoteRule, config: DatasetConfig, limits: Dri
         return []
     changes = compare(figures, before.figures, limits)
     passed = [change for change in changes if change.passed]
-    store_figures(store, place.run_id, rule.dataset, figures | {"drift": Figure(len(passed))})
+    store_figures(store, workspace.run_id, rule.dataset, figures | {"drift": Figure(len(passed))})
     if passed:
         text = "; ".join(map(str, passed))
         log.warning("Drift since run %s, on %s new questions: %s.", before.run_id, f"{questions:,.0f}", text)

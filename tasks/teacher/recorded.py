@@ -10,10 +10,11 @@ import pyarrow as pa
 
 from storage.datasets.definition import Dataset, Parsed
 from storage.errors import NothingToDo
-from storage.ids import example_id, rationale_hash, recorded_sample_id
+from storage.ids import example_id, recorded_sample_id
+from storage.rationales import rationale_row
 from storage.recorded import RecordedQuestion, RecordedSample, read_recorded
 from storage.schemas import RATIONALES
-from storage.store import Store, now
+from storage.store import Store
 from tasks.questions.stored import store_examples
 
 Answers = Literal["parsed", "recorded"]
@@ -116,21 +117,17 @@ def _row(
     parsed = dataset.parse(sample.text, choices)
     if answers == "recorded":
         parsed = _with_recorded_answer(dataset, parsed, sample.answer, choices)
-    return {
-        "sample_id": identity,
-        "example_id": key,
-        "dataset": dataset.name,
-        "split": split,
-        "source": "recorded",
-        "model": sample.teacher,
-        "sample_index": place,
-        "text": sample.text,
-        "rationale": parsed.rationale,
-        "rationale_hash": rationale_hash(parsed.rationale),
-        "answer": parsed.answer,
-        "parse_error": parsed.parse_error,
-        "created_at": now(),
-    }
+    return rationale_row(
+        "recorded",
+        sample_id=identity,
+        example_id=key,
+        dataset=dataset.name,
+        split=split,
+        model=sample.teacher,
+        sample_index=place,
+        text=sample.text,
+        parsed=parsed,
+    )
 
 
 def _with_recorded_answer(dataset: Dataset, parsed: Parsed, recorded: str | None, choices: tuple[str, ...]) -> Parsed:

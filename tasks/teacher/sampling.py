@@ -26,9 +26,10 @@ from models.teacher import (
 )
 from storage.datasets.definition import Dataset
 from storage.errors import NothingToDo, StoreWriteFailed
-from storage.ids import prompt_hash, rationale_hash, teacher_sample_id
+from storage.ids import prompt_hash, teacher_sample_id
+from storage.rationales import rationale_row
 from storage.schemas import EXAMPLES, RATIONALES
-from storage.store import Store, now
+from storage.store import Store
 
 STORE_EVERY_S = 0.8
 """Seconds between two part files; below a second, so that a finished question is stored within one."""
@@ -304,31 +305,25 @@ def _rows(
     reply: TeacherReply,
     run_id: str | None,
 ) -> Iterator[dict[str, Any]]:
-    time_stored = now()
     for sample, sample_id in zip(reply.samples, planned.sample_ids, strict=True):
-        parsed = dataset.parse(sample.text, planned.choices)
-        yield {
-            "sample_id": sample_id,
-            "example_id": planned.example_id,
-            "dataset": dataset.name,
-            "split": split,
-            "source": "teacher",
-            "model": identity.model,
-            "model_revision": identity.revision,
-            "sample_index": planned.first_index + sample.index,
-            "seed": sample.seed,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "prompt_hash": planned.prompt_hash,
-            "text": sample.text,
-            "rationale": parsed.rationale,
-            "rationale_hash": rationale_hash(parsed.rationale),
-            "answer": parsed.answer,
-            "parse_error": parsed.parse_error,
-            "finish_reason": sample.finish_reason,
-            "prompt_tokens": reply.prompt_tokens,
-            "completion_tokens": sample.completion_tokens,
-            "logprob": sample.logprob,
-            "created_at": time_stored,
-            "run_id": run_id,
-        }
+        yield rationale_row(
+            "teacher",
+            sample_id=sample_id,
+            example_id=planned.example_id,
+            dataset=dataset.name,
+            split=split,
+            model=identity.model,
+            model_revision=identity.revision,
+            sample_index=planned.first_index + sample.index,
+            seed=sample.seed,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            prompt_hash=planned.prompt_hash,
+            text=sample.text,
+            parsed=dataset.parse(sample.text, planned.choices),
+            finish_reason=sample.finish_reason,
+            prompt_tokens=reply.prompt_tokens,
+            completion_tokens=sample.completion_tokens,
+            logprob=sample.logprob,
+            run_id=run_id,
+        )

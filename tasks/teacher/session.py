@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from models.hardware import detect_hardware
+from models.precision import SAMPLING_FACTOR, emulated_settings, emulation_warning
 from models.revision import has_chat_template, model_revision
-from models.server import ServerConfig, VllmServer, check_model, default_served_name
+from models.server import VllmServer, check_model
+from models.server_settings import ServerConfig, default_served_name, served_dtype
 from models.teacher import SamplingConfig, TeacherConfig, TeacherKey
 from storage.datasets.definition import Dataset
 from storage.store import Store
@@ -144,6 +147,10 @@ def teach(
 def _server(config: ServerConfig, logs: Path, notice: Notice) -> VllmServer:
     """A vLLM server that tells of its start."""
     shown = ""
+    hardware = detect_hardware()
+    emulated = emulated_settings({"vLLM's --dtype": served_dtype(config, hardware)})
+    if emulated and not hardware.gpus:
+        notice(emulation_warning(emulated, SAMPLING_FACTOR, "sampling"))
 
     def on_progress(text: str, seconds: float) -> None:
         nonlocal shown

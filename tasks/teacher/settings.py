@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from models.server import safe_arguments
+from models.server_settings import safe_arguments
 from models.teacher_settings import plain_http_url
 
 LAB = "lab"

@@ -5,7 +5,6 @@
 <home>/mlflow/*.lock        held while something is made that may be there only once
 """
 
-import fcntl
 import os
 import re
 from collections.abc import Iterator
@@ -16,17 +15,15 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from models.folders import whole_file
 from storage.addresses import refuse_password, without_password
-from storage.errors import StorageError
+from storage.locks import file_lock
+from tasks.errors import TrackingFailed
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 INSTEAD = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 # How long an unreachable server is waited for when a run begins; MLflow's own patience (about 4 minutes) is for later.
 PROBE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-
-
-class TrackingFailed(StorageError):
-    """MLflow cannot be reached, or refused what it was asked."""
 
 
 class Backend:
@@ -67,8 +64,7 @@ class Backend:
     @contextmanager
     def lock(self, name: str = "mlflow") -> Iterator[None]:
         """One process and thread of this state folder at a time; waits for the other. Freed if a process dies."""
-        with (self.folder / f"{name}.lock").open("a") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with file_lock(self.folder / f"{name}.lock"):
             yield
 
     @contextmanager
@@ -120,11 +116,10 @@ class Backend:
         with self.lock():
             if database.exists():
                 return
-            partial = self.folder / "partial.db"
-            for leftover in self.folder.glob("partial.db*"):
+            for leftover in self.folder.glob(".mlflow.db.partial-*"):  # of a process that was killed, and its journal
                 leftover.unlink()
-            MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
-            partial.rename(database)
+            with whole_file(database) as partial:
+                MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
 
 
 @contextmanager

@@ -4,16 +4,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from models.folders import MODEL, read_steps
+from models.folders import MODEL
 from storage.ids import content_id
+from tasks.errors import TrackingFailed
 from tasks.questions.sets import Part, QuestionSet
-from tasks.tracking.backend import TrackingFailed
 from tasks.tracking.client import AboutTraining, LoggedRound, QuestionsUsed, Tracking
-from tasks.training.outcomes import Evaluation, Prepared, QualityUpdated, RoundTrained, read_outcome, trained_file
-from tasks.training.spec import TrainingSpec, read_spec, round_folder
+from tasks.training.folder import Training
+from tasks.training.outcomes import Evaluation, Prepared, QualityUpdated, RoundTrained
 
 
-class Story:
+class TrainingRun:
     """One training's run in MLflow.
 
     Args:
@@ -24,8 +24,7 @@ class Story:
     """
 
     def __init__(self, tracking: Tracking, prepared: Prepared, run_id: str, others: dict[str, str]) -> None:
-        self.tracking, self.folder = tracking, prepared.folder
-        self.spec: TrainingSpec = read_spec(prepared.folder)
+        self.tracking, self.training, self.spec = tracking, Training(prepared.folder), prepared.spec
         about = AboutTraining(
             training_id=prepared.training_id,
             dataset=self.spec.train.dataset,
@@ -42,14 +41,14 @@ class Story:
         known = self.tracking.logged_round(self.run, t)
         if known is not None and self._is_told(known):
             return known
-        self.tracking.losses(self.tracking.round(self.run, t), read_steps(round_folder(self.folder, t)))
+        self.tracking.losses(self.tracking.round(self.run, t), self.training.steps(t))
         figures = self._figures(result) | {
             name: value
             for name, value in quality.model_dump(exclude={"version", "steps", "too_long", "seconds"}).items()
             if value is not None
         }
-        trained = read_outcome(trained_file(self.folder, t), RoundTrained)
-        checkpoint = round_folder(self.folder, t) / trained.checkpoint / MODEL if trained else None
+        trained = self.training.outcome(RoundTrained, t)
+        checkpoint = self.training.round(t) / trained.checkpoint / MODEL if trained else None
         return self.tracking.finish_round(self.run, t, figures, checkpoint, self._used("validation", result.questions))
 
     def finish(self, t: int, test: Evaluation | None) -> LoggedRound:

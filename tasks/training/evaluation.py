@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from models.folders import MODEL
 from models.student_loading import load_student
 from models.trainer import torch_device
 from storage.datasets.definition import Dataset
@@ -18,8 +17,9 @@ from storage.store import now
 from tasks.questions.sets import Part
 from tasks.serving.answering import Answered, ask
 from tasks.serving.settings import AskingConfig, Question
-from tasks.training.outcomes import Evaluation, checkpoint_of, evaluation_file, once, read_outcome
-from tasks.training.spec import open_training, writes
+from tasks.training.folder import Training
+from tasks.training.outcomes import Evaluation
+from tasks.training.spec import writes
 from tasks.training.training_set import judged_questions
 
 
@@ -37,8 +37,8 @@ def evaluate_round(
     Raises:
         NothingToDo: none of the questions has a label.
     """
-    spec, dataset, store = open_training(folder)
-    asked_id = spec.test_digest if part == "test" else None
+    training = Training(folder)
+    spec, dataset, store = training.spec, training.dataset, training.store
 
     def evaluate() -> Evaluation:
         started = time.monotonic()
@@ -46,9 +46,7 @@ def evaluate_round(
         if questions is None:
             raise NothingToDo("This training has no test questions (dataset.test_split is null).")
         rows, judged_by = judged_questions(store, questions, spec.rule)
-        student = load_student(checkpoint_of(folder, t) / MODEL, spec.config.student).to(
-            torch_device(spec.config.optimisation)
-        )
+        student = load_student(training.model(t), spec.config.student).to(torch_device(spec.config.optimisation))
         asked = writes(spec.config.method)
         if part == "validation" and asked == "answer and rationale" and not spec.config.rounds.explain_validation:
             asked = "answer"
@@ -93,16 +91,12 @@ def evaluate_round(
                 else None
             ),
             too_long=sum(answered.too_long for answered in answers),
-            asked=asked_id,
+            asked=training.asked(part),
             judged_by=judged_by,
             seconds=time.monotonic() - started,
         )
 
-    file = evaluation_file(folder, t, part)
-    known = read_outcome(file, Evaluation)
-    if known is not None and known.asked != asked_id:
-        file.unlink()  # of other test questions
-    return once(file, Evaluation, evaluate)
+    return training.evaluated_once(t, part, evaluate)
 
 
 def _judge(dataset: Dataset, row: dict[str, Any], answered: Answered) -> dict[str, Any]:

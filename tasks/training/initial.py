@@ -13,8 +13,9 @@ from models.student import EXPLAIN, PREDICT, Student
 from models.student_loading import make_student
 from storage.datasets.definition import Dataset
 from storage.datasets.registry import get_dataset
+from tasks.training.folder import Training
 from tasks.training.outcomes import Initial, TooLong
-from tasks.training.spec import INITIAL, TrainingConfig, read_examples, round_folder
+from tasks.training.spec import INITIAL, TrainingConfig
 
 # Random weights come from torch's random state, which is the process's: two threads that make students would share it.
 _RANDOM_STATE = threading.Lock()
@@ -28,14 +29,19 @@ def make_initial(folder: Path, dataset: str, config: TrainingConfig) -> Initial:
     Raises:
         BadStudent: there is no such model, or it cannot be a student.
     """
-    definition, examples = get_dataset(dataset), read_examples(folder)
-    student = _initial_student(definition, examples, config)
-    with whole_folder(round_folder(folder, INITIAL)) as partial:
-        student.save(partial / MODEL)
-    return Initial(
-        parameters=sum(weight.numel() for weight in student.parameters()),
-        too_long=measure_lengths(student, definition, examples, one_target=config.method.one_target),
-    )
+    training, definition = Training(folder), get_dataset(dataset)
+
+    def make() -> Initial:
+        examples = training.examples()
+        student = _initial_student(definition, examples, config)
+        with whole_folder(training.round(INITIAL)) as partial:
+            student.save(partial / MODEL)
+        return Initial(
+            parameters=sum(weight.numel() for weight in student.parameters()),
+            too_long=measure_lengths(student, definition, examples, one_target=config.method.one_target),
+        )
+
+    return training.once(Initial, make, INITIAL)
 
 
 def target_text(rationale: str, answer: str | None, *, one_target: bool) -> str:

@@ -2,13 +2,13 @@
 teacher's samples."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from models.folders import MODEL
 from models.generation import Generated, generate
 from models.seeds import derived_seed
 from models.student import EXPLAIN
@@ -16,12 +16,14 @@ from models.student_loading import load_student
 from models.trainer import torch_device
 from storage.datasets.definition import Dataset
 from storage.ids import content_id, rationale_hash
+from storage.rationales import rationale_row
 from storage.schemas import RATIONALES
-from storage.store import Store, now
+from storage.store import Store
 from storage.votes import NO_RATIONALE
+from tasks.training.folder import Training
 from tasks.training.initial import question_lengths
-from tasks.training.outcomes import NEGATIVES_FILE, NegativesSampled, checkpoint_of, once
-from tasks.training.spec import NegativesConfig, TrainingSpec, open_training, read_examples, round_folder
+from tasks.training.outcomes import NegativesSampled
+from tasks.training.spec import NegativesConfig, TrainingSpec
 
 AT_ONCE = 4096
 """Questions sampled between two part files: what a killed process loses at most."""
@@ -35,53 +37,56 @@ def sample_negatives(folder: Path, t: int, on_progress: Callable[[int, int], Non
         t: the round that needs them.
         on_progress: told how many questions are done, and of how many.
     """
-    spec, dataset, store = open_training(folder)
-    return once(
-        round_folder(folder, t) / NEGATIVES_FILE,
-        NegativesSampled,
-        lambda: _sample(folder, spec, dataset, store, t, on_progress),
-    )
+    training = Training(folder)
+    return training.once(NegativesSampled, lambda: _sample(training, t, on_progress), t)
 
 
-def stored_negatives(store: Store, spec: TrainingSpec, t: int) -> list[dict[str, Any]]:
-    """The student's rationales that round t takes as negatives: sample_id, example_id, text, one an example.
+def own_negatives(
+    store: Store, spec: TrainingSpec, t: int, rows: Iterable[Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """The student's rationales that round t takes as negatives: at most one a question.
 
-    Those equal to one of the example's positives are left out later, where the positives are known.
+    A text that repeats a positive is no negative, and one that repeats the teacher's negative is no second one.
+
+    Args:
+        t: the round; the student is that of an earlier one.
+        rows: the questions with their teacher's rationales, of `tasks.training.training_set.SCHEMA`.
+
+    Returns:
+        example_id -> sample_id, text and rationale_hash.
     """
     before = spec.config.negatives.round_before(t)
     if before is None or not spec.config.method.uses_negatives:
-        return []
+        return {}
     with store.connect() as con:
-        rows: list[dict[str, Any]] = store.execute(
+        stored: list[dict[str, Any]] = store.execute(
             con,
-            "SELECT sample_id, example_id, rationale AS text, rationale_hash "
+            "SELECT example_id, sample_id, rationale AS text, rationale_hash "
             f"FROM {store.relation(RATIONALES, {**spec.train.partition, 'source': 'student'})} "
             f"WHERE model = $1 AND round = $2 AND rationale_hash <> {NO_RATIONALE} ORDER BY example_id, sample_id",
             [spec.name, before],
         ).to_pylist()
-    return rows
+    taken = {
+        row["example_id"]: {rationale_hash(item["text"]) for item in (*row["positives"], *row["negatives"])}
+        for row in rows
+    }
+    return {row["example_id"]: row for row in stored if row["rationale_hash"] not in taken.get(row["example_id"], ())}
 
 
-def _sample(
-    folder: Path,
-    spec: TrainingSpec,
-    dataset: Dataset,
-    store: Store,
-    t: int,
-    on_progress: Callable[[int, int], None] | None,
-) -> NegativesSampled:
+def _sample(training: Training, t: int, on_progress: Callable[[int, int], None] | None) -> NegativesSampled:
+    spec, dataset, store = training.spec, training.dataset, training.store
     before = spec.config.negatives.round_before(t)
     if before is None or not spec.config.method.uses_negatives:
         return NegativesSampled(round_before=None)
     started = time.monotonic()
     config = spec.config.negatives
-    rows = read_examples(folder).select(["example_id", "question", "choices", "answer"]).to_pylist()
+    rows = training.examples().select(["example_id", "question", "choices", "answer"]).to_pylist()
     wanted = {_sample_id(spec, config, before, row["example_id"]): row for row in rows}
-    stored = {row["sample_id"] for row in _all_stored(store, spec, before)}
+    stored = set(_all_stored(store, spec, before))
     missing = [key for key in wanted if key not in stored]
     done = NegativesSampled(round_before=before, samples=len(wanted))
     if missing:
-        student = load_student(checkpoint_of(folder, before) / MODEL, spec.config.student)
+        student = load_student(training.model(before), spec.config.student)
         student = student.to(torch_device(spec.config.optimisation))
         longest = config.max_tokens or student.max_target_tokens
         # Questions that are too long are not trained on, so they need no negative.
@@ -111,11 +116,9 @@ def _sample(
             ]
             store.append(RATIONALES, pa.Table.from_pylist(found, RATIONALES.schema))
             done.sampled += len(found)
-            done.unfinished += sum(text.finish_reason == "length" for text in written)
-            done.right += sum(
-                row["answer"] is not None and row["answer"] == question["answer"]
-                for row, question in zip(found, asked, strict=True)
-            )
+    samples = [(row, wanted[key]) for key, row in _all_stored(store, spec, before).items() if key in wanted]
+    done.unfinished = sum(row["finish_reason"] == "length" for row, _ in samples)
+    done.right = sum(row["answer"] is not None and row["answer"] == question["answer"] for row, question in samples)
     done.seconds = time.monotonic() - started
     return done
 
@@ -129,15 +132,17 @@ def _sample_id(spec: TrainingSpec, config: NegativesConfig, before: int, example
     return content_id("student", request, spec.config.optimisation.seed)
 
 
-def _all_stored(store: Store, spec: TrainingSpec, before: int) -> list[dict[str, Any]]:
+def _all_stored(store: Store, spec: TrainingSpec, before: int) -> dict[str, dict[str, Any]]:
+    """What is stored of a round's student: sample_id -> finish_reason and answer."""
     with store.connect() as con:
-        rows: list[dict[str, Any]] = store.execute(
+        rows = store.execute(
             con,
-            f"SELECT sample_id FROM {store.relation(RATIONALES, {**spec.train.partition, 'source': 'student'})} "
+            "SELECT sample_id, finish_reason, answer "
+            f"FROM {store.relation(RATIONALES, {**spec.train.partition, 'source': 'student'})} "
             "WHERE model = $1 AND round = $2",
             [spec.name, before],
         ).to_pylist()
-    return rows
+    return {row["sample_id"]: row for row in rows}
 
 
 def _row(
@@ -150,27 +155,23 @@ def _row(
     seed: int,
     written: Generated,
 ) -> dict[str, Any]:
-    parsed = dataset.parse(written.text, tuple(row["choices"]))
     # A student is trained on rationales without a closing answer, so all it wrote is its rationale.
-    return {
-        "sample_id": sample_id,
-        "example_id": row["example_id"],
-        "dataset": dataset.name,
-        "split": spec.train.split,
-        "source": "student",
-        "model": spec.name,
-        "round": before,
-        "sample_index": 0,
-        "seed": seed,
-        "temperature": config.temperature,
-        "top_p": config.top_p,
-        "text": written.text,
-        "rationale": written.text,
-        "rationale_hash": rationale_hash(written.text),
-        "answer": parsed.answer,
-        "parse_error": parsed.parse_error,
-        "finish_reason": written.finish_reason,
-        "completion_tokens": written.tokens,
-        "created_at": now(),
-        "run_id": spec.training_id,
-    }
+    parsed = replace(dataset.parse(written.text, tuple(row["choices"])), rationale=written.text)
+    return rationale_row(
+        "student",
+        sample_id=sample_id,
+        example_id=row["example_id"],
+        dataset=dataset.name,
+        split=spec.train.split,
+        model=spec.name,
+        round=before,
+        sample_index=0,
+        seed=seed,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        text=written.text,
+        parsed=parsed,
+        finish_reason=written.finish_reason,
+        completion_tokens=written.tokens,
+        run_id=spec.training_id,
+    )

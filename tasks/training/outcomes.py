@@ -1,22 +1,15 @@
-"""What the steps of a training come to. Each outcome is a small JSON file, written last: where it is, the step is done
-and is not done again."""
+"""What the steps of a training come to; `tasks.training.folder` stores them."""
 
-import json
-import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
-from models.folders import MODEL
-from storage.errors import UsageError
 from tasks.questions.sets import Part
-from tasks.training.spec import INITIAL, round_folder
+from tasks.training.spec import TrainingSpec
 
-NEGATIVES_FILE = "negatives.json"
-QUALITY_FILE = "quality.json"
-Outcome = TypeVar("Outcome", bound=BaseModel)
+
+class Outcome(BaseModel):
+    """What a step came to."""
 
 
 class TooLong(BaseModel):
@@ -36,7 +29,7 @@ class TooLong(BaseModel):
     longest: int = 0
 
 
-class Initial(BaseModel):
+class Initial(Outcome):
     """The student before training.
 
     Attributes:
@@ -48,13 +41,10 @@ class Initial(BaseModel):
     too_long: TooLong
 
 
-class Prepared(BaseModel):
-    """A training that can begin.
+class Preparation(Outcome):
+    """What a training has to train on.
 
     Attributes:
-        folder: where everything of it lies.
-        training_id: its content id.
-        name: of its student.
         questions: it trains on.
         positives, negatives: distinct rationales of the teacher among them.
         without_answer, without_positives, without_negatives: questions that lack them.
@@ -63,11 +53,6 @@ class Prepared(BaseModel):
         too_long: what is left out because of its length.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
-    folder: Path
-    training_id: str
-    name: str
     questions: int
     positives: int
     negatives: int
@@ -79,15 +64,37 @@ class Prepared(BaseModel):
     too_long: TooLong
 
 
-class NegativesSampled(BaseModel):
+class Prepared(Preparation):
+    """A training that can begin.
+
+    Attributes:
+        folder: where everything of it lies.
+        spec: its specification, as this run has it.
+    """
+
+    folder: Path
+    spec: TrainingSpec
+
+    @property
+    def training_id(self) -> str:
+        """Its content id."""
+        return self.spec.training_id
+
+    @property
+    def name(self) -> str:
+        """Of its student."""
+        return self.spec.name
+
+
+class NegativesSampled(Outcome):
     """The student samples that a round has as negatives.
 
     Attributes:
         round_before: the round whose student wrote them; -1 for the student before training; None for none.
         samples: how many there are.
         sampled: how many of them this step made; the others were stored.
-        unfinished: those of them that reached the longest length.
-        right: those of them whose own answer is the question's answer target; hot samples are negatives all the same.
+        unfinished: those of all samples that reached the longest length.
+        right: those of all samples whose own answer is the question's answer target; they are negatives all the same.
         seconds: this step took.
     """
 
@@ -99,7 +106,7 @@ class NegativesSampled(BaseModel):
     seconds: float = 0.0
 
 
-class QualityUpdated(BaseModel):
+class QualityUpdated(Outcome):
     """The discriminator of a round.
 
     Attributes:
@@ -125,7 +132,7 @@ class QualityUpdated(BaseModel):
     seconds: float = 0.0
 
 
-class RoundTrained(BaseModel):
+class RoundTrained(Outcome):
     """A round whose training is over.
 
     Attributes:
@@ -147,7 +154,7 @@ class RoundTrained(BaseModel):
     left_out: int = 0
 
 
-class Evaluation(BaseModel):
+class Evaluation(Outcome):
     """A student's figures on one part of the questions.
 
     Attributes:
@@ -179,62 +186,3 @@ class Evaluation(BaseModel):
     asked: str | None = None
     judged_by: str = "gold"
     seconds: float = 0.0
-
-
-def trained_file(folder: Path, t: int) -> Path:
-    """Where the outcome of a round's training lies."""
-    return round_folder(folder, t) / "trained.json"
-
-
-def evaluation_file(folder: Path, t: int, part: Part) -> Path:
-    """Where the outcome lies."""
-    return round_folder(folder, t) / f"{part}.json"
-
-
-def discriminator_folder(folder: Path, version: int) -> Path:
-    """Where the discriminator lies that last changed in round `version`."""
-    return round_folder(folder, version) / "discriminator"
-
-
-def checkpoint_of(folder: Path, t: int) -> Path:
-    """The checkpoint that a round ended with; of round INITIAL the student before training.
-
-    Raises:
-        UsageError: the round is not trained, or its checkpoint was pruned.
-    """
-    if t == INITIAL:
-        return round_folder(folder, INITIAL)
-    trained = read_outcome(trained_file(folder, t), RoundTrained)
-    if trained is None:
-        raise UsageError(f"Round {t} of {folder} is not trained yet; run the same `qcrd distill` again to go on.")
-    checkpoint = round_folder(folder, t) / trained.checkpoint
-    if not (checkpoint / MODEL).is_dir():
-        raise UsageError(
-            f"The checkpoint of round {t} in {folder} was pruned: only the best rounds and the newest are kept. "
-            "Raise rounds.keep to keep more."
-        )
-    return checkpoint
-
-
-def read_outcome(file: Path, kind: type[Outcome]) -> Outcome | None:
-    """The outcome of a step that is done, or None."""
-    return kind.model_validate(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
-
-
-def once(file: Path, kind: type[Outcome], step: Callable[[], Outcome]) -> Outcome:
-    """The outcome of a step: the stored one, or else the step is done and its outcome stored.
-
-    A step that is interrupted leaves no outcome, so it is done again; whatever it stores by then must bear that.
-    """
-    known = read_outcome(file, kind)
-    if known is not None:
-        return known
-    outcome = step()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
-    with partial.open("w", encoding="utf-8") as stream:
-        stream.write(outcome.model_dump_json(indent=1) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(file)
-    return outcome

@@ -24,13 +24,12 @@ from models.losses import discriminator_weight
 from models.seeds import derived_seed
 from models.student_loading import load_student
 from models.trainer import RoundPlan, StepReport, torch_device, train
-from storage.datasets.definition import Dataset
-from storage.ids import rationale_hash
 from storage.schemas import SCORES
 from storage.store import Store, now
-from tasks.training.negatives import stored_negatives
-from tasks.training.outcomes import QUALITY_FILE, QualityUpdated, discriminator_folder, once
-from tasks.training.spec import INITIAL, TrainingSpec, open_training, read_examples, round_folder
+from tasks.training.folder import Training
+from tasks.training.negatives import own_negatives
+from tasks.training.outcomes import QualityUpdated
+from tasks.training.spec import INITIAL, TrainingSpec
 
 PAPERS_WEIGHT = 0.5
 """a3 in round 0 as the paper has it: there `discriminator.learning_rate` counts as it is."""
@@ -46,12 +45,8 @@ def update_quality(folder: Path, t: int, on_report: StepReport | None = None) ->
         t: the round that needs the scores.
         on_report: told how far a training is.
     """
-    spec, dataset, store = open_training(folder)
-    return once(
-        round_folder(folder, t) / QUALITY_FILE,
-        QualityUpdated,
-        lambda: _update(folder, spec, dataset, store, t, on_report),
-    )
+    training = Training(folder)
+    return training.once(QualityUpdated, lambda: _update(training, t, on_report), t)
 
 
 def scores_of(store: Store, spec: TrainingSpec, version: int) -> dict[str, float]:
@@ -71,65 +66,61 @@ def version_of(spec: TrainingSpec, t: int) -> int:
     return t - t % spec.config.discriminator.update_every
 
 
-class _Judged:
+def _judged(training: Training, t: int) -> list[dict[str, Any]]:
     """The questions of a training with their good and bad rationales as (sample_id, text)."""
-
-    def __init__(self, folder: Path, spec: TrainingSpec, dataset: Dataset, store: Store, t: int) -> None:
-        own = {row["example_id"]: row for row in stored_negatives(store, spec, t)}
-        self.rows: list[dict[str, Any]] = []
-        for place, row in enumerate(read_examples(folder).to_pylist()):
-            made = own.get(row["example_id"])
-            if made and made["rationale_hash"] in {rationale_hash(item["text"]) for item in row["positives"]}:
-                made = None  # what the student wrote word for word like a positive is no negative
-            self.rows.append(
-                {
-                    "question": dataset.student_input(row["question"], tuple(row["choices"])),
-                    "positives": [(item["sample_id"], item["text"]) for item in row["positives"]],
-                    "minority": [(item["sample_id"], item["text"]) for item in row["negatives"]],
-                    "student": [(made["sample_id"], made["text"])] if made else [],
-                    "held_out": place % HELD_OUT == 0,  # rows are ordered by a hash, so this is a random tenth
-                }
-            )
+    examples = training.examples().to_pylist()
+    own = own_negatives(training.store, training.spec, t, examples)
+    rows: list[dict[str, Any]] = []
+    for place, row in enumerate(examples):
+        made = own.get(row["example_id"])
+        rows.append(
+            {
+                "question": training.dataset.student_input(row["question"], tuple(row["choices"])),
+                "positives": [(item["sample_id"], item["text"]) for item in row["positives"]],
+                "minority": [(item["sample_id"], item["text"]) for item in row["negatives"]],
+                "student": [(made["sample_id"], made["text"])] if made else [],
+                "held_out": place % HELD_OUT == 0,  # rows are ordered by a hash, so this is a random tenth
+            }
+        )
+    return rows
 
 
-def _update(
-    folder: Path, spec: TrainingSpec, dataset: Dataset, store: Store, t: int, on_report: StepReport | None
-) -> QualityUpdated:
+def _update(training: Training, t: int, on_report: StepReport | None) -> QualityUpdated:
+    spec, store = training.spec, training.store
     if not spec.config.method.uses_discriminator:
         return QualityUpdated(version=None)
     started = time.monotonic()
     version = version_of(spec, t)
-    judged = _Judged(folder, spec, dataset, store, t)
-    model, steps = discriminator_folder(folder, version), 0
-    if version == t and not model.is_dir():
-        steps = _train(folder, spec, judged.rows, t, on_report)
-    discriminator = load_discriminator(model).to(torch_device(spec.config.optimisation))
+    rows = _judged(training, t)
+    steps = _train(training, rows, t, on_report) if version == t else 0
+    discriminator = load_discriminator(training.discriminator(version)).to(torch_device(spec.config.optimisation))
     known = scores_of(store, spec, version)
-    scored, too_long = _score(store, spec, discriminator, judged.rows, version, known)
-    measured = _measured(judged.rows, known)
+    scored, too_long = _score(store, spec, discriminator, rows, version, known)
     return QualityUpdated(
-        version=version, steps=steps, scored=scored, too_long=too_long, **measured,
+        version=version, steps=steps, scored=scored, too_long=too_long, **_measured(rows, known),
         seconds=time.monotonic() - started,
     )  # fmt: skip
 
 
-def _train(folder: Path, spec: TrainingSpec, rows: list[dict[str, Any]], t: int, on_report: StepReport | None) -> int:
-    """Trains one version and leaves it in its folder; returns the steps, 0 where there is nothing to train on."""
-    config = spec.config.discriminator
-    work = round_folder(folder, t) / "discriminator-training"
+def _train(training: Training, rows: list[dict[str, Any]], t: int, on_report: StepReport | None) -> int:
+    """Trains one version and leaves it in its folder, or finds it there; returns the steps, 0 where there is nothing
+    to train on."""
+    spec, config = training.spec, training.spec.config.discriminator
+    work, made = training.discriminator_work(t), training.discriminator(t)
     start = work / "start"
-    if not start.is_dir():
+    if not start.is_dir() and not made.is_dir():
         if t == 0:
-            before = make_discriminator(
-                config, load_student(round_folder(folder, INITIAL) / MODEL, spec.config.student)
-            )
+            before = make_discriminator(config, load_student(training.model(INITIAL), spec.config.student))
         else:
-            before = load_discriminator(discriminator_folder(folder, version_of(spec, t - 1)))
+            before = load_discriminator(training.discriminator(version_of(spec, t - 1)))
         with whole_folder(start) as partial:
             before.save(partial / MODEL)
-    reader = load_discriminator(start / MODEL)
+    reader = load_discriminator(made if made.is_dir() else start / MODEL)
     examples = list(_examples(reader, rows, spec, t))
     steps = (config.pretrain_steps if t == 0 else config.update_steps) if examples else 0
+    if made.is_dir():  # and its scores were interrupted
+        shutil.rmtree(work, ignore_errors=True)
+        return steps
     seeds = (derived_seed("discriminator", spec.config.optimisation.seed, t, epoch) for epoch in count())
     lengths = [example.length for example in examples]
     epochs = (batch for seed in seeds for batch in epoch_batches(lengths, config.batch_size, seed))
@@ -150,7 +141,7 @@ def _train(folder: Path, spec: TrainingSpec, rows: list[dict[str, Any]], t: int,
         start=start,
         on_report=on_report,
     )
-    (trained.checkpoint / MODEL).rename(discriminator_folder(folder, t))
+    (trained.checkpoint / MODEL).rename(made)
     shutil.rmtree(work)
     return steps
 

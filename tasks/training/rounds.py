@@ -10,19 +10,9 @@ from pathlib import Path
 
 from models.folders import OPTIMIZER, STATE
 from storage.errors import UsageError
-from tasks.training.outcomes import Evaluation, RoundTrained, evaluation_file, read_outcome, trained_file
-from tasks.training.spec import RoundsConfig, TrainingSpec, read_spec, round_folder
-
-
-def evaluations(folder: Path) -> list[Evaluation]:
-    """The validation results of all rounds so far, in order."""
-    found = []
-    for t in range(len(list(folder.glob("round-*")))):
-        evaluation = read_outcome(evaluation_file(folder, t, "validation"), Evaluation)
-        if evaluation is None:
-            break
-        found.append(evaluation)
-    return found
+from tasks.training.folder import Training
+from tasks.training.outcomes import Evaluation, RoundTrained
+from tasks.training.spec import RoundsConfig, TrainingSpec
 
 
 def best_round(results: list[Evaluation]) -> int:
@@ -53,18 +43,18 @@ def kept_rounds(spec: TrainingSpec, done: int, best: int) -> set[int]:
     return kept
 
 
-def prune(folder: Path) -> list[Path]:
+def prune(training: Training) -> list[Path]:
     """Removes model weights and optimizer states that no rule keeps; returns what was removed."""
-    spec, results = read_spec(folder), evaluations(folder)
+    spec, results = training.spec, training.evaluations()
     if not results:
         return []
     done = len(results) - 1
     kept = kept_rounds(spec, done, best_round(results))
     removed: list[Path] = []
     for t in range(done + 1):
-        trained = read_outcome(trained_file(folder, t), RoundTrained)
+        trained = training.outcome(RoundTrained, t)
         ended = trained.checkpoint if trained else None
-        for checkpoint in round_folder(folder, t).glob("step-*"):
+        for checkpoint in training.round(t).glob("step-*"):
             if checkpoint.name != ended or t not in kept:
                 removed.append(checkpoint)
                 shutil.rmtree(checkpoint)

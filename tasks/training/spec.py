@@ -1,28 +1,19 @@
 """What a training is: everything that decides its outcome, in one file that every step reads."""
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.configs import NEW, OF_THE_STUDENT, DiscriminatorConfig, OptimisationConfig, StudentConfig
 from models.methods import MethodConfig
 from models.revision import model_revision
-from storage.datasets.definition import Dataset
-from storage.datasets.registry import get_dataset
-from storage.errors import UsageError
 from storage.ids import content_id
 from storage.store import Store
 from storage.votes import VoteRule
 from tasks.questions.sets import DatasetConfig, QuestionSet
 from tasks.serving.settings import Writes
 
-SPEC_FILE = "training.json"
-EXAMPLES_FILE = "examples.parquet"
 INITIAL = -1
 """The "round" of the student as it was before training."""
 
@@ -168,16 +159,13 @@ class TrainingSpec(BaseModel):
         """The store."""
         return Store(self.store)
 
-    def write(self, folder: Path) -> None:
-        """Writes the specification into a training's folder."""
-        (folder / SPEC_FILE).write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-
 
 def training_id(config: TrainingConfig, data_digest: str, validation_digest: str) -> str:
     """The content id of a training: equal configuration and data, equal id, wherever its models lie.
 
     Args:
-        config: what changes only speed or safety does not count, nor does what its method has no use for.
+        config: with a definite precision. What changes only speed or safety does not count, nor does what its method
+            has no use for.
         data_digest: of the training set.
         validation_digest: of the validation questions, which choose the best round.
     """
@@ -194,34 +182,6 @@ def training_id(config: TrainingConfig, data_digest: str, validation_digest: str
         if value not in (None, NEW, OF_THE_STUDENT):
             content[section][name] = model_revision(value) or value
     return content_id("training", content, data_digest, validation_digest)
-
-
-def read_spec(folder: Path) -> TrainingSpec:
-    """The specification of a prepared training.
-
-    Raises:
-        UsageError: there is none in that folder.
-    """
-    file = folder / SPEC_FILE
-    if not file.is_file():
-        raise UsageError(f"{folder} is no training: it has no {SPEC_FILE}. Trainings are made by `qcrd distill`.")
-    return TrainingSpec.model_validate(json.loads(file.read_text(encoding="utf-8")))
-
-
-def round_folder(folder: Path, round_: int) -> Path:
-    """Where a round's files lie; round INITIAL is the student before training."""
-    return folder / ("initial" if round_ == INITIAL else f"round-{round_:03d}")
-
-
-def open_training(folder: Path) -> tuple[TrainingSpec, Dataset, Store]:
-    """What every later step begins with."""
-    spec = read_spec(folder)
-    return spec, get_dataset(spec.dataset), spec.open_store()
-
-
-def read_examples(folder: Path) -> pa.Table:
-    """The training set, of `tasks.training.training_set.SCHEMA`."""
-    return pq.read_table(folder / EXAMPLES_FILE)
 
 
 def writes(method: MethodConfig) -> Writes:

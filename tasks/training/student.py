@@ -13,23 +13,25 @@ from typing import Any
 
 import torch
 
-from models import watchdog
 from models.batches import epoch_batches
-from models.errors import ModelError, TrainingFailed
+from models.errors import TrainingFailed
+from models.folders import MODEL
 from models.methods import MethodConfig
 from models.seeds import derived_seed
 from models.student import EXPLAIN, PREDICT, Student
 from models.student_loading import load_student
 from models.student_training import Rationale, StudentTraining, TrainingExample, collate
 from models.trainer import RoundPlan, StepReport, train
+from models.watchdog import Watched
 from storage.datasets.definition import Dataset
-from storage.errors import NothingToDo, StorageError
-from storage.ids import rationale_hash
+from storage.errors import NothingToDo
+from tasks.errors import ONE_LINE
+from tasks.training.folder import Training
 from tasks.training.initial import target_text
-from tasks.training.negatives import stored_negatives
-from tasks.training.outcomes import RoundTrained, checkpoint_of, once, read_outcome, trained_file
+from tasks.training.negatives import own_negatives
+from tasks.training.outcomes import RoundTrained
 from tasks.training.quality import scores_of, version_of
-from tasks.training.spec import TrainingSpec, open_training, read_examples, round_folder
+from tasks.training.spec import TrainingSpec
 
 
 def train_round(folder: Path, t: int, on_report: StepReport | None = None) -> RoundTrained:
@@ -44,10 +46,10 @@ def train_round(folder: Path, t: int, on_report: StepReport | None = None) -> Ro
         TrainingDiverged: the loss is no number or grew without end.
         TrainingFailed: a training process died.
     """
-    spec, dataset, _ = open_training(folder)
-    if spec.config.rounds.processes > 1:
-        return _launched(folder, t, spec)
-    return once(trained_file(folder, t), RoundTrained, lambda: _train(folder, t, spec, dataset, on_report))
+    training = Training(folder)
+    if training.spec.config.rounds.processes > 1:
+        return _launched(training, t)
+    return training.once(RoundTrained, lambda: _train(training, t, on_report), t)
 
 
 def training_examples(
@@ -117,21 +119,21 @@ def _rationales_of(
     if not method.uses_negatives:
         return good, []
     bad = [(item["sample_id"], item["text"]) for item in row["negatives"]]
-    # What the student wrote word for word like a positive is no negative, and like a negative no second one.
-    if own is not None and own["rationale_hash"] not in {rationale_hash(text) for _, text in (*good, *bad)}:
+    if own is not None:
         bad.append((own["sample_id"], own["text"]))
     return good, bad
 
 
-def _train(folder: Path, t: int, spec: TrainingSpec, dataset: Dataset, on_report: StepReport | None) -> RoundTrained:
-    store, config = spec.open_store(), spec.config
+def _train(training: Training, t: int, on_report: StepReport | None) -> RoundTrained:
+    spec, store, config = training.spec, training.store, training.spec.config
     if config.rounds.threads:
         torch.set_num_threads(config.rounds.threads)
-    start = checkpoint_of(folder, t - 1)
-    reader = load_student(start / "model", config.student)
-    own = {row["example_id"]: row for row in stored_negatives(store, spec, t)}
+    start = training.checkpoint(t - 1)
+    reader = load_student(start / MODEL, config.student)
+    rows = training.examples().to_pylist()
+    own = own_negatives(store, spec, t, rows)
     scores = scores_of(store, spec, version_of(spec, t)) if config.method.uses_discriminator else None
-    examples, left_out = training_examples(spec, dataset, reader, read_examples(folder).to_pylist(), own, scores)
+    examples, left_out = training_examples(spec, training.dataset, reader, rows, own, scores)
     if not examples:
         raise NothingToDo(
             f"Nothing is left to train on: every target of {spec.name} is longer than student.max_target_tokens "
@@ -149,7 +151,7 @@ def _train(folder: Path, t: int, spec: TrainingSpec, dataset: Dataset, on_report
         collate=lambda index: collate(examples, index, reader.pad_id),
         plan=RoundPlan(batches, t * len(batches), config.rounds.rounds * len(batches)),
         config=config.optimisation,
-        folder=round_folder(folder, t),
+        folder=training.round(t),
         start=start,
         on_report=on_report,
     )
@@ -164,49 +166,46 @@ def _train(folder: Path, t: int, spec: TrainingSpec, dataset: Dataset, on_report
     )
 
 
-def _launched(folder: Path, t: int, spec: TrainingSpec) -> RoundTrained:
+def _launched(training: Training, t: int) -> RoundTrained:
     """The same in several processes; each of them runs this module's `main`."""
-    known = read_outcome(trained_file(folder, t), RoundTrained)
+    known = training.outcome(RoundTrained, t)
     if known is not None:
         return known
-    processes = spec.config.rounds.processes
+    rounds = training.spec.config.rounds
+    processes = rounds.processes
     # torchrun is what `accelerate launch` starts for several GPUs; on a CPU the latter starts a single process,
     # whatever number it is given (accelerate 1.15).
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes),
-        "-m", "tasks.training.student", str(folder), str(t),
+        "-m", "tasks.training.student", str(training.folder), str(t),
     ]  # fmt: skip
-    # They end with this process, killed or not: the watchdog sees the pipe close.
-    watched, held = os.pipe()
-    try:
-        done = subprocess.run(
-            [sys.executable, "-I", "-S", watchdog.__file__, "--alive-fd", str(watched), "--grace", "5", "--", *command],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, pass_fds=(watched,), text=True, check=False,
-            env={"OMP_NUM_THREADS": str(spec.config.rounds.threads or 1), **os.environ},
-        )  # fmt: skip
-    finally:
-        os.close(watched)
-        os.close(held)
-    trained = read_outcome(trained_file(folder, t), RoundTrained)
+    environment = {"OMP_NUM_THREADS": str(rounds.threads or 1), **os.environ}
+    with Watched(
+        command, grace_s=5.0, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+    ) as launched:
+        _, errors = launched.process.communicate()
+    trained = training.outcome(RoundTrained, t)
     if trained is None:
-        told = [line for line in done.stderr.splitlines() if line.startswith("{")]
-        reason = json.JSONDecoder().raw_decode(told[-1])[0]["error"] if told else " ".join(done.stderr.split())[-300:]
-        raise TrainingFailed(f"Round {t} failed in {processes} processes (exit code {done.returncode}): {reason}")
+        told = [line for line in errors.splitlines() if line.startswith("{")]
+        reason = json.JSONDecoder().raw_decode(told[-1])[0]["error"] if told else " ".join(errors.split())[-300:]
+        code = launched.process.returncode
+        raise TrainingFailed(f"Round {t} failed in {processes} processes (exit code {code}): {reason}")
     return trained
 
 
 def main(folder: Path, t: int) -> int:
-    """One of several training processes; the first one writes the outcome."""
-    spec, dataset, _ = open_training(folder)
+    """One of several training processes; the first one holds the work lock and writes the outcome."""
+    training = Training(folder)
+    first = os.environ.get("RANK", "0") == "0"  # torchrun's; accelerate starts the process group later
     try:
-        trained = _train(folder, t, spec, dataset, None)
-    except (ModelError, StorageError) as error:
+        if first:
+            training.once(RoundTrained, lambda: _train(training, t, None), t)
+        else:
+            _train(training, t, None)
+    except ONE_LINE as error:
         sys.stderr.write(json.dumps({"error": str(error)}) + "\n")  # in one piece: the other processes write, too
         return 2
-    several = torch.distributed.is_initialized()
-    if not several or torch.distributed.get_rank() == 0:
-        once(trained_file(folder, t), RoundTrained, lambda: trained)
-    if several:
+    if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     return 0
 

@@ -28,8 +28,7 @@ from tasks.tracking.backend import URI_VARIABLE
 from tasks.tracking.registry import registered_models
 from tasks.tracking.settings import CHAMPION
 from tasks.tracking.versions import versions_of
-from tasks.training.rounds import evaluations
-from tasks.training.spec import SPEC_FILE, TrainingSpec, read_spec
+from tasks.training.folder import Training, trainings_in
 
 KEPT_S = 15.0
 STATES = ("running", "finished", "failed", "stopped")
@@ -126,12 +125,9 @@ class HomeCollector(Collector):
 
     def _trainings(self) -> list[Metric]:
         """The rounds of the newest training of each dataset and method."""
-        newest: dict[tuple[str, str], tuple[float, Path, TrainingSpec]] = {}
-        for file in (self.home / "trainings").glob(f"*/{SPEC_FILE}"):
-            spec, made = read_spec(file.parent), file.stat().st_mtime
-            key = (spec.train.dataset, spec.config.method.name)
-            if key not in newest or newest[key][0] < made:
-                newest[key] = (made, file.parent, spec)
+        newest: dict[tuple[str, str], Training] = {}
+        for training in trainings_in(self.home):
+            newest[training.spec.train.dataset, training.spec.config.method.name] = training
         labels = ("dataset", "method", "round")
         accuracy = _gauge(
             "qcrd_round_validation_accuracy_ratio", "Right answers of a round of the newest training, 0 to 1.", *labels
@@ -140,9 +136,9 @@ class HomeCollector(Collector):
             "qcrd_round_explanation_accuracy_ratio", "Explanations that lead to the right answer, 0 to 1.", *labels
         )
         wanted = _gauge("qcrd_rounds_wanted", "Rounds that a training has at most.", "dataset", "method")
-        for (dataset, method), (_, folder, spec) in sorted(newest.items()):
-            wanted.add_metric([dataset, method], spec.config.rounds.rounds)
-            for result in evaluations(folder):
+        for (dataset, method), training in sorted(newest.items()):
+            wanted.add_metric([dataset, method], training.spec.config.rounds.rounds)
+            for result in training.evaluations():
                 accuracy.add_metric([dataset, method, str(result.t)], result.accuracy)
                 if result.explanation_accuracy is not None:
                     explained.add_metric([dataset, method, str(result.t)], result.explanation_accuracy)

@@ -138,6 +138,8 @@ def test_doctor_finds_no_problem_here_and_names_one_that_is_made(qcrd: Qcrd, tmp
     found = {finding["what"]: finding for finding in figures(qcrd("doctor", "--json"))["findings"]}
     assert found["vllm"]["status"] == "ok"
     assert found["lab teacher"]["remedy"].startswith("`qcrd lab build`")
+    assert "bfloat16 products are" in found["processor"]["found"]
+    assert "optimisation.precision auto: " in found["precision"]["found"]
     away = {
         "PREFECT_API_URL": "http://user:secret@127.0.0.1:9/api",  # pragma: allowlist secret
         "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/m.db",
@@ -145,6 +147,17 @@ def test_doctor_finds_no_problem_here_and_names_one_that_is_made(qcrd: Qcrd, tmp
     done = qcrd("doctor", code=1, **away)
     assert "start the server, or unset PREFECT_API_URL" in " ".join(done.stdout.split())
     assert "secret" not in done.stdout
+
+
+def test_doctor_shows_what_a_capped_processor_computes_and_what_is_chosen_from_it(qcrd: Qcrd) -> None:
+    found = {one["what"]: one for one in figures(qcrd("doctor", "--json", ONEDNN_MAX_CPU_ISA="SSE41"))["findings"]}
+    assert found["processor"]["status"] == "note"
+    assert "no AVX2 (it has " in found["processor"]["found"]
+    assert found["processor"]["found"].endswith("ONEDNN_MAX_CPU_ISA=SSE41); bfloat16 products are emulated")
+    assert found["processor"]["remedy"] == "unset ONEDNN_MAX_CPU_ISA to use all of it"
+    assert found["precision"]["found"] == (
+        "optimisation.precision auto: float32, the lab teacher's Muon: float32, vLLM's --dtype: float32"
+    )
 
 
 @pytest.mark.parametrize(

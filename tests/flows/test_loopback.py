@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
-from models.hardware import Hardware
-from models.server import ServerConfig, server_command
+from models.hardware import detect_hardware
+from models.server_settings import ServerConfig, server_command
 from tests.conftest import qcrd_command
 
 
@@ -52,7 +52,7 @@ def test_the_pages_of_qcrd_ui(tmp_path: Path) -> None:
 
 
 def test_vllms_server_unless_it_is_told_otherwise(tmp_path: Path) -> None:
-    machine = Hardware(gpus=(), cores=(0, 1), memory_gib=20.0)
+    machine = detect_hardware()
     command = server_command(ServerConfig(model=str(tmp_path)), "lab", 8000, machine)
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert "0.0.0.0" not in " ".join(command)  # noqa: S104 - what must not be there

@@ -323,8 +323,8 @@ def test_the_equations_by_hand() -> None:
     assert l_neg.item() == pytest.approx(0.7 * (2.0 - 3.0))  # eq. 7
     l_cl = contrastive_loss(l_pos, l_neg, beta=0.2)
     assert l_cl.item() == pytest.approx(0.4 + 0.2 * 0.7)  # eq. 3
-    total = total_loss(torch.tensor([2.0]), l_cl, torch.tensor([-0.5]), discriminator_weight(2))
-    assert total.item() == pytest.approx(0.5 * 2.0 + 0.5 * 0.54 - 0.5 * 0.81 * 0.5)  # eq. 8
+    total = total_loss(torch.tensor([2.0]), l_cl, a1=0.3, a2=0.7)
+    assert total.item() == pytest.approx(0.3 * 2.0 + 0.7 * 0.54)  # eq. 8, but for the discriminator's own loss
 
 
 def test_the_discriminator_weight_starts_at_a_half_and_decays_by_a_tenth_each_round() -> None:

@@ -19,7 +19,8 @@ import pytest
 
 from models.errors import ServerFailed, TeacherFailed
 from models.seeds import request_seed
-from models.server import ServerConfig, VllmServer, check_port
+from models.server import VllmServer, check_port
+from models.server_settings import ServerConfig
 from models.teacher import RequestRefused, SamplingConfig, Teacher, TeacherConfig, TeacherReply, TeacherRequest
 
 pytestmark = pytest.mark.slow
@@ -31,7 +32,7 @@ PLAIN = SamplingConfig(n=5, max_tokens=24, api="completions")
 PROGRAM = """
 import asyncio, sys
 from pathlib import Path
-from models.server import ServerConfig, VllmServer
+from models.server import VllmServer
 with VllmServer(ServerConfig(model=sys.argv[1], max_restarts=0), Path(sys.argv[2])) as server:
     print(server.port, server.watchdog_pid, flush=True)
     sys.stdin.readline()
@@ -197,12 +198,18 @@ class Program:
 
     def wait_until_engine_starts(self) -> None:
         deadline = time.monotonic() + 120
-        while not any("EngineCore" in " ".join(process.cmdline()) for process in self.all):
+        while not self._has_engine():
             assert time.monotonic() < deadline, "no engine was started"
             time.sleep(0.05)
-            with contextlib.suppress(psutil.NoSuchProcess):
-                self.all = psutil.Process(self.process.pid).children(recursive=True)
         self.port = int(self.all[1].cmdline()[self.all[1].cmdline().index("--port") + 1])
+
+    def _has_engine(self) -> bool:
+        self.all = psutil.Process(self.process.pid).children(recursive=True)
+        for process in self.all:
+            with contextlib.suppress(psutil.NoSuchProcess):  # a helper that has ended since, collected or not
+                if "EngineCore" in " ".join(process.cmdline()):
+                    return True
+        return False
 
     def close(self) -> None:
         self.process.kill()

@@ -3,6 +3,7 @@
 import json
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,19 +11,27 @@ from pydantic import ValidationError
 
 from models import server_log
 from models.errors import BadModel, PortTaken, ServerFailed
-from models.hardware import (
-    Hardware,
+from models.hardware import Hardware, detect_hardware
+from models.processor import AVX2, AVX512_BF16, Processor
+from models.server import VllmServer, check_model
+from models.server_settings import (
+    ServerConfig,
     cached_token_bytes,
-    detect_hardware,
+    child_environment,
+    default_served_name,
     kv_cache_bytes,
     model_length,
+    served_dtype,
     server_arguments,
+    server_command,
     server_environment,
 )
-from models.server import ServerConfig, VllmServer, check_model, child_environment, default_served_name, server_command
 
-CPU = Hardware(gpus=(), cores=(0, 1), memory_gib=20.0)
-GPU = Hardware(gpus=("GPU 0: NVIDIA H200 (UUID: GPU-1)",), cores=tuple(range(16)), memory_gib=100.0)
+NATIVE = Processor("EPYC", AVX512_BF16, AVX512_BF16)
+EMULATING = Processor("EPYC", AVX2, AVX2)
+CPU = Hardware(gpus=(), cores=(0, 1), memory_gib=20.0, processor=NATIVE)
+OLDER_CPU = replace(CPU, processor=EMULATING)
+GPU = Hardware(("GPU 0: NVIDIA H200 (UUID: GPU-1)",), tuple(range(16)), memory_gib=100.0, processor=EMULATING)
 
 
 def model_folder(folder: Path, config: object = None, leave_out: str = "") -> Path:
@@ -107,6 +116,43 @@ def test_the_command_line_on_a_cpu(tmp_path: Path) -> None:
     ]
 
 
+def value_of(option: str, command: list[str]) -> str:
+    return command[command.index(option) + 1]
+
+
+SMALL = {"num_hidden_layers": 4, "num_attention_heads": 4, "hidden_size": 128, "max_position_embeddings": 256}
+
+
+def test_where_bfloat16_is_emulated_the_server_computes_and_caches_in_float32(tmp_path: Path) -> None:
+    config = ServerConfig(model=str(model_folder(tmp_path / "lab", SMALL)))
+    native, emulated = (server_command(config, "lab", 8123, machine) for machine in (CPU, OLDER_CPU))
+    assert [value_of("--dtype", command) for command in (native, emulated)] == ["auto", "float32"]
+    cache = [int(value_of("--kv-cache-memory-bytes", command)) for command in (native, emulated)]
+    assert cache[1] == 2 * cache[0]
+    assert value_of("--dtype", server_command(config, "lab", 8123, GPU)) == "auto"
+    assert served_dtype(ServerConfig(model="org/name"), OLDER_CPU) == "float32"
+
+
+@pytest.mark.parametrize("arguments", [("--dtype", "bfloat16"), ("--seed", "1", "--dtype=bfloat16")])
+def test_a_dtype_that_somebody_named_is_served_and_counted(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    folder = str(model_folder(tmp_path / "lab", SMALL))
+    for config in (ServerConfig(model=folder, extra_args=arguments), ServerConfig(model=folder, dtype="bfloat16")):
+        command = server_command(config, "lab", 8123, OLDER_CPU)
+        assert value_of("--dtype", command) == served_dtype(config, OLDER_CPU) == "bfloat16"
+        assert int(value_of("--kv-cache-memory-bytes", command)) == 2 * 256 * (256 + 128) * 4 * 2 * 128 * 2
+
+
+def test_a_model_too_large_for_float32_or_quantised_keeps_its_own_dtype(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "large", SMALL | {"dtype": "bfloat16"})
+    with (folder / "model.safetensors").open("wb") as weights:
+        weights.truncate(8 * 2**30)  # a sparse file: 16 GiB in float32
+    config = ServerConfig(model=str(folder))
+    assert served_dtype(config, OLDER_CPU) == "auto"
+    assert served_dtype(config, replace(OLDER_CPU, memory_gib=64.0)) == "float32"
+    quantised = model_folder(tmp_path / "small", SMALL | {"quantization_config": {"quant_method": "gptq"}})
+    assert served_dtype(ServerConfig(model=str(quantised)), OLDER_CPU) == "auto"
+
+
 def test_a_gpu_needs_no_cpu_settings() -> None:
     assert server_arguments(GPU, 2048) == ["--max-model-len", "2048"]
     assert server_environment(GPU) == {}
@@ -135,7 +181,7 @@ def test_the_environment_holds_no_keys_and_no_telemetry(tmp_path: Path, monkeypa
 
 
 def test_many_cores_leave_their_binding_and_processes_to_vllm() -> None:
-    many = Hardware(gpus=(), cores=tuple(range(16)), memory_gib=64.0)
+    many = replace(CPU, cores=tuple(range(16)))
     assert server_environment(many)["VLLM_CPU_OMP_THREADS_BIND"] == "auto"
     assert "OMP_NUM_THREADS" not in server_environment(many)
     assert "--distributed-executor-backend" not in server_arguments(many, 2048)

@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from random import Random
@@ -19,6 +20,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from safetensors.torch import load_file
 
+import models
 from models.batches import epoch_batches
 from models.configs import NewStudentConfig, OptimisationConfig, StudentConfig
 from models.folders import MODEL, OPTIMIZER, STATE, whole_folder
@@ -90,6 +92,20 @@ def tiny_examples(student: Student, count: int, seed: int = 0) -> list[TrainingE
     return examples
 
 
+def as_the_method_has_them(examples: list[TrainingExample], method: MethodConfig) -> list[TrainingExample]:
+    """What `tasks.training` would leave of the examples: of most baselines one positive of full weight, or none."""
+    if method.rationales == "voted":
+        return examples if method.uses_negatives else [replace(one, negatives=()) for one in examples]
+    most = 1 if method.rationales == "first" else 0
+    fewer = [
+        replace(one, positives=[replace(good, score=1.0) for good in one.positives[:most]], negatives=())
+        for one in examples
+    ]
+    if method.one_target:
+        fewer = [replace(one, answer_ids=None) for one in fewer]
+    return [one for one in fewer if one.answer_ids or one.positives]
+
+
 class TinyRound(BaseModel):
     """One round, as plain values that another process can be given.
 
@@ -116,7 +132,7 @@ class TinyRound(BaseModel):
             with whole_folder(self.start) as partial:
                 tiny_student(self.student).save(partial / MODEL)
         reader = load_student(self.start / MODEL, self.student)
-        examples = tiny_examples(reader, self.examples)
+        examples = as_the_method_has_them(tiny_examples(reader, self.examples), self.method)
         lengths = [example.length for example in examples]
         batches = [
             batch
@@ -182,6 +198,7 @@ def write_plans(rounds: list[TinyRound], file: Path) -> None:
 
 
 def main(file: Path) -> None:
+    sys.stdout.write(f"models: {Path(next(iter(models.__path__)))}\n")
     for one in TypeAdapter(list[TinyRound]).validate_json(file.read_text(encoding="utf-8")):
         one.run()
 

@@ -29,8 +29,8 @@ from storage.errors import UsageError
 from storage.store import Store
 from storage.votes import VoteRule
 from tasks.questions.sets import DatasetConfig
+from tasks.running.workspace import Workspace
 from tasks.steps.drift import watch_drift
-from tasks.steps.rounds import Place
 from tasks.tracking.gate import judge
 from tasks.tracking.registry import Registered
 from tasks.watching.drift import DriftConfig
@@ -147,9 +147,9 @@ def gate_alone(rights: list[dict[str, bool]]) -> None:
 
 
 @flow(name="distill")
-def watch_alone(place: Place, config: DatasetConfig) -> None:
+def watch_alone(workspace: Workspace, config: DatasetConfig) -> None:
     """The part of a distillation that compares what is new with what was new before."""
-    watch_drift(place, VoteRule(dataset="svamp"), config, DriftConfig())
+    watch_drift(workspace, VoteRule(dataset="svamp"), config, DriftConfig())
 
 
 def start_and_kill_a_flow(api: str) -> None:
@@ -224,7 +224,7 @@ def test_drift_is_told(clean: str, heard: tuple[str, list[dict[str, str]]], tmp_
     store, config = Store(tmp_path / "store"), DatasetConfig(name="svamp")
     for number, (questions, text, wrong) in enumerate([(range(60), SAME, OTHER), (range(60, 120), LONG, "No idea.")]):
         bring(store, tmp_path, f"file-{number}", questions, text, wrong)
-        watch_alone(Place(home=tmp_path, store=str(tmp_path / "store"), run_id=f"run-{number}"), config)
+        watch_alone(Workspace(home=tmp_path, store=str(tmp_path / "store"), run_id=f"run-{number}"), config)
     wait_for(lambda: "qcrd drift" in triggered(clean), "the automation of a drift")
     wait_for(lambda: received, "its notification")
     assert received[0]["subject"] == "qcrd: drift in svamp"

@@ -8,7 +8,7 @@ from storage.datasets.inference import NLI_LABELS
 from storage.datasets.parsing import parse_choice, parse_number
 
 LENGTH = 100_000
-SECONDS = 2.0  # about 30 times what the slowest takes on an idle machine
+SECONDS = 2.0  # of the processor's time, so that a busy machine fails nothing; about 30 times what the slowest takes
 PIECES = [
     "answer is ",
     "answer to the ",
@@ -46,8 +46,8 @@ PIECES = [
 @pytest.mark.parametrize("piece", PIECES)
 def test_repeated_piece(piece: str) -> None:
     text = piece * (LENGTH // len(piece))
-    started = time.perf_counter()
+    started = time.thread_time()
     parse_number(text)
     parse_choice(text, ("cat", "dog", "(a)"))
     NLI_LABELS.parse(text, ())
-    assert time.perf_counter() - started < SECONDS
+    assert time.thread_time() - started < SECONDS

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from prefect.logging import disable_run_logger
 
+from models.errors import RunStopped
 from storage.errors import UsageError
-from tasks.steps.rounds import MACHINE_VARIABLE, slot, slot_name
+from storage.locks import is_held
+from tasks.running import worker
+from tasks.running.slots import MACHINE_VARIABLE, one_locked, slot, slot_name
 
 
 class Training:
@@ -45,6 +48,35 @@ def test_the_second_training_waits_for_the_first(tmp_path: Path) -> None:
     assert waits
     assert second.began.wait(10)
     second.end()
+
+
+def test_of_two_files_each_is_held_by_one(tmp_path: Path) -> None:
+    files = [tmp_path / "slots" / "0", tmp_path / "slots" / "1"]
+    with one_locked(files, "waits"):
+        assert [is_held(file) for file in files] == [True, False]
+        with one_locked(files, "waits"):
+            assert [is_held(file) for file in files] == [True, True]
+        assert [is_held(file) for file in files] == [True, False]
+    assert [is_held(file) for file in files] == [False, False]
+
+
+def test_who_waits_is_stopped_with_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_stopping", threading.Event())
+    file, raised = tmp_path / "slot", []
+
+    def wait() -> None:
+        try:
+            with one_locked([file], "waits"):
+                pass
+        except RunStopped as error:
+            raised.append(error)
+
+    with one_locked([file], "waits"):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        worker.stop_workers()
+        thread.join(10)
+        assert len(raised) == 1
 
 
 def test_each_machine_has_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """Building the lab's teacher: once, whoever asks and however often. A budget of a few steps, no real teacher."""
 
-import fcntl
 import json
 import os
 import signal
@@ -11,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from models.configs import LabTeacherConfig
+from models.hardware import usable_cores
+from storage.locks import is_held
 from tasks.teacher.lab import build_lab, find_lab, lab_folder
 
 TINY = LabTeacherConfig(hidden=32, heads=1, layers=1, intermediate=32, texts=40, steps=3, batch_size=4, warmup_steps=1)
@@ -52,6 +53,19 @@ def test_the_second_build_reuses_the_first(tmp_path: Path) -> None:
     assert second.seconds < 1
 
 
+@pytest.mark.parametrize(
+    ("before", "patient"),
+    [("import os", True), ("import os; os.environ['OMP_WAIT_POLICY'] = 'active'", False), ("import torch", False)],
+)
+def test_two_threads_train_only_where_they_can_sleep_while_they_wait(before: str, patient: bool) -> None:
+    code = f"{before}; from tasks.teacher.lab import _threads; print(_threads())"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) == (min(2, len(usable_cores())) if patient else 1)
+
+
 def test_force_trains_again(tmp_path: Path) -> None:
     calls: list[int] = []
     first = build_lab(tmp_path, TINY)
@@ -91,8 +105,9 @@ def test_a_killed_build_leaves_nothing_that_looks_complete_and_holds_no_lock(tmp
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
     assert find_lab(tmp_path, endless) is None
-    with lab_folder(tmp_path, endless).with_name(f".{lab_folder(tmp_path, endless).name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # would raise if it were still held
+    lock = lab_folder(tmp_path, endless).with_name(f".{lab_folder(tmp_path, endless).name}.lock")
+    assert lock.is_file()
+    assert not is_held(lock)
 
 
 def test_what_a_killed_build_left_is_cleared_by_the_next(tmp_path: Path) -> None:

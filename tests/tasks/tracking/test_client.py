@@ -11,7 +11,7 @@ import pytest
 from mlflow.entities import DatasetInput, LoggedModelOutput, Run
 
 from storage.errors import UsageError
-from tasks.tracking.backend import TrackingFailed
+from tasks.errors import TrackingFailed
 from tasks.tracking.client import AboutTraining, QuestionsUsed, Tracking, flattened, open_tracking
 from tests.tasks.conftest import home_with
 
@@ -231,7 +231,7 @@ def test_two_processes_open_a_new_home_at_once(tmp_path: Path) -> None:
 def test_a_database_half_made_by_a_killed_process_is_made_anew(tmp_path: Path) -> None:
     folder = tmp_path / "home" / "mlflow"
     folder.mkdir(parents=True)
-    (folder / "partial.db").write_bytes(b"SQLite format 3\x00 and no more")
+    (folder / ".mlflow.db.partial-1").write_bytes(b"SQLite format 3\x00 and no more")
     assert open_tracking(tmp_path / "home").training(about("anew"), CONFIG)
     assert {path.name for path in folder.iterdir()} == {"mlflow.db", "mlflow.lock", "artifacts"}
 

@@ -11,8 +11,8 @@ import mlflow
 import pytest
 
 from storage.errors import UnknownName, UsageError
+from tasks.errors import TrackingFailed
 from tasks.serving.settings import Question, ServedConfig
-from tasks.tracking.backend import TrackingFailed
 from tasks.tracking.client import AboutTraining, LoggedRound, Tracking, open_tracking
 from tasks.tracking.packaging import ToServe, model_name
 from tasks.tracking.registry import Registered, champion_of, hold_gate, load_registered, register

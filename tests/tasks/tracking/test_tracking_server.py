@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tasks.errors import TrackingFailed
 from tasks.serving.settings import Question, ServedConfig
-from tasks.tracking.backend import TrackingFailed
 from tasks.tracking.client import AboutTraining, QuestionsUsed, open_tracking
 from tasks.tracking.packaging import ToServe
 from tasks.tracking.registry import hold_gate, load_registered, register

@@ -13,8 +13,9 @@ from tasks.questions.sets import DatasetConfig
 from tasks.serving.answering import Answered
 from tasks.serving.settings import AskingConfig, Question
 from tasks.training.evaluation import evaluate_round
-from tasks.training.outcomes import Evaluation, Prepared, evaluation_file
-from tasks.training.spec import INITIAL, round_folder
+from tasks.training.folder import Training
+from tasks.training.outcomes import Evaluation, Prepared
+from tasks.training.spec import INITIAL
 from tasks.training.student import train_round
 from tests.tasks.training.world import World, small_world, spec_of, tiny_training
 
@@ -64,7 +65,7 @@ def test_answers_are_counted_and_stored(world: World, asked: list[tuple[list[Que
     assert found.explanation_accuracy == 0.5  # of all questions, not of those explained
     assert found.consistency == 0.25
     assert (found.judged_by, found.asked) == ("gold", None)
-    assert Evaluation.model_validate_json(evaluation_file(prepared.folder, INITIAL, "validation").read_text()) == found
+    assert Training(prepared.folder).evaluation(INITIAL, "validation") == found
     rows = predictions(world)
     spec = spec_of(prepared)
     assert [(row["answer"], row["rationale"], row["correct"]) for row in rows] == [
@@ -82,7 +83,7 @@ def test_once_is_enough(world: World, asked: list[tuple[list[Question], AskingCo
     prepared = world.prepare()
     assert evaluated(prepared) == evaluated(prepared)
     assert len(asked) == 1
-    evaluation_file(prepared.folder, INITIAL, "validation").unlink()
+    (Training(prepared.folder).round(INITIAL) / "validation.json").unlink()
     evaluated(prepared)
     assert len(asked) == 2
     assert len(predictions(world)) == 4, "the same rows"
@@ -95,7 +96,7 @@ def test_test_questions_are_asked_again_only_where_they_are_others(
     first = evaluated(world.prepare(dataset=few), "test")
     assert (first.questions, len(asked)) == (1, 1)
     whole = world.prepare()
-    assert whole == world.prepare(dataset=few), "the training is the same"
+    assert whole.folder == world.prepare(dataset=few).folder, "the training is the same"
     world.prepare()
     second = evaluated(whole, "test")
     assert (second.questions, len(asked)) == (3, 2)
@@ -181,7 +182,7 @@ def test_a_real_student_of_a_round_is_asked(world: World) -> None:
     assert {row["model"] for row in rows} == {f"{spec_of(prepared).name}@0"}
     assert found.correct == sum(row["correct"] for row in rows)
     assert found.answered == sum(row["answer"] is not None for row in rows)
-    outcome = json.loads((round_folder(prepared.folder, 0) / "validation.json").read_text())
+    outcome = json.loads((Training(prepared.folder).round(0) / "validation.json").read_text())
     assert outcome["accuracy"] == found.accuracy
 
 

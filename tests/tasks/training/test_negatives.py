@@ -25,10 +25,11 @@ from storage.schemas import RATIONALES
 from storage.store import now
 from storage.votes import vote
 from tasks.training.evaluation import evaluate_round
-from tasks.training.negatives import sample_negatives, stored_negatives
-from tasks.training.outcomes import NegativesSampled, Prepared, checkpoint_of
+from tasks.training.folder import Training
+from tasks.training.negatives import own_negatives, sample_negatives
+from tasks.training.outcomes import NegativesSampled, Prepared
 from tasks.training.quality import update_quality
-from tasks.training.spec import INITIAL, NegativesConfig, read_examples, round_folder
+from tasks.training.spec import INITIAL, NegativesConfig
 from tasks.training.student import train_round, training_examples
 from tests.models.tiny_round import kill, start_process
 from tests.tasks.training.world import LAB, World, small_world, spec_of, tiny_training
@@ -91,7 +92,7 @@ def test_every_question_gets_one_of_the_lagged_student(world: World) -> None:
     assert [one.round_before for one in outcomes] == [-1, -1, 0]  # lag 2
     assert [(one.samples, one.sampled) for one in outcomes] == [(12, 12), (12, 0), (12, 12)]
     rows = stored(world)
-    questions = read_examples(prepared.folder)["example_id"].to_pylist()
+    questions = Training(prepared.folder).examples()["example_id"].to_pylist()
     for before in (-1, 0):
         assert [row["example_id"] for row in rows if row["round"] == before] == questions
     assert len({row["sample_id"] for row in rows}) == len(rows) == 24
@@ -106,10 +107,10 @@ def test_every_question_gets_one_of_the_lagged_student(world: World) -> None:
         assert (row["answer"] is None) == (row["parse_error"] is not None)
     assert sum(one.unfinished for one in outcomes) == sum(row["finish_reason"] == "length" for row in rows)
     # Round 2's are what round 0's student writes, and not what another one does.
-    read = {row["example_id"]: row for row in read_examples(prepared.folder).to_pylist()}
+    read = {row["example_id"]: row for row in Training(prepared.folder).examples().to_pylist()}
     texts = {}
     for t in (INITIAL, 0, 1):
-        student = load_student(checkpoint_of(prepared.folder, t) / MODEL, spec.config.student)
+        student = load_student(Training(prepared.folder).checkpoint(t) / MODEL, spec.config.student)
         written = generate(
             student,
             [EXPLAIN + LAB.student_input(read[row["example_id"]]["question"], ()) for row in rows[12:]],
@@ -121,8 +122,8 @@ def test_every_question_gets_one_of_the_lagged_student(world: World) -> None:
     assert [row["text"] for row in rows[12:]] == texts[0]
     assert texts[0] != texts[INITIAL]
     assert texts[0] != texts[1]
-    negatives = stored_negatives(world.store, spec, 2)
-    assert {row["sample_id"] for row in negatives} <= {row["sample_id"] for row in rows[12:]}
+    negatives = own_negatives(world.store, spec, 2, read.values())
+    assert {row["sample_id"] for row in negatives.values()} <= {row["sample_id"] for row in rows[12:]}
 
 
 def test_students_have_no_vote(world: World) -> None:
@@ -141,7 +142,7 @@ def test_who_needs_none_samples_none(world: World, sections: dict[str, Any]) -> 
     prepared = world.prepare(tiny_training(**sections))
     assert sample_negatives(prepared.folder, 0) == NegativesSampled(round_before=None)
     assert stored(world) == []
-    assert stored_negatives(world.store, spec_of(prepared), 0) == []
+    assert own_negatives(world.store, spec_of(prepared), 0, []) == {}
 
 
 def test_nothing_is_sampled_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +155,7 @@ def test_nothing_is_sampled_twice(world: World, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(negatives_module, "generate", refuse)
     assert sample_negatives(prepared.folder, 0) == first, "the outcome is known"
-    (round_folder(prepared.folder, 0) / "negatives.json").unlink()
+    (Training(prepared.folder).round(0) / "negatives.json").unlink()
     assert sample_negatives(prepared.folder, 0).sampled == 0, "so are the rows"
     again = sample_negatives(prepared.folder, 1)
     assert (again.samples, again.sampled, again.round_before) == (12, 0, INITIAL), "and round 1 has the same"
@@ -166,7 +167,7 @@ def test_another_seed_or_temperature_is_another_training(world: World) -> None:
     for sections in ({}, {"optimisation": {"seed": 1}}, {"negatives": {"temperature": 0.5}}):
         prepared = world.prepare(tiny_training(**sections))
         sample_negatives(prepared.folder, 0)
-        texts.append([row["text"] for row in stored_negatives(world.store, spec_of(prepared), 0)])
+        texts.append([row["text"] for row in own_negatives(world.store, spec_of(prepared), 0, []).values()])
     assert len(stored(world)) == 36
     assert texts[0] != texts[1]
     assert texts[0] != texts[2]
@@ -222,7 +223,7 @@ def write(world: World, prepared: Prepared, text_of: Callable[[dict[str, Any]], 
         {"sample_id": f"own{number}", "example_id": row["example_id"], "dataset": "lab", "split": "train",
          "source": "student", "model": spec.name, "round": INITIAL, "sample_index": 0, "text": text_of(row),
          "rationale": text_of(row), "rationale_hash": rationale_hash(text_of(row)), "created_at": now()}
-        for number, row in enumerate(read_examples(prepared.folder).to_pylist())
+        for number, row in enumerate(Training(prepared.folder).examples().to_pylist())
     ]  # fmt: skip
     world.store.append(RATIONALES, pa.Table.from_pylist(rows, RATIONALES.schema))
 
@@ -230,9 +231,9 @@ def write(world: World, prepared: Prepared, text_of: Callable[[dict[str, Any]], 
 def negatives_trained_on(world: World, prepared: Prepared) -> list[int]:
     """How many negatives each example has."""
     spec = spec_of(prepared)
-    student = load_student(checkpoint_of(prepared.folder, INITIAL) / MODEL, spec.config.student)
-    own = {row["example_id"]: row for row in stored_negatives(world.store, spec, 0)}
-    rows = read_examples(prepared.folder).to_pylist()
+    student = load_student(Training(prepared.folder).checkpoint(INITIAL) / MODEL, spec.config.student)
+    rows = Training(prepared.folder).examples().to_pylist()
+    own = own_negatives(world.store, spec, 0, rows)
     examples, _ = training_examples(spec, LAB, student, rows, own, None)
     return [len(example.negatives) for example in examples]
 
@@ -241,13 +242,13 @@ def negatives_trained_on(world: World, prepared: Prepared) -> list[int]:
     ("text_of", "count"),
     [
         (lambda row: f"{row['question']}!", 2),  # the minority's and its own
-        (lambda row: f"  {row['positives'][0]['text']}\n", 1),  # word for word a positive
+        (lambda row: f"  {row['positives'][0]['text']}\n", 1),  # repeats a positive
         (lambda row: row["positives"][1]["text"], 1),
-        (lambda row: row["negatives"][0]["text"], 1),  # word for word the negative that is there: one target
+        (lambda row: row["negatives"][0]["text"], 1),  # repeats the negative that is there: one target
         (lambda _: " \n", 1),  # nothing at all
     ],
 )
-def test_a_text_equal_to_a_positive_is_no_negative(
+def test_a_text_that_repeats_another_is_no_negative_of_its_own(
     world: World, text_of: Callable[[dict[str, Any]], str], count: int
 ) -> None:
     prepared = world.prepare()
@@ -255,12 +256,14 @@ def test_a_text_equal_to_a_positive_is_no_negative(
     assert negatives_trained_on(world, prepared) == [count] * 12
 
 
-def test_the_discriminator_learns_no_positive_as_a_negative(world: World) -> None:
+@pytest.mark.parametrize("side", ["positives", "negatives"])
+def test_the_discriminator_learns_a_text_that_repeats_another_once(world: World, side: str) -> None:
     prepared = world.prepare()
-    write(world, prepared, lambda row: row["positives"][0]["text"])
-    update_quality(prepared.folder, 0)
+    write(world, prepared, lambda row: row[side][0]["text"])
+    outcome = update_quality(prepared.folder, 0)
     scored = world.store.query("SELECT sample_id FROM scores")["sample_id"].to_pylist()
     assert sorted(scored) == [f"s{number:03d}" for number in range(1, 37)]
+    assert outcome.student_score is None
 
 
 def test_questions_that_are_too_long_are_not_sampled(world: World) -> None:

@@ -1,9 +1,6 @@
 """A training's folder: made once, by what decides its outcome; and what is too long is counted, never cut."""
 
-import os
 import shutil
-import subprocess
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,12 +10,14 @@ import pytest
 from models.folders import MODEL
 from models.student import EXPLAIN, PREDICT, Student
 from models.student_loading import load_student
-from storage.errors import NothingToDo, UsageError
+from storage.errors import NothingToDo
 from tasks.questions.sets import DatasetConfig
+from tasks.training import prepare
+from tasks.training.folder import Training
 from tasks.training.initial import measure_lengths, target_text
-from tasks.training.outcomes import Prepared, TooLong, once, read_outcome
-from tasks.training.prepare import interrupted_leftovers
-from tasks.training.spec import INITIAL, open_training, read_examples, read_spec, round_folder
+from tasks.training.outcomes import Prepared, TooLong
+from tasks.training.prepare import with_precision
+from tasks.training.spec import INITIAL, TrainingConfig
 from tasks.training.student import training_examples
 from tests.tasks.training.world import LAB, World, small_world, spec_of, tiny_training
 
@@ -29,7 +28,7 @@ def world(tmp_path: Path) -> World:
 
 
 def student_of(prepared: Prepared) -> Student:
-    return load_student(round_folder(prepared.folder, INITIAL) / MODEL, spec_of(prepared).config.student)
+    return load_student(Training(prepared.folder).round(INITIAL) / MODEL, spec_of(prepared).config.student)
 
 
 # ---- once, by its content ----
@@ -37,26 +36,29 @@ def student_of(prepared: Prepared) -> Student:
 
 def test_a_training_is_made_once(world: World) -> None:
     first = world.prepare()
-    made = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")}
+    made = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*") if path.suffix != ".lock"}
     assert first == world.prepare()
-    assert {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")} == made
+    assert {path: path.stat().st_mtime_ns for path in first.folder.rglob("*") if path.suffix != ".lock"} == made
     assert (first.questions, first.positives, first.negatives) == (12, 24, 12)
     assert (first.without_answer, first.without_positives, first.without_negatives, first.left_out) == (0, 0, 0, 0)
     assert first.parameters == sum(weight.numel() for weight in student_of(first).parameters())
     assert first.folder == world.root / "trainings" / first.training_id
     assert first.name == f"lab-qcrd-{first.training_id}"
-    spec, dataset, store = open_training(first.folder)
-    assert spec.training_id == first.training_id
-    assert dataset.name == "lab"
-    assert store.files.given == world.store.files.given
+    training = Training(first.folder)
+    assert training.spec == first.spec
+    assert training.dataset.name == "lab"
+    assert training.store.files.given == world.store.files.given
 
 
 def test_a_training_is_found_where_its_state_folder_was_moved_to(world: World) -> None:
     first = world.prepare()
     moved = World(world.root.rename(world.root.with_name("moved")))
-    again = moved.prepare()
-    assert again == first.model_copy(update={"folder": moved.root / "trainings" / first.training_id})
-    assert read_spec(again.folder).store == moved.store.files.given
+    again = moved.only_prepare()
+    folder, store = moved.root / "trainings" / first.training_id, moved.store.files.given
+    assert again == first.model_copy(update={"folder": folder, "spec": first.spec.model_copy(update={"store": store})})
+    assert Training(folder).spec.store != store
+    with Training(folder).held(again.spec):
+        assert Training(folder).spec.store == store
 
 
 def test_methods_prepared_side_by_side_have_the_students_they_would_have_had_alone(world: World) -> None:
@@ -82,8 +84,13 @@ def test_methods_prepared_side_by_side_have_the_students_they_would_have_had_alo
 )
 def test_settings_of_speed_and_safety_make_no_other_training(world: World, sections: dict[str, Any]) -> None:
     first, config = world.prepare(), tiny_training(**sections)
-    assert world.prepare(config) == first
-    assert read_spec(first.folder).config == config, "but they are those that count from now on"
+    again = world.only_prepare(config)
+    assert again.folder == first.folder
+    definite = with_precision(config, lambda _: False)
+    assert again.spec.config == definite
+    assert Training(first.folder).spec == first.spec, "another run may be training it"
+    with Training(first.folder).held(again.spec):
+        assert Training(first.folder).spec.config == definite, "but in this run these count"
 
 
 @pytest.mark.parametrize(
@@ -100,6 +107,33 @@ def test_settings_of_speed_and_safety_make_no_other_training(world: World, secti
 )
 def test_settings_of_the_outcome_make_another_training(world: World, sections: dict[str, Any]) -> None:
     assert world.prepare(tiny_training(**sections)).training_id != world.prepare().training_id
+
+
+def in_precision(precision: str) -> TrainingConfig:
+    return tiny_training(optimisation={"precision": precision})
+
+
+@pytest.mark.parametrize("machine", ["float32", "bfloat16"])
+def test_auto_is_the_machines_precision_under_the_id_of_that_precision(
+    world: World, monkeypatch: pytest.MonkeyPatch, machine: str
+) -> None:
+    monkeypatch.setattr(prepare, "decided_precision", lambda _: machine)
+    auto = world.prepare(in_precision("auto"))
+    assert Training(auto.folder).spec.config == in_precision(machine), "every round, on whatever machine, reads this"
+    assert world.prepare(in_precision(machine)) == auto
+    other = "bfloat16" if machine == "float32" else "float32"
+    assert world.prepare(in_precision(other)).training_id != auto.training_id
+    assert world.prepare(in_precision("auto")) == auto, "of two that are known, the machine's own"
+
+
+def test_auto_goes_on_with_what_another_machine_began(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "decided_precision", lambda _: "bfloat16")
+    begun = world.prepare(in_precision("auto"))
+    monkeypatch.setattr(prepare, "decided_precision", lambda _: "float32")
+    assert world.prepare(in_precision("auto")) == begun
+    assert Training(begun.folder).spec.config.optimisation.precision == "bfloat16"
+    (begun.folder / "training.json").unlink()  # killed while it was prepared: nothing was begun
+    assert world.prepare(in_precision("auto")).spec.config.optimisation.precision == "float32"
 
 
 def test_new_questions_and_samples_make_another_training_but_test_questions_do_not(world: World) -> None:
@@ -128,70 +162,6 @@ def test_no_validation_questions_is_said_before_anything_is_made(world: World) -
     assert not (world.root / "trainings").exists()
 
 
-def test_a_folder_that_is_no_training_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"is no training: it has no training\.json\. Trainings are made by `qcrd dis"):
-        open_training(tmp_path)
-
-
-# ---- what a killed process leaves ----
-
-
-def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(world: World) -> None:
-    prepared = world.prepare()
-    process = subprocess.Popen(["true"])  # noqa: S607 - any program that ends
-    process.wait()
-    dead = prepared.folder / "round-000" / f".step-00000005.partial-{process.pid}"
-    (dead / "model" / f".model.partial-{process.pid}").mkdir(parents=True)
-    (prepared.folder / f".prepared.json.partial-{process.pid}").touch()
-    replaced = prepared.folder / f".initial.replaced-{process.pid}"
-    replaced.mkdir()
-    alive = prepared.folder / "round-000" / f".step-00000006.partial-{os.getpid()}"
-    alive.mkdir()
-    other = prepared.folder / ".notes.partial-mine"
-    other.touch()
-    assert len(interrupted_leftovers(prepared.folder)) == 4
-    world.prepare()
-    assert interrupted_leftovers(prepared.folder) == []
-    assert not dead.exists()
-    assert not replaced.exists()
-    assert alive.exists()
-    assert other.exists()
-
-
-def test_leftovers_are_looked_for_while_another_run_makes_and_removes_folders(tmp_path: Path) -> None:
-    done = threading.Event()
-
-    def make_and_remove() -> None:
-        while not done.is_set():
-            (tmp_path / "round-000" / "model" / "deeper").mkdir(parents=True)
-            shutil.rmtree(tmp_path / "round-000")
-
-    with ThreadPoolExecutor(1) as other:
-        busy = other.submit(make_and_remove)
-        try:
-            assert all(interrupted_leftovers(tmp_path) == [] for _ in range(1000))
-        finally:
-            done.set()
-        busy.result()
-
-
-def test_an_outcome_is_stored_after_its_step_and_read_from_then_on(tmp_path: Path) -> None:
-    file, calls = tmp_path / "deep" / "outcome.json", []
-
-    def step() -> TooLong:
-        calls.append(file.exists())
-        if len(calls) == 1:
-            raise RuntimeError("stopped")
-        return TooLong(questions=3)
-
-    with pytest.raises(RuntimeError, match="stopped"):
-        once(file, TooLong, step)
-    assert read_outcome(file, TooLong) is None
-    assert once(file, TooLong, step) == once(file, TooLong, step) == TooLong(questions=3)
-    assert calls == [False, False]
-    assert [path.name for path in file.parent.iterdir()] == ["outcome.json"]
-
-
 # ---- too long ----
 
 
@@ -209,7 +179,7 @@ def long_world(world: World) -> World:
 def counted(student: Student, world: World, prepared: Prepared, one_target: bool) -> TooLong:
     """What is too long, one text after the other."""
     over: list[tuple[str, str, int]] = []
-    rows = read_examples(prepared.folder).to_pylist()
+    rows = Training(prepared.folder).examples().to_pylist()
     for row in rows:
         length = max(len(student.input_ids([prefix + row["question"]])[0]) for prefix in (PREDICT, EXPLAIN))
         over += [("question", row["example_id"], length)] * (length > student.max_input_tokens)
@@ -247,11 +217,11 @@ def test_a_single_task_target_is_as_long_as_rationale_and_answer(long_world: Wor
     """A rationale that just fits alone may not with its answer."""
     wide = long_world.prepare(tiny_training(method={"name": "single-task"}))
     reader = student_of(wide)
-    texts = [row["positives"][0]["text"] for row in read_examples(wide.folder).to_pylist() if row["positives"]]
+    texts = [row["positives"][0]["text"] for row in Training(wide.folder).examples().to_pylist() if row["positives"]]
     longest = sorted(len(ids) for ids in reader.target_ids(texts))[-2]
     prepared = long_world.prepare(tiny_training(method={"name": "single-task"}, student={"max_target_tokens": longest}))
     assert prepared.too_long == counted(student_of(prepared), long_world, prepared, True)
-    plain = measure_lengths(student_of(prepared), LAB, read_examples(prepared.folder))
+    plain = measure_lengths(student_of(prepared), LAB, Training(prepared.folder).examples())
     assert prepared.too_long.rationales > plain.rationales
     assert target_text("Two.", "2", one_target=True) == "Two. So the answer is 2."
     assert target_text("Two.", "2", one_target=False) == "Two."
@@ -260,7 +230,7 @@ def test_a_single_task_target_is_as_long_as_rationale_and_answer(long_world: Wor
 def test_what_is_too_long_is_left_out_and_nothing_is_cut(long_world: World) -> None:
     prepared = long_world.prepare(tiny_training(method={"discriminator": False}))
     spec, student = spec_of(prepared), student_of(prepared)
-    rows = read_examples(prepared.folder).to_pylist()
+    rows = Training(prepared.folder).examples().to_pylist()
     examples, left_out = training_examples(spec, LAB, student, rows, {}, None)
     # The long question; two long rationales; a long answer, whose question has nothing else.
     assert left_out == 4

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 import tasks.training.quality as quality_module
 from models.discriminator import load_discriminator
 from storage.schemas import SCORES
+from tasks.training.folder import Training
 from tasks.training.negatives import sample_negatives
-from tasks.training.outcomes import Prepared, discriminator_folder
+from tasks.training.outcomes import Prepared
 from tasks.training.quality import area_under_curve, scores_of, update_quality, version_of
-from tasks.training.spec import read_examples, round_folder
 from tasks.training.student import train_round
 from tests.models.tiny_round import kill, start_process
 from tests.tasks.training.world import LAB, World, small_world, spec_of, tiny_training
@@ -61,7 +61,7 @@ def test_updates_come_every_so_many_rounds_and_scores_only_where_they_are_missin
     assert all(0 < row["score"] < 1 for row in rows)
     assert scores_of(world.store, spec, 2) == {row["sample_id"]: row["score"] for row in rows if row["round"] == 2}
     assert {version: scores_of(world.store, spec, version) for version in (1, 3)} == {1: {}, 3: {}}
-    assert [discriminator_folder(prepared.folder, t).is_dir() for t in range(4)] == [True, False, True, False]
+    assert [Training(prepared.folder).discriminator(t).is_dir() for t in range(4)] == [True, False, True, False]
     assert not list(prepared.folder.rglob("discriminator-training")), "what it took is removed"
 
 
@@ -81,9 +81,9 @@ class _Spec:
 def test_a_score_is_what_the_stored_discriminator_says(world: World) -> None:
     prepared = world.prepare()
     outcome = update_quality(prepared.folder, 0)
-    discriminator = load_discriminator(discriminator_folder(prepared.folder, outcome.version or 0))
+    discriminator = load_discriminator(Training(prepared.folder).discriminator(outcome.version or 0))
     known = scores_of(world.store, spec_of(prepared), 0)
-    for row in read_examples(prepared.folder).to_pylist()[:3]:
+    for row in Training(prepared.folder).examples().to_pylist()[:3]:
         for item in (*row["positives"], *row["negatives"]):
             value = discriminator.score([LAB.student_input(row["question"], ())], [item["text"]])
             assert known[item["sample_id"]] == pytest.approx(float(value), abs=1e-5)
@@ -99,7 +99,7 @@ def test_what_is_done_is_found(world: World, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(quality_module, "train", refuse)
     assert update_quality(prepared.folder, 0) == first
-    (round_folder(prepared.folder, 0) / "quality.json").unlink()
+    (Training(prepared.folder).round(0) / "quality.json").unlink()
     again = update_quality(prepared.folder, 0)
     assert (again.steps, again.scored) == (0, 0)
     assert (again.positive_score, again.auc_minority) == (first.positive_score, first.auc_minority)
@@ -114,7 +114,7 @@ def test_half_of_the_scores_are_completed(world: World) -> None:
     (file,) = (world.root / "store").rglob("scores/**/*.parquet")
     file.unlink()
     world.store.append(SCORES, pa.Table.from_pylist(rows[:20], SCORES.schema))
-    (round_folder(prepared.folder, 0) / "quality.json").unlink()
+    (Training(prepared.folder).round(0) / "quality.json").unlink()
     assert update_quality(prepared.folder, 0).scored == 16
     now = stored(world)
     assert [row["sample_id"] for row in now] == [row["sample_id"] for row in rows]
@@ -131,7 +131,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_discriminator(world: W
         discriminator={"pretrain_steps": 4, "batch_size": 4, "dropout": 0.2}, optimisation={"log_every": 1}
     )
     prepared = world.prepare(config)
-    work = round_folder(prepared.folder, 0) / "discriminator-training"
+    work = Training(prepared.folder).round(0) / "discriminator-training"
     process = start_process(update_slowly, prepared.folder)
     while not (work / "step-00000001").exists():
         assert process.is_alive()
@@ -143,7 +143,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_discriminator(world: W
     undisturbed = other.prepare(config)
     update_quality(undisturbed.folder, 0)
     first, second = (
-        load_discriminator(discriminator_folder(one.folder, 0)).state_dict() for one in (prepared, undisturbed)
+        load_discriminator(Training(one.folder).discriminator(0)).state_dict() for one in (prepared, undisturbed)
     )
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
@@ -155,7 +155,7 @@ def test_who_needs_no_discriminator_has_none(world: World, method: dict[str, Any
     prepared = world.prepare(tiny_training(method=method))
     outcome = update_quality(prepared.folder, 0)
     assert (outcome.version, outcome.scored) == (None, 0)
-    assert not discriminator_folder(prepared.folder, 0).exists()
+    assert not Training(prepared.folder).discriminator(0).exists()
     assert stored(world) == []
 
 
@@ -173,7 +173,7 @@ def training_pairs(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> list[
 
     monkeypatch.setattr(quality_module, "_examples", noted)
     update_quality(prepared.folder, 0)
-    discriminator = load_discriminator(round_folder(prepared.folder, 0) / "discriminator")
+    discriminator = load_discriminator(Training(prepared.folder).round(0) / "discriminator")
     read: list[Any] = []
     for example in seen:
         texts = [
@@ -189,7 +189,7 @@ def test_it_is_trained_on_nine_tenths_with_as_many_bad_ones_as_good_ones(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared = world.prepare()
-    rows = read_examples(prepared.folder).to_pylist()
+    rows = Training(prepared.folder).examples().to_pylist()
     pairs = training_pairs(prepared, monkeypatch)
     held_out = {rows[0]["question"], rows[10]["question"]}
     assert [question for question, _, _ in pairs] == [
@@ -233,9 +233,9 @@ def test_without_anything_to_learn_from_it_stays_untrained(tmp_path: Path) -> No
 def test_pairs_that_are_too_long_are_counted_and_have_no_score(world: World) -> None:
     prepared = world.prepare(tiny_training(discriminator={"max_tokens": 26, "pretrain_steps": 1}))
     outcome = update_quality(prepared.folder, 0)
-    discriminator = load_discriminator(discriminator_folder(prepared.folder, outcome.version or 0))
+    discriminator = load_discriminator(Training(prepared.folder).discriminator(outcome.version or 0))
     lengths: dict[str, int] = {}
-    for row in read_examples(prepared.folder).to_pylist():
+    for row in Training(prepared.folder).examples().to_pylist():
         for item in (*row["positives"], *row["negatives"]):
             lengths[item["sample_id"]] = len(discriminator.pair_ids([row["question"]], [item["text"]])[0])
     fitting = {key for key, length in lengths.items() if length <= 26}
@@ -272,7 +272,7 @@ def test_the_figures_are_of_the_held_out_questions(world: World) -> None:
         for row in world.store.query("SELECT * FROM rationales WHERE source = 'student'").to_pylist()
     }
     kinds: dict[str, list[float]] = {"good": [], "minority": [], "student": []}
-    for place, row in enumerate(read_examples(prepared.folder).to_pylist()):
+    for place, row in enumerate(Training(prepared.folder).examples().to_pylist()):
         if place % 10 == 0:
             kinds["good"] += [known[item["sample_id"]] for item in row["positives"]]
             kinds["minority"] += [known[item["sample_id"]] for item in row["negatives"]]

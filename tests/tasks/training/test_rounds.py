@@ -11,9 +11,10 @@ from models.methods import MethodConfig
 from storage.errors import UsageError
 from storage.votes import VoteRule
 from tasks.questions.sets import QuestionSet
-from tasks.training.outcomes import Evaluation, RoundTrained, checkpoint_of, evaluation_file, trained_file
-from tasks.training.rounds import best_round, evaluations, is_over, kept_rounds, prune
-from tasks.training.spec import INITIAL, NegativesConfig, RoundsConfig, TrainingSpec, round_folder
+from tasks.training.folder import Training
+from tasks.training.outcomes import Evaluation, RoundTrained
+from tasks.training.rounds import best_round, is_over, kept_rounds, prune
+from tasks.training.spec import INITIAL, NegativesConfig, RoundsConfig, TrainingSpec
 from tests.tasks.training.world import tiny_training
 
 LAGS = st.integers(1, 8) | st.sampled_from(["fixed", "none"])
@@ -99,7 +100,7 @@ def finish(folder: Path, t: int, accuracy: float, interrupted: bool = False) -> 
     """What a finished round leaves behind, weights as empty files."""
     steps = [f"step-{number:08d}" for number in (2, 5, 9)]
     for step in steps:
-        model = round_folder(folder, t) / step / MODEL
+        model = Training(folder).round(t) / step / MODEL
         model.mkdir(parents=True)
         (model / "model.safetensors").touch()
         for name in (OPTIMIZER, STATE):
@@ -107,9 +108,9 @@ def finish(folder: Path, t: int, accuracy: float, interrupted: bool = False) -> 
     if interrupted:
         return
     trained = RoundTrained(t=t, checkpoint=steps[-1], steps=9, examples=3, means={}, seconds=1.0)
-    trained_file(folder, t).write_text(trained.model_dump_json())
-    evaluation_file(folder, t, "validation").write_text(result(t, accuracy).model_dump_json())
-    (round_folder(folder, t) / "steps.jsonl").touch()
+    Training(folder).write_outcome(trained, t)
+    (Training(folder).round(t) / "validation.json").write_text(result(t, accuracy).model_dump_json())
+    (Training(folder).round(t) / "steps.jsonl").touch()
 
 
 def models_in(folder: Path) -> list[str]:
@@ -118,18 +119,18 @@ def models_in(folder: Path) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (round_folder(tmp_path, INITIAL) / MODEL).mkdir(parents=True)
+    (Training(tmp_path).round(INITIAL) / MODEL).mkdir(parents=True)
     return tmp_path
 
 
 def test_prune_removes_weights_and_optimizer_states_alone(folder: Path) -> None:
-    spec(lag=2, keep=1).write(folder)
-    assert prune(folder) == []
+    Training(folder).write_spec(spec(lag=2, keep=1))
+    assert prune(Training(folder)) == []
     for t, accuracy in enumerate((0.5, 0.9, 0.1, 0.2, 0.3)):
         finish(folder, t, accuracy)
-        prune(folder)
+        prune(Training(folder))
     finish(folder, 5, 0.0, interrupted=True)  # the round that is being trained
-    assert prune(folder) == []
+    assert prune(Training(folder)) == []
     last = "step-00000009"
     assert models_in(folder) == [
         "initial",
@@ -141,34 +142,34 @@ def test_prune_removes_weights_and_optimizer_states_alone(folder: Path) -> None:
     states = sorted(str(path.relative_to(folder)) for path in folder.rglob(STATE) if "round-005" not in str(path))
     assert states == [f"round-004/{last}/{STATE}"], "only the newest round can be gone on from"
     for t in range(5):
-        assert trained_file(folder, t).is_file()
-        assert (round_folder(folder, t) / "steps.jsonl").is_file()
-    assert [one.accuracy for one in evaluations(folder)] == [0.5, 0.9, 0.1, 0.2, 0.3]
-    assert prune(folder) == [], "again is nothing"
+        assert (Training(folder).round(t) / "trained.json").is_file()
+        assert (Training(folder).round(t) / "steps.jsonl").is_file()
+    assert [one.accuracy for one in Training(folder).evaluations()] == [0.5, 0.9, 0.1, 0.2, 0.3]
+    assert prune(Training(folder)) == [], "again is nothing"
 
 
 def test_a_checkpoint_is_found_or_it_says_why_not(folder: Path) -> None:
-    spec(lag="none", keep=1).write(folder)
+    Training(folder).write_spec(spec(lag="none", keep=1))
     finish(folder, 0, 0.2)
     finish(folder, 1, 0.4)
     finish(folder, 2, 0.3)
-    assert checkpoint_of(folder, INITIAL) == round_folder(folder, INITIAL)
-    assert checkpoint_of(folder, 0).name == "step-00000009"
-    prune(folder)
-    assert checkpoint_of(folder, 1).is_dir(), "the best"
-    assert checkpoint_of(folder, 2).is_dir(), "the newest"
+    assert Training(folder).checkpoint(INITIAL) == Training(folder).round(INITIAL)
+    assert Training(folder).checkpoint(0).name == "step-00000009"
+    prune(Training(folder))
+    assert Training(folder).checkpoint(1).is_dir(), "the best"
+    assert Training(folder).checkpoint(2).is_dir(), "the newest"
     with pytest.raises(UsageError, match=r"checkpoint of round 0 .* was pruned: .* Raise rounds\.keep"):
-        checkpoint_of(folder, 0)
+        Training(folder).checkpoint(0)
     with pytest.raises(UsageError, match=r"Round 3 .* is not trained yet; run the same `qcrd distill` again to go on"):
-        checkpoint_of(folder, 3)
+        Training(folder).checkpoint(3)
 
 
 def test_evaluations_end_at_the_first_round_without_one(folder: Path) -> None:
     for t in range(3):
         finish(folder, t, 0.5)
-    evaluation_file(folder, 1, "validation").unlink()
-    assert [one.t for one in evaluations(folder)] == [0]
-    assert evaluations(folder / "nowhere") == []
+    (Training(folder).round(1) / "validation.json").unlink()
+    assert [one.t for one in Training(folder).evaluations()] == [0]
+    assert Training(folder / "nowhere").evaluations() == []
 
 
 def test_fixed_negatives_need_no_round() -> None:

@@ -19,10 +19,11 @@ from models.folders import MODEL, read_steps
 from models.student import EXPLAIN, PREDICT
 from models.student_loading import load_student
 from storage.errors import NothingToDo
-from tasks.training.negatives import sample_negatives, stored_negatives
-from tasks.training.outcomes import Prepared, RoundTrained, checkpoint_of
+from tasks.training.folder import Training
+from tasks.training.negatives import own_negatives, sample_negatives
+from tasks.training.outcomes import Prepared, RoundTrained
 from tasks.training.quality import scores_of, update_quality
-from tasks.training.spec import INITIAL, TrainingConfig, read_examples, round_folder
+from tasks.training.spec import INITIAL, TrainingConfig
 from tasks.training.student import train_round, training_examples
 from tests.models.tiny_round import assert_equal_bit_for_bit, end_state, kill, start_process
 from tests.tasks.training.world import LAB, World, small_world, spec_of, tiny_training
@@ -49,9 +50,9 @@ def ready(world: World, config: TrainingConfig | None = None) -> Prepared:
 def test_targets_and_their_scores_are_those_of_the_store(world: World) -> None:
     prepared = ready(world)
     spec = spec_of(prepared)
-    student = load_student(checkpoint_of(prepared.folder, INITIAL) / MODEL, spec.config.student)
-    rows = read_examples(prepared.folder).to_pylist()
-    own = {row["example_id"]: row for row in stored_negatives(world.store, spec, 0)}
+    student = load_student(Training(prepared.folder).checkpoint(INITIAL) / MODEL, spec.config.student)
+    rows = Training(prepared.folder).examples().to_pylist()
+    own = own_negatives(world.store, spec, 0, rows)
     scores = scores_of(world.store, spec, 0)
     examples, left_out = training_examples(spec, LAB, student, rows, own, scores)
     assert left_out == 0
@@ -74,8 +75,8 @@ def test_targets_and_their_scores_are_those_of_the_store(world: World) -> None:
 def test_without_a_discriminator_positives_count_1_and_negatives_in_full(world: World, method: dict[str, Any]) -> None:
     prepared = ready(world, tiny_training(method=method))
     spec = spec_of(prepared)
-    student = load_student(checkpoint_of(prepared.folder, INITIAL) / MODEL, spec.config.student)
-    rows = read_examples(prepared.folder).to_pylist()
+    student = load_student(Training(prepared.folder).checkpoint(INITIAL) / MODEL, spec.config.student)
+    rows = Training(prepared.folder).examples().to_pylist()
     examples, _ = training_examples(spec, LAB, student, rows, {}, None)
     assert {one.score for example in examples for one in example.positives} == {1.0}
     negatives = [one for example in examples for one in example.negatives]
@@ -96,12 +97,12 @@ def test_a_round_is_trained_once_and_the_next_goes_on_from_it(world: World) -> N
     assert first.means.keys() == {"loss", "answer", "positive", "negative", "repelled"}
     assert reports[-1]["step_of_round"] == 6
     assert train_round(prepared.folder, 0) == first
-    assert len(read_steps(round_folder(prepared.folder, 0))) == len(reports)
+    assert len(read_steps(Training(prepared.folder).round(0))) == len(reports)
     sample_negatives(prepared.folder, 1)
     update_quality(prepared.folder, 1)
     second = train_round(prepared.folder, 1)
-    assert read_position(checkpoint_of(prepared.folder, 1)) == Position(12, 6)
-    rates = [line["learning_rate"] for t in (0, 1) for line in read_steps(round_folder(prepared.folder, t))]
+    assert read_position(Training(prepared.folder).checkpoint(1)) == Position(12, 6)
+    rates = [line["learning_rate"] for t in (0, 1) for line in read_steps(Training(prepared.folder).round(t))]
     assert rates == sorted(rates, reverse=True), "one schedule over all rounds"
     assert rates[-1] == pytest.approx(1e-3 * (24 - 12) / 24)
     assert second.means["answer"] < first.means["answer"]
@@ -127,7 +128,7 @@ def test_a_killed_round_ends_with_the_same_weights(world: World) -> None:
     config = tiny_training(rounds={"epochs_per_round": 2}, optimisation={"log_every": 1})
     prepared = ready(world, config)
     process = start_process(train_slowly, prepared.folder)
-    while not (round_folder(prepared.folder, 0) / "step-00000003").exists():
+    while not (Training(prepared.folder).round(0) / "step-00000003").exists():
         assert process.is_alive()
         time.sleep(0.01)
     assert kill(process)
@@ -136,7 +137,7 @@ def test_a_killed_round_ends_with_the_same_weights(world: World) -> None:
     undisturbed = ready(other, config)
     expected = train_round(undisturbed.folder, 0)
     assert resumed.means == expected.means
-    assert_equal_bit_for_bit(checkpoint_of(prepared.folder, 0), checkpoint_of(undisturbed.folder, 0))
+    assert_equal_bit_for_bit(Training(prepared.folder).checkpoint(0), Training(undisturbed.folder).checkpoint(0))
 
 
 # ---- several processes ----
@@ -148,7 +149,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Prepared, Ro
     world = small_world(tmp_path_factory.mktemp("alone"))
     prepared = ready(world, tiny_training(**NO_DROPOUT))
     trained = train_round(prepared.folder, 0)
-    return world, prepared, trained, end_state(checkpoint_of(prepared.folder, 0))
+    return world, prepared, trained, end_state(Training(prepared.folder).checkpoint(0))
 
 
 @pytest.mark.slow
@@ -165,8 +166,8 @@ def test_two_processes_end_like_one(world: World, alone: tuple[World, Prepared, 
     trained = train_round(prepared.folder, 0)
     assert (trained.steps, trained.checkpoint, trained.examples) == (3, "step-00000003", 12)
     assert trained.means == pytest.approx(expected.means, rel=1e-4)
-    start = load_file(checkpoint_of(prepared.folder, INITIAL) / MODEL / "model.safetensors")
-    found = end_state(checkpoint_of(prepared.folder, 0))
+    start = load_file(Training(prepared.folder).checkpoint(INITIAL) / MODEL / "model.safetensors")
+    found = end_state(Training(prepared.folder).checkpoint(0))
     assert found.keys() == state.keys()
     assert found["plain"] == state["plain"]
     for name, value in start.items():
@@ -186,7 +187,7 @@ def test_what_stops_one_of_two_processes_is_told(world: World) -> None:
     assert "Training stopped at the round's step" in text
     assert "The last good checkpoint is" in text
     assert "\n" not in text
-    assert not (round_folder(prepared.folder, 0) / "trained.json").exists()
+    assert not (Training(prepared.folder).round(0) / "trained.json").exists()
     # In one process it is the error itself.
     alone = tiny_training(optimisation=diverging, rounds={"processes": 1, "epochs_per_round": 4})
     assert world.prepare(alone).training_id == prepared.training_id
@@ -203,7 +204,7 @@ def test_training_processes_end_with_the_one_that_started_them(world: World) -> 
     long = {"rounds": {"processes": 2, "epochs_per_round": 4000}, "optimisation": {"log_every": 1}}
     prepared = ready(world, tiny_training(**long))
     process = start_process(launch, prepared.folder)
-    while not list(round_folder(prepared.folder, 0).glob("step-*")):
+    while not list(Training(prepared.folder).round(0).glob("step-*")):
         assert process.is_alive()
         time.sleep(0.05)
     below = psutil.Process(process.pid).children(recursive=True)

@@ -18,9 +18,10 @@ from storage.store import Store, now
 from storage.votes import VoteRule, vote
 from tasks.questions.sets import DatasetConfig
 from tasks.questions.stored import store_examples
+from tasks.training.folder import Training
 from tasks.training.outcomes import Prepared
 from tasks.training.prepare import prepare_training
-from tasks.training.spec import Parts, TrainingConfig, TrainingSpec, read_spec
+from tasks.training.spec import Parts, TrainingConfig, TrainingSpec
 from tests.models.tiny_round import lasting_folder
 
 LAB = get_dataset("lab")
@@ -63,6 +64,12 @@ class World:
         vote(self.store, LAB, self.rule, split)
 
     def prepare(self, config: TrainingConfig | None = None, dataset: DatasetConfig = PATH) -> Prepared:
+        """Prepares a training as a run does that then takes it up."""
+        prepared = self.only_prepare(config, dataset)
+        with Training(prepared.folder).held(prepared.spec):
+            return prepared
+
+    def only_prepare(self, config: TrainingConfig | None = None, dataset: DatasetConfig = PATH) -> Prepared:
         parts = Parts.of(dataset, "lab")
         return prepare_training(self.root / "trainings", self.store, "lab", self.rule, parts, config or tiny_training())
 
@@ -113,7 +120,7 @@ def _template() -> Path:
 
 
 def spec_of(prepared: Prepared) -> TrainingSpec:
-    return read_spec(prepared.folder)
+    return Training(prepared.folder).spec
 
 
 def method(**settings: Any) -> TrainingConfig:

@@ -1,0 +1,33 @@
+"""`qcrd`: the answer, good rationales, and bad ones that repel up to a margin (eq. 3, 6 and 7)."""
+
+from torch import Tensor
+
+from models.losses import Candidates, Weights, contrastive_loss, negative_loss, positive_loss
+from models.methods import READS_CE
+from models.objectives.attraction import Attraction
+from models.objectives.objective import Passed
+
+
+class Margin(Attraction):
+    """a1 L_pred + a2 (l_pos - beta l_neg)."""
+
+    def compared(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        # A single negative is looked at, too: one above the margin, as most of an early student's own are, needs no
+        # gradients.
+        return super().compared(positive, negative)[0], negative & (self.method.scheme in READS_CE)
+
+    def weigh(self, positives: Candidates, negatives: Candidates) -> Weights:
+        return self._chosen(positives, negatives)
+
+    def loss(self, answers: Passed, positives: Passed, negatives: Passed, weights: Weights) -> dict[str, Tensor]:
+        l_pos = positive_loss(positives.table(weights.positive), weights.positive)
+        negative_ce = negatives.table(weights.negative)
+        l_neg = negative_loss(negative_ce, weights.negative, self.method.delta)
+        # Dropout may lift a chosen one above the margin.
+        repelled = (weights.negative > 0) & (negative_ce.detach() < self.method.delta)
+        return {
+            **self._total(answers, contrastive_loss(l_pos, l_neg, self.method.beta)),
+            "positive": l_pos.sum(),
+            "negative": l_neg.sum(),
+            "repelled": repelled.any(dim=1).float().sum(),
+        }

@@ -1,0 +1,101 @@
+"""The teacher's samples: the lab's teacher is trained first, and whoever teaches is asked for what is missing."""
+
+from pathlib import Path
+
+from prefect import get_run_logger, task
+from pydantic import BaseModel
+
+from storage.datasets.registry import get_dataset
+from tasks.questions.sets import DatasetConfig
+from tasks.running.worker import Worker
+from tasks.running.workspace import Workspace
+from tasks.steps.retries import STEP
+from tasks.teacher.key import key_of
+from tasks.teacher.lab import build_lab, find_lab
+from tasks.teacher.sampling import SamplingProgress
+from tasks.teacher.session import choose_teacher, teach
+from tasks.teacher.settings import TeacherSettings
+
+
+class Sampled(BaseModel):
+    """What the teacher's step came to.
+
+    Attributes:
+        teachers: globs of the teachers that vote.
+        samples: samples wanted; 0 where none are made.
+        sampled: how many this run made.
+        unparsed: those of them without an answer.
+        prompt_tokens, completion_tokens: of this run's samples.
+        seconds: it took.
+        cost: of this run's samples; None where no price is given.
+    """
+
+    teachers: tuple[str, ...]
+    samples: int = 0
+    sampled: int = 0
+    unparsed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    cost: float | None = None
+
+
+@task(name="build the lab's teacher", **STEP)
+def build_lab_teacher(workspace: Workspace) -> Path:
+    """Trains the lab's teacher, once; later runs find it."""
+    log = get_run_logger()
+    known = find_lab(workspace.home)
+    if known is not None:
+        return known
+    log.info("Training the lab's teacher, once (about 3 minutes on an idle core).")
+    with workspace.progress("training the lab's teacher", "lab-teacher") as report, Worker() as worker:
+        built = worker.run(
+            build_lab, workspace.home, reports="on_progress",
+            on_report=lambda step, steps, loss, _: report(step, steps, f"loss {loss:.3f}"),
+        )  # fmt: skip
+    log.info("The lab's teacher took %.0f s: %s", built.seconds, built.folder)
+    return built.folder
+
+
+@task(name="ask the teacher", **STEP)
+def ask_teacher(workspace: Workspace, config: DatasetConfig, teacher: TeacherSettings) -> Sampled:
+    """Samples what is missing; of a recorded or stored teacher nothing is."""
+    store, dataset, log = workspace.open_store(), get_dataset(config.name), get_run_logger()
+    if teacher.source != "sample":
+        return Sampled(teachers=teacher.teachers or ("*",))
+    choice = choose_teacher(teacher, workspace.home)
+    # Where validation questions are carved from the same split, the teacher explains those too: their majority answer
+    # stands in where there is no label.
+    part = config.question_set(dataset.name, "train")
+    questions = part.model_copy(update={"part": None, "limit": None}) if part.part and not part.limit else part
+    with workspace.progress("sampling the teacher", "teacher") as report:
+
+        def on_progress(state: SamplingProgress) -> None:
+            report(
+                state.sampled,
+                state.wanted,
+                tokens_per_second=state.completion_tokens / max(state.seconds, 1e-9),
+                cost=teacher.price.of(state.prompt_tokens, state.completion_tokens),
+            )
+
+        taught = teach(
+            store, dataset, part.split, questions.ids(store), choice, teacher.seed, workspace.home / "logs", log.info,
+            on_progress, run_id=workspace.run_id, key=key_of(teacher.key_secret) if teacher.key_secret else None,
+        )  # fmt: skip
+    made = taught.done or SamplingProgress(wanted=0)
+    if taught.done is None:
+        log.info("All %s samples are stored already.", f"{taught.plan.samples:,}")
+    else:
+        log.info("%s samples made in %.0f s.", f"{made.sampled:,}", made.seconds)
+    for example, reason in list(made.refused.items())[:3]:
+        log.warning("The teacher refused question %s: %s", example, reason)
+    return Sampled(
+        teachers=teacher.teachers or (choice.identity.model,),
+        samples=taught.plan.samples,
+        sampled=made.sampled,
+        unparsed=made.unparsed,
+        prompt_tokens=made.prompt_tokens,
+        completion_tokens=made.completion_tokens,
+        seconds=made.seconds,
+        cost=teacher.price.of(made.prompt_tokens, made.completion_tokens),
+    )

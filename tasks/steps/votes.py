@@ -1,0 +1,22 @@
+"""The vote on what the teacher said."""
+
+from prefect import get_run_logger, task
+
+from storage.datasets.registry import get_dataset
+from storage.votes import VoteRule, VoteSummary, vote
+from tasks.questions.sets import DatasetConfig
+from tasks.running.workspace import Workspace
+from tasks.steps.retries import STEP
+
+
+@task(name="vote", timeout_seconds=3600, **STEP)
+def count_votes(workspace: Workspace, rule: VoteRule, config: DatasetConfig) -> VoteSummary:
+    """Majority answers, positives and negatives of the training split."""
+    summary = vote(workspace.open_store(), get_dataset(config.name), rule, config.train_split)
+    accuracy = summary.majority_accuracy
+    get_run_logger().info(
+        "Votes on %s examples: %s of %s samples parsed%s.", f"{summary.examples:,}",
+        f"{summary.samples - summary.unparsed:,}", f"{summary.samples:,}",
+        "" if accuracy is None else f"; one sample right {summary.single_accuracy:.1%}, the majority {accuracy:.1%}",
+    )  # fmt: skip
+    return summary

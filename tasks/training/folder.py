@@ -1,0 +1,299 @@
+"""A training's folder, and the only code that knows what lies in it, who works in it, and what is done.
+
+    trainings/<training id>/
+        training.json           the specification (`tasks.training.spec`)
+        examples.parquet        the training set
+        prepared.json           outcome: the training can begin
+        initial/                the student before round 0: model/ and its outcome, initial.json
+        round-000/
+            negatives.json      outcome: the student's own negatives are stored
+            discriminator/      the discriminator, in rounds that update it
+            quality.json        outcome: every rationale has a score
+            step-00000094/      checkpoint: model/, and of the newest round the optimizer's state
+            steps.jsonl         figures of the optimizer's steps
+            trained.json        outcome: the student is trained
+            validation.json     outcome: it is evaluated; test.json in the best round
+        .run.lock, .work.lock   see below
+
+A step is done when its outcome stands: a small JSON file that is written last, whole or not at all. A step that was
+interrupted is done again; whatever it stores before its outcome must bear that.
+
+Two locks keep processes out of each other's way; both are given back however their process dies. The *run lock* is held
+by a run for as long as it works on the training (`held`), so a second run with the same configuration waits and then
+finds everything done. The *work lock* is held by the process that computes a step (`once`): when a run is killed, its
+worker lives on for a moment, and the run that takes over must not write beside it.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import Timeout
+
+from models.folders import MODEL, is_leftover, read_steps, whole_file
+from storage.datasets.definition import Dataset
+from storage.datasets.registry import get_dataset
+from storage.errors import UsageError
+from storage.locks import file_lock
+from storage.store import Store
+from tasks.questions.sets import Part
+from tasks.running.worker import refuse_if_stopping
+from tasks.training.outcomes import (
+    Evaluation,
+    Initial,
+    NegativesSampled,
+    Outcome,
+    Preparation,
+    QualityUpdated,
+    RoundTrained,
+)
+from tasks.training.spec import INITIAL, TrainingSpec
+
+TRAININGS = "trainings"
+LOOK_S = 0.5
+"""Seconds between two looks at a lock that another run holds."""
+_SPEC, _EXAMPLES, _DISCRIMINATOR, _DISCRIMINATOR_WORK = (
+    "training.json", "examples.parquet", "discriminator", "discriminator-training",
+)  # fmt: skip
+_NAMES: dict[type[Outcome], str] = {
+    Preparation: "prepared", Initial: "initial", NegativesSampled: "negatives", QualityUpdated: "quality",
+    RoundTrained: "trained",
+}  # fmt: skip
+Kind = TypeVar("Kind", bound=Outcome)
+
+
+class Training:
+    """A training's folder.
+
+    Args:
+        folder: `<home>/trainings/<training id>`; it may not be there yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    # ---- what it is ----
+
+    @cached_property
+    def spec(self) -> TrainingSpec:
+        """Its specification, as it was when it was first asked for.
+
+        Raises:
+            UsageError: the folder is no training.
+        """
+        file = self.folder / _SPEC
+        if not file.is_file():
+            raise UsageError(f"{self.folder} is no training: it has no {_SPEC}. Trainings are made by `qcrd distill`.")
+        return TrainingSpec.model_validate(json.loads(file.read_text(encoding="utf-8")))
+
+    def write_spec(self, spec: TrainingSpec) -> None:
+        """Replaces the specification."""
+        with whole_file(self.folder / _SPEC) as partial:
+            partial.write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        self.__dict__.pop("spec", None)
+
+    @property
+    def is_one(self) -> bool:
+        """Whether the folder holds a training."""
+        return (self.folder / _SPEC).is_file()
+
+    @property
+    def written_at(self) -> float:
+        """When its specification was last written, in seconds since 1970."""
+        return (self.folder / _SPEC).stat().st_mtime
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """What its questions are."""
+        return get_dataset(self.spec.dataset)
+
+    @property
+    def store(self) -> Store:
+        """Where its questions, samples, scores and predictions are."""
+        return self.spec.open_store()
+
+    def examples(self) -> pa.Table:
+        """The training set, of `tasks.training.training_set.SCHEMA`."""
+        return pq.read_table(self.folder / _EXAMPLES)
+
+    def write_examples(self, table: pa.Table) -> None:
+        """Stores the training set."""
+        with whole_file(self.folder / _EXAMPLES) as partial:
+            pq.write_table(table, partial)
+
+    # ---- where its files lie ----
+
+    def round(self, t: int) -> Path:
+        """The folder of round t; of round INITIAL that of the student before training."""
+        return self.folder / ("initial" if t == INITIAL else f"round-{t:03d}")
+
+    def discriminator(self, version: int) -> Path:
+        """Where the discriminator lies that last changed in round `version`."""
+        return self.round(version) / _DISCRIMINATOR
+
+    def discriminator_work(self, version: int) -> Path:
+        """Where that discriminator is trained; gone when it is."""
+        return self.round(version) / _DISCRIMINATOR_WORK
+
+    def checkpoint(self, t: int) -> Path:
+        """The checkpoint that round t ended with; of round INITIAL the student before training.
+
+        Raises:
+            UsageError: the round is not trained, or its checkpoint was pruned.
+        """
+        if t == INITIAL:
+            return self.round(INITIAL)
+        trained = self.outcome(RoundTrained, t)
+        if trained is None:
+            raise UsageError(
+                f"Round {t} of {self.folder} is not trained yet; run the same `qcrd distill` again to go on."
+            )
+        checkpoint = self.round(t) / trained.checkpoint
+        if not (checkpoint / MODEL).is_dir():
+            raise UsageError(
+                f"The checkpoint of round {t} in {self.folder} was pruned: only the best rounds and the newest are "
+                "kept. Raise rounds.keep to keep more."
+            )
+        return checkpoint
+
+    def model(self, t: int) -> Path:
+        """The student that round t ended with, as a model folder. Raises what `checkpoint` raises."""
+        return self.checkpoint(t) / MODEL
+
+    def steps(self, t: int) -> list[dict[str, float]]:
+        """Figures of the optimizer's steps of round t, as far as it is trained."""
+        return read_steps(self.round(t))
+
+    # ---- what is done ----
+
+    def outcome(self, kind: type[Kind], t: int | None = None) -> Kind | None:
+        """What a step came to; None where it is not done.
+
+        Args:
+            kind: of the outcome; evaluations have `evaluation`.
+            t: the round; None for what belongs to no round.
+        """
+        return _read(self._outcome_file(kind, t), kind)
+
+    def evaluation(self, t: int, part: Part) -> Evaluation | None:
+        """The evaluation of round t; None where there is none, or where it asked other test questions."""
+        found = _read(self.round(t) / f"{part}.json", Evaluation)
+        return None if found is None or found.asked != self.asked(part) else found
+
+    def asked(self, part: Part) -> str | None:
+        """Content id of the test questions; None for the validation questions, which the training's id stands for."""
+        return self.spec.test_digest if part == "test" else None
+
+    def evaluations(self) -> list[Evaluation]:
+        """The validation results of all rounds so far, in order."""
+        found: list[Evaluation] = []
+        while (result := self.evaluation(len(found), "validation")) is not None:
+            found.append(result)
+        return found
+
+    def once(self, kind: type[Kind], step: Callable[[], Kind], t: int | None = None) -> Kind:
+        """The outcome of a step: the stored one, or else the step is computed and its outcome stored.
+
+        Args:
+            kind: of the outcome.
+            step: computes it, under the work lock.
+            t: the round; None for what belongs to no round.
+        """
+        return self._once(self._outcome_file(kind, t), lambda: self.outcome(kind, t), step)
+
+    def evaluated_once(self, t: int, part: Part, step: Callable[[], Evaluation]) -> Evaluation:
+        """The evaluation of round t, as `once`."""
+        return self._once(self.round(t) / f"{part}.json", lambda: self.evaluation(t, part), step)
+
+    def write_outcome(self, outcome: Outcome, t: int | None = None) -> None:
+        """Says that a step is done."""
+        _write(self._outcome_file(type(outcome), t), outcome)
+
+    def _outcome_file(self, kind: type[Outcome], t: int | None) -> Path:
+        return (self.folder if t is None else self.round(t)) / f"{_NAMES[kind]}.json"
+
+    def _once(self, file: Path, known: Callable[[], Kind | None], step: Callable[[], Kind]) -> Kind:
+        if (found := known()) is not None:
+            return found
+        with self.at_work():
+            if (found := known()) is not None:  # another process has made it meanwhile
+                return found
+            outcome = step()
+            _write(file, outcome)
+        return outcome
+
+    # ---- who works in it ----
+
+    @contextmanager
+    def held(self, spec: TrainingSpec, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Keeps other runs out for as long as the block runs.
+
+        Args:
+            spec: this run's. What it says of speed, of safety and of the test questions counts meanwhile.
+            waiting: called once if another run holds the training.
+
+        Raises:
+            RunStopped: somebody stops this run while it waits.
+        """
+        with self.alone(waiting):
+            with self.at_work():
+                self._remove_leftovers()
+                if not self.is_one or self.spec != spec:
+                    self.write_spec(spec)
+            yield
+
+    def alone(self, waiting: Callable[[], None] = lambda: None) -> AbstractContextManager[None]:
+        """The run lock by itself, to prepare the training; see `held`."""
+        return _locked(self.folder / ".run.lock", waiting)
+
+    def at_work(self) -> AbstractContextManager[None]:
+        """Keeps other processes from computing steps. Waits without a word: their run is gone, and so are they soon."""
+        return _locked(self.folder / ".work.lock", lambda: None)
+
+    def _remove_leftovers(self) -> None:
+        """Half-written files and folders of processes that are gone; nobody else is at work."""
+        for place, folders, files in os.walk(self.folder):
+            for name in filter(is_leftover, (*folders, *files)):
+                leftover = Path(place, name)
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            folders[:] = [name for name in folders if not is_leftover(name)]
+
+
+def trainings_in(home: Path) -> list[Training]:
+    """The trainings of a state folder, the oldest specification first."""
+    found = [Training(folder) for folder in (home / TRAININGS).glob("*")]
+    return sorted((training for training in found if training.is_one), key=lambda training: training.written_at)
+
+
+def _read(file: Path, kind: type[Kind]) -> Kind | None:
+    return kind.model_validate_json(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def _write(file: Path, outcome: Outcome) -> None:
+    with whole_file(file) as partial:
+        partial.write_text(outcome.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _locked(file: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock, said = file_lock(file), False
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=LOOK_S)  # in short turns, so that a run can be stopped while it waits
+        except Timeout:
+            refuse_if_stopping()
+            if not said:
+                waiting()
+                said = True
+    try:
+        yield
+    finally:
+        lock.release()
