@@ -202,8 +202,8 @@ class OptimisationConfig(BaseModel):
     # The machine
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
-        description="`float32`, or `bfloat16` for autocast over float32 weights; `auto` takes `bfloat16` on a GPU or an "
-        "AMX processor that multiplies in it, else `float32`. A training keeps the one it began with, on whatever "
+        description="`float32`, or `bfloat16` for autocast over float32 weights; `auto` takes `bfloat16` on a GPU or "
+        "an AMX processor that multiplies in it, else `float32`. A training keeps the one it began with, on whatever "
         "machine it goes on. float16 is refused: T5 overflows in it.",
     )
     device: Literal["auto", "cpu"] = Field(default="auto", description="`auto` takes a GPU where there is one.")
