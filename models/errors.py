@@ -1,4 +1,4 @@
-"""What can go wrong in models; tasks/errors.py draws it in one tree with everything else."""
+"""What can go wrong in models; tasks/errors.py draws the tree of all exceptions."""
 
 
 class ModelError(Exception):

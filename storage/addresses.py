@@ -1,7 +1,7 @@
-"""Addresses that may carry a password, and what becomes of those that do.
+"""URLs that carry a password are refused.
 
-A URL is stored and shown in many places: rows, tags of MLflow, parameters of Prefect, error lines. So one that carries
-a password is refused where it comes in, and nothing later has to hide it. Only a database's address may hold one.
+A URL is stored and shown in many places: rows, MLflow tags, Prefect parameters, error messages. One with a password is
+refused on entry, so that no later step has to hide it. Only a database's URL may hold one.
 """
 
 import re
@@ -15,7 +15,7 @@ _LOGIN = re.compile(r"(://)[^/\s]*@")
 
 
 def carries_password(url: str) -> bool:
-    """Whether a URL names a user or holds a password, key or token."""
+    """Whether a URL contains a user name, password, key or token."""
     login, _, host = url.partition("://")[2].partition("/")[0].rpartition("@")
     if login and (":" in login or url.partition("://")[0].lower() not in _USER_IS_NO_SECRET):
         return True
@@ -23,26 +23,28 @@ def carries_password(url: str) -> bool:
         return False
     try:
         query = urlsplit(url).query
-    except ValueError:  # a broken host; whoever opens it says so
+    except ValueError:  # a broken host; opening it will say so
         return False
     return any(_SECRET_OPTION.search(name) for name, _ in parse_qsl(query, keep_blank_values=True))
 
 
 def refuse_password(name: str, url: str, instead: str) -> None:
-    """Refuses a URL that carries a password, without repeating it.
+    """Refuses a URL that carries a password, without repeating the URL.
 
     Args:
-        name: of the setting, for the message.
+        name: the setting's name, for the message.
         url: its value.
-        instead: where the password belongs.
+        instead: where the password belongs, for the message.
 
     Raises:
-        UsageError: it carries one.
+        UsageError: the URL carries one.
     """
     if carries_password(url):
-        raise UsageError(f"{name} must hold no user name, password or key, because it is stored and shown: {instead}.")
+        raise UsageError(
+            f"{name} must not contain a user name, password or key, because it is stored and shown: {instead}."
+        )
 
 
 def without_password(text: str) -> str:
-    """A text with the user and password of every URL in it left out."""
+    """The text with user and password removed from every URL in it."""
     return _LOGIN.sub(r"\1…@", text)

@@ -1,7 +1,7 @@
-"""`qcrd store check`: reads everything once, and on request sets aside what cannot be read.
+"""`qcrd store check`: reads everything once and, on request, sets aside what cannot be read.
 
-Nothing is deleted but unfinished temporary files of processes that no longer run. A damaged part file is moved to
-`_set_aside/`; its rows are then missing, and what made them makes only them again.
+It deletes nothing except temporary files of processes that no longer run. A damaged part file is moved to
+`_set_aside/`. Its rows are then missing, and the command that made them makes only those again.
 """
 
 import socket
@@ -39,10 +39,10 @@ class CheckReport:
         files: part files read.
         rows: current rows per table.
         damaged: files that cannot be read whole, or not as rows of their table.
-        newer: "table.column" that only a newer qcrd knows, and how many files have it. They are read and kept.
-        repeated: keys per table that more than one part file holds (two stores copied into one, say).
-        unfinished: temporary files that killed processes left.
-        repaired: whether the above were dealt with.
+        newer: "table.column" -> files that have it: columns that only a newer qcrd knows. They are kept.
+        repeated: keys per table that several part files hold (after copying one store into another, say).
+        unfinished: temporary files left by killed processes.
+        repaired: whether all of this was repaired.
     """
 
     files: int
@@ -55,18 +55,18 @@ class CheckReport:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is wrong (any more)."""
+        """Whether nothing is wrong, or everything was repaired."""
         return self.repaired or not (self.damaged or self.repeated)
 
 
 def check_store(
     store: Store, *, repair: bool = False, on_progress: Callable[[int, int], None] | None = None
 ) -> CheckReport:
-    """Reads every part file whole, checksums included, and looks for keys stored twice.
+    """Reads every part file whole, verifies its checksums, and looks for keys stored twice.
 
     Args:
         repair: move damaged files to `_set_aside/`, settle repeated keys with a revision, remove unfinished files.
-        on_progress: called with (files read, files in all).
+        on_progress: called with (files read, total files).
 
     Raises:
         StoreWriteFailed: a repair could not be written.
@@ -93,7 +93,7 @@ def check_store(
     rows = {}
     for table in TABLES.values():
         if bad & set(store.parts(table)):
-            continue  # cannot be queried before the repair
+            continue  # cannot be queried until it is repaired
         if count := _repeated(store, table, repair=repair):
             repeated[table.name] = count
         with store.connect() as con:
@@ -103,7 +103,7 @@ def check_store(
 
 
 def _read_whole(store: Store, table: Table, path: str) -> tuple[str | None, list[str]]:
-    """Why a file cannot be read whole, None where it can, and its columns."""
+    """Why a file cannot be read whole (None if it can), and its columns."""
     try:
         with pq.ParquetFile(
             store.files.absolute(path), filesystem=store.files.fs, page_checksum_verification=True
@@ -119,11 +119,11 @@ def _read_whole(store: Store, table: Table, path: str) -> tuple[str | None, list
 
 
 def _repeated(store: Store, table: Table, *, repair: bool) -> int:
-    """Keys that several part files hold and no revision settles."""
+    """Counts keys that several part files hold and that no revision settles; `repair` writes such revisions."""
     parts = [path for path in store.parts(table) if "/part-" in path]
     revisions = [path for path in store.parts(table) if "/revision-" in path]
     if not parts or not store.files.local:
-        return 0  # object stores: readers always take the newest row of a key
+        return 0  # on object stores readers take the newest row of each key anyway
     key = ", ".join(f'"{name}"' for name in table.key)
     settled = f"ANTI JOIN {store.read_files(table, revisions)} r USING ({key})" if revisions else ""
     with store.connect() as con:
@@ -144,8 +144,11 @@ def _repeated(store: Store, table: Table, *, repair: bool) -> int:
 
 
 def _unfinished(store: Store) -> list[str]:
-    """Temporary files whose process is gone. Their names begin with its process id and its machine; whether another
-    machine's process still runs cannot be seen from here, so its files are left alone."""
+    """Temporary files whose process is gone.
+
+    Their names begin with its process id and machine. Other machines' processes cannot be seen from here, so their
+    files are left alone.
+    """
     folder = Path(store.files.absolute(TEMPORARY))
     if not store.files.local or not folder.is_dir():
         return []

@@ -1,8 +1,8 @@
-"""The columns that a part file has against those that its table has now.
+"""Reading part files whose columns are not exactly their table's.
 
-A table may gain a column (storage.schemas), and a store may be shared by an older and a newer qcrd. So a part file may
-lack a column, which then reads as null, or have one more than this qcrd knows, which is kept and shown. What would
-give wrong rows is refused: a required column that is missing, or a column of another type.
+A table may gain a column (`storage.schemas`), and an older and a newer qcrd may share a store. A column that a part
+file lacks reads as null; one that this qcrd does not know is kept and shown. A part file is refused if a required
+column is missing or a column has another type, since its rows would be wrong.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _SQL_TYPES = {
 
 
 def misfit(table: Table, schema: pa.Schema) -> str | None:
-    """Why a part file with this schema cannot be read as rows of the table; None where it can."""
+    """Why a part file with this schema cannot be read as rows of the table; None if it can."""
     if schema.equals(table.schema):
         return None
     missing = [name for name in dict.fromkeys(table.required) if name not in schema.names]
@@ -39,29 +39,28 @@ def misfit(table: Table, schema: pa.Schema) -> str | None:
 
 
 def unknown(table: Table, names: Sequence[str]) -> list[str]:
-    """Those of a part file's columns that the table does not have: a newer qcrd wrote them."""
+    """The columns of a part file that the table lacks: a newer qcrd wrote them."""
     return [name for name in names if name not in table.schema.names]
 
 
 def with_unknown(table: Table, schema: pa.Schema) -> pa.Schema:
-    """The table's schema, followed by the columns of `schema` that the table does not have."""
+    """The table's schema, followed by the columns of `schema` that the table lacks."""
     return pa.schema([*table.schema, *(schema.field(name) for name in unknown(table, schema.names))])
 
 
 def selection(table: Table, names: set[str]) -> str:
-    """SQL for the table's columns out of files that have these columns between them: missing ones are null, and
-    unknown ones come last."""
+    """SQL that selects a table's columns from files with these columns: missing ones as null, unknown ones last."""
     known = [quoted(f.name) if f.name in names else f"{_null(f)} AS {quoted(f.name)}" for f in table.schema]
     return ", ".join([*known, *(quoted(name) for name in unknown(table, sorted(names)))])
 
 
 def no_rows(table: Table) -> str:
-    """A query with the table's columns and no rows, for a table that has no files yet."""
+    """A query with the table's columns and no rows."""
     return f"SELECT {selection(table, set())} WHERE false"
 
 
 def quoted(name: str) -> str:
-    """A column's name as SQL takes it."""
+    """A column's name, quoted for SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -70,7 +69,7 @@ def _null(field: pa.Field) -> str:
 
 
 def _sql_type(kind: pa.DataType) -> str:
-    """What DuckDB calls the type when it reads it from a Parquet file."""
+    """The type as DuckDB reads it from a Parquet file."""
     if pa.types.is_dictionary(kind):
         return _sql_type(kind.value_type)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):

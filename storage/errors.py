@@ -1,11 +1,11 @@
-"""What can go wrong in storage; tasks/errors.py draws it in one tree with everything else."""
+"""What can go wrong in storage; tasks/errors.py draws the tree of all exceptions."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class StorageError(Exception):
-    """Base of every error that storage raises on purpose."""
+    """Base of the errors that storage raises on purpose."""
 
 
 class UsageError(StorageError):
@@ -13,13 +13,13 @@ class UsageError(StorageError):
 
 
 class UnknownName(UsageError):
-    """A name that does not exist. The message lists the valid ones and the nearest.
+    """A name that does not exist. The message suggests the nearest one and lists the valid ones.
 
     Args:
-        kind: what was being named, in the user's words ("dataset", "column").
+        kind: what it should name, in the user's words ("dataset", "column").
         name: what the user wrote.
         allowed: every valid name.
-        hint: one more sentence on what to do, if there is one.
+        hint: another sentence on what to do.
     """
 
     def __init__(self, kind: str, name: str, allowed: Iterable[str], hint: str = "") -> None:
@@ -30,7 +30,7 @@ class UnknownName(UsageError):
         super().__init__(f"Unknown {kind} {name!r}.{suggestion} Allowed: {listing}.{' ' + hint if hint else ''}")
 
     def __reduce__(self) -> tuple[type[UsageError], tuple[str]]:
-        """How it crosses to another process: its text, which is all that is shown of it."""
+        """Pickles as its text, which is all that is ever shown of it."""
         return UsageError, (str(self),)
 
 
@@ -39,15 +39,15 @@ class NothingToDo(UsageError):
 
 
 class BadFile(StorageError):
-    """A file the user gave cannot be read as what it should be."""
+    """A file given by the user is not what it should be."""
 
 
 class OutOfReach(BadFile):
-    """A source of questions is not to be had now; what is stored of it may serve."""
+    """A source of questions cannot be reached now; its stored questions may do instead."""
 
 
 class DamagedPart(StorageError):
-    """A part file of the store is truncated or corrupt."""
+    """A part file of the store is truncated, corrupt, or not of its table's columns."""
 
 
 class NewerStore(StorageError):
@@ -55,10 +55,10 @@ class NewerStore(StorageError):
 
 
 class StoreWriteFailed(StorageError):
-    """A write was refused; what was stored before is untouched."""
+    """A write was refused; what was already stored is untouched."""
 
 
 def one_line(error: BaseException) -> str:
-    """What an exception says, as part of a line of ours: its first paragraph, or its class where it says nothing."""
+    """What an exception says, to quote in a message of ours: its first paragraph, or its class if it says nothing."""
     said = " ".join(str(error).strip().split("\n\n")[0].split())
     return (said if len(said) <= 300 else said[:299] + "…").rstrip(".") or type(error).__name__

@@ -1,9 +1,9 @@
-"""Where the store's files lie and how one is published: whole or not at all.
+"""The store's files: where they are, and how one is published, whole or not at all.
 
-Local: the bytes go to a hidden temporary file in the same file system, are synced to the disk, and the file is
-renamed to its final name; the folder is synced too. A reader, or a crash at any moment, sees all of it or nothing.
-Object stores publish an object when its upload completes, which is the same promise; the bytes are made in memory
-first, so that an error halfway through encoding uploads nothing.
+On a local disk the bytes go to a temporary file in the same file system and are synced; the file is then renamed to
+its final name, and the folder is synced. At every moment, crashes included, a reader sees the whole file or none.
+An object store publishes an object only when its upload completes, which gives the same guarantee. The bytes are
+encoded in memory first, so that an error halfway through uploads nothing.
 """
 
 import errno
@@ -28,11 +28,11 @@ INSTEAD = (
     "AWS_SECRET_ACCESS_KEY, or GOOGLE_APPLICATION_CREDENTIALS"
 )
 TEMPORARY = "_tmp"
-"""Folder for files being written. Names that begin with "_" or "." are never read as data."""
+"""Folder of files being written. Names that begin with "_" or "." are never read as data."""
 
 
 def folder_name(column: str, value: str) -> str:
-    """`column=value` with everything that is special in a path percent-encoded, so no value can leave its folder."""
+    """`column=value`, percent-encoded so that no value can name a path outside its folder."""
     return f"{column}={quote(value, safe='')}"
 
 
@@ -48,7 +48,7 @@ class Files:
     Paths are relative to the root, with forward slashes.
 
     Raises:
-        UsageError: the URL's scheme is unknown, its options are wrong, or it carries a password.
+        UsageError: the root cannot be used: an unknown scheme, wrong options, a password in it, or a file.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
@@ -71,14 +71,14 @@ class Files:
         if self.local:
             with translated(self.given):
                 if Path(self.root).exists() and not Path(self.root).is_dir():
-                    raise UsageError(f"The store at {self.given} cannot be a folder: a file is there. {ELSEWHERE}")
+                    raise UsageError(f"The store at {self.given} must be a folder, but it is a file. {ELSEWHERE}")
 
     def absolute(self, path: str) -> str:
-        """The path as the file system knows it."""
+        """The path in the file system."""
         return f"{self.root}/{path}" if path else self.root
 
     def listing(self, folder: str) -> list[str]:
-        """Every data file below a folder, sorted; files and folders whose name begins with "_" or "." are left out."""
+        """Every data file below a folder, sorted, except those with "_" or "." at the start of a name on their path."""
         selector = pafs.FileSelector(self.absolute(folder), allow_not_found=True, recursive=True)
         prefix = len(self.root) + 1
         found = [info.path[prefix:] for info in self._infos(selector) if info.type == pafs.FileType.File]
@@ -114,7 +114,7 @@ class Files:
             self.publish_file(unfinished, path)
 
     def publish_file(self, unfinished: Path, path: str) -> None:
-        """Publishes a finished local file under a new name, as `publish` does with bytes."""
+        """Like `publish`, for a finished local file instead of bytes."""
         if not self.local:
             self.publish(path, unfinished.read_bytes())
             return
@@ -128,9 +128,9 @@ class Files:
 
     @contextmanager
     def temporary(self) -> Iterator[Path]:
-        """A name for a local file being written, in the root's own file system where the root is local.
+        """A path for a local file being written; on the root's file system if the root is local.
 
-        What is left there afterwards is removed; what a killed process left, `qcrd store check --repair` removes.
+        A file left there is removed at the end. After a kill, `qcrd store check --repair` removes it.
         """
         if not self.local:
             with tempfile.TemporaryDirectory(prefix="qcrd-") as system_folder:
@@ -155,7 +155,7 @@ class Files:
 
 @contextmanager
 def translated(root: str) -> Iterator[None]:
-    """Turns the operating system's errors into one clear line."""
+    """Turns errors of the operating system into one clear line."""
     try:
         yield
     except OSError as error:
@@ -170,14 +170,14 @@ def translated(root: str) -> Iterator[None]:
                 f"Make the folder writable for this user. {ELSEWHERE}"
             ) from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
-            raise UsageError(f"The store at {root} cannot be a folder: {one_line(error)}. {ELSEWHERE}") from error
+            raise UsageError(f"The store at {root} must be a folder: {one_line(error)}. {ELSEWHERE}") from error
         raise StoreWriteFailed(f"The store at {root} failed: {one_line(error)}.") from error
     except pa.ArrowInvalid as error:
         raise UsageError(f"The store at {root} cannot be used: {one_line(error)}. {ELSEWHERE}") from error
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes a rename survive a power cut."""
+    """Syncs a folder, so that a rename in it survives a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

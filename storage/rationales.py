@@ -1,4 +1,4 @@
-"""The row of a rationale, whoever wrote it: a teacher, somebody's recording of one, or a student."""
+"""The row of a rationale, whether a teacher, a recording or a student is its source."""
 
 from typing import Any, Literal, TypedDict, Unpack
 
@@ -10,7 +10,7 @@ Source = Literal["teacher", "student", "recorded"]
 
 
 class HowSampled(TypedDict, total=False):
-    """What is known of how a text was sampled; what is left out is null. `storage.schemas` says what each is."""
+    """How a text was sampled, as far as it is known; `storage.schemas` describes each column. Missing keys are null."""
 
     model_revision: str | None
     round: int
@@ -42,9 +42,9 @@ def rationale_row(
 
     Args:
         sample_id: from `storage.ids`.
-        example_id, dataset, split: the question.
-        model: who wrote it.
-        sample_index: which of the model's samples of this question it is, counted from 0.
+        example_id, dataset, split: the question it explains.
+        model: the teacher or student that wrote it.
+        sample_index: counts the model's samples of this question from 0.
         text: exactly as sampled.
         parsed: what the dataset read from it.
     """

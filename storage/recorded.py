@@ -1,13 +1,13 @@
-"""Reads files of recorded teacher samples: questions with texts that some teacher wrote about them.
+"""Reads files of recorded samples: questions with what some teacher wrote about them.
 
-Two layouts, told apart by the column `samples`:
+There are two layouts, told apart by the column `samples`:
 
-- nested: one question a row, `samples` a list of {"teacher": ..., "text": ..., "answer": ...};
-- flat: one sample a row, with the columns `teacher`, `text` and `answer` beside those of the question; rows of one
-  question need not be neighbours (content ids bring them together later).
+- nested: one question per row; `samples` is a list of {"teacher": ..., "text": ..., "answer": ...};
+- flat: one sample per row; the columns `teacher`, `text` and `answer` stand beside those of the question. Rows of one
+  question may be far apart (content ids join them later).
 
-`text` is all that a sample must have. A missing teacher is "recorded"; it may also stand beside `samples`, for all of
-them. `answer` is what somebody else's parser read, and may be missing.
+A sample needs only its `text`. `teacher` defaults to "recorded"; in the nested layout it may stand beside `samples`,
+for all of them. `answer` is what another parser read, and may be missing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,8 +31,8 @@ class RecordedSample:
 
     Attributes:
         teacher: who wrote it.
-        text: all of it, as recorded.
-        answer: what the file says its answer is, as written there, not normalised; None where it says nothing.
+        text: the whole text, as recorded.
+        answer: its answer according to the file, not normalised; None if the file gives none.
     """
 
     teacher: str
@@ -42,7 +42,7 @@ class RecordedSample:
 
 @dataclass(frozen=True)
 class RecordedQuestion:
-    """A question with the samples of one row of the file."""
+    """A question with the samples of one row."""
 
     example: Example
     samples: tuple[RecordedSample, ...]
@@ -51,17 +51,17 @@ class RecordedQuestion:
 def read_recorded(
     path: str | Path, dataset: Dataset, mapping: Mapping[str, str] = NO_MAPPING
 ) -> Iterator[RecordedQuestion]:
-    """Yields the questions of a recorded file with their samples, one row at a time.
+    """Yields the questions of a recording with their samples, row by row.
 
     Args:
         path: a file that `storage.rows.read_rows` reads.
-        dataset: what the questions are questions of.
-        mapping: field -> column. Fields are those of the dataset, and `teacher`, `text`, `answer` and `samples`; in
-            the nested layout the sample fields name keys inside `samples`.
+        dataset: the dataset of the questions.
+        mapping: field -> column. Fields are the dataset's own and `teacher`, `text`, `answer` and `samples`. In the
+            nested layout the first three of these are mapped to keys inside `samples`.
 
     Raises:
-        UnknownName: the mapping names a field that does not exist.
-        BadFile: the file or one of its rows cannot be read; the message names the file and the row.
+        UnknownName: there is no field of that name.
+        BadFile: the file or a row cannot be read; the message names the file and the row.
     """
     check_mapping(mapping, (*dataset.fields, *SAMPLE_FIELDS, "samples"))
     for number, row in enumerate(read_rows(path), start=1):

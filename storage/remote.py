@@ -1,7 +1,7 @@
-"""Lets DuckDB read the files of an object store through pyarrow's file systems.
+"""Lets DuckDB read an object store through pyarrow's file systems.
 
-DuckDB's own extension for object stores is downloaded at run time; pyarrow brings S3, GCS and Azure along, and one
-set of credentials then serves reading and writing.
+DuckDB would download its own extension for object stores at run time. pyarrow ships with S3, GCS and Azure, and the
+same credentials then serve for reading and writing.
 """
 
 import io
@@ -14,10 +14,10 @@ from pyarrow import fs as pafs
 
 
 class SharedFile(io.RawIOBase):
-    """A file that several threads read, each from its own position.
+    """A file with a position of its own for each thread that reads it.
 
-    DuckDB's threads share a file, and each moves to a place and then reads there, in two calls: with one position for
-    all of them they get each other's bytes.
+    DuckDB's threads share a file, and seek and read in two calls. With a single position they would get each other's
+    bytes.
     """
 
     def __init__(self, file: pa.NativeFile) -> None:
@@ -60,14 +60,14 @@ class QcrdFileSystem(ArrowFSWrapper):  # type: ignore[misc]  # fsspec has no typ
 
     def _open(self, path: str, mode: str = "rb", **_: Any) -> SharedFile:
         if mode != "rb":
-            raise ValueError(f"Files are read here, not opened as {mode!r}; `storage.files` writes them.")
+            raise ValueError(f"Files are only read here, not opened as {mode!r}; `storage.files` writes them.")
         return SharedFile(self.fs.open_input_file(path))
 
     def glob(self, path: str, **_: Any) -> list[str]:
-        """DuckDB globs even plain names; the store names every file exactly."""
+        """The path itself: DuckDB globs every path, and the store's are exact."""
         return [f"qcrd://{self._strip_protocol(path)}"]
 
 
 def as_fsspec(filesystem: pafs.FileSystem) -> QcrdFileSystem:
-    """The file system as DuckDB's `register_filesystem` wants it."""
+    """The file system in the form that DuckDB's `register_filesystem` takes."""
     return QcrdFileSystem(filesystem)

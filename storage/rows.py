@@ -1,7 +1,7 @@
-"""Reads the rows of a table that a user gives: JSONL, CSV, both also gzipped, and Parquet.
+"""Reads tables that users give: JSONL and CSV, also gzipped, and Parquet.
 
-Rows come one at a time as dictionaries from column to value, so that a file may be larger than memory. Every way
-in which a file can be wrong is one clear `BadFile` line that names the file, and the line where there is one.
+Rows come one at a time, as dictionaries from column to value, so a file may be larger than memory. Whatever is wrong
+with a file becomes one clear line (`BadFile`) with the file's name and, where possible, the line number.
 """
 
 import csv
@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 from storage.errors import BadFile, OutOfReach, one_line
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet")
-BATCH_ROWS = 1024  # of Parquet held at a time
-MAX_CELL = 2**27  # bytes of one CSV cell; the default of 128 KiB is less than a long transcript
+BATCH_ROWS = 1024  # rows of a Parquet file held at a time
+MAX_CELL = 2**27  # bytes in one CSV cell; a long transcript exceeds the default of 128 KiB
 
 Row = dict[str, Any]
 
@@ -33,8 +33,8 @@ def read_rows(path: str | Path) -> Iterator[Row]:
     """Yields the rows of a file, in order.
 
     Raises:
-        BadFile: the file is missing, empty, damaged, not what its name says, or of an unknown kind. All but damage
-            further down is raised by the first `next`.
+        BadFile: the file is missing, empty, damaged, of an unknown kind, or not of the kind its name says. Raised by
+            the first `next`, except for damage further down.
     """
     file = Path(path)
     kind = _kind(file)
@@ -50,7 +50,7 @@ def read_rows(path: str | Path) -> Iterator[Row]:
             count += 1
             yield row
     except (OSError, EOFError, zlib.error) as error:
-        # A truncated or fake gzip file, one that may not be read, or a name that is too long.
+        # A truncated or fake gzip file, no permission, or a name that is too long.
         raise BadFile(f"{file} cannot be read: {one_line(error)}") from error
     except UnicodeDecodeError as error:
         raise BadFile(f"{file} is not UTF-8 text: {one_line(error)}") from error
@@ -59,7 +59,7 @@ def read_rows(path: str | Path) -> Iterator[Row]:
 
 
 def missing_column(wanted: str, row: Mapping[str, Any], hint: str = "") -> BadFile:
-    """The error for a column that a row lacks: names the nearest column and lists those that are there."""
+    """The error for a column that a row lacks: suggests the nearest column and lists those there are."""
     columns = [str(column) for column in row]
     nearest = get_close_matches(wanted, columns, n=1, cutoff=0.5)
     suggestion = f" Did you mean {nearest[0]!r}?" if nearest else ""
@@ -69,25 +69,25 @@ def missing_column(wanted: str, row: Mapping[str, Any], hint: str = "") -> BadFi
 
 
 def parse_json(text: str) -> Any:
-    """What a JSON text holds, without halves of characters.
+    """The value of a JSON text, without lone surrogates.
 
     Raises:
-        ValueError: it is not JSON that can be held; says why in a few words.
+        ValueError: it is not JSON, or not JSON that Python can hold; the message says why in a few words.
     """
     try:
         value = json.loads(text)
-        # Only an escape can bring in half a character, and few lines have one that looks like it.
+        # Only an escape can make a lone surrogate, and few lines have one that looks like it.
         return _clean(value) if "\\ud" in text or "\\uD" in text else value
     except json.JSONDecodeError as error:
         raise ValueError(error.msg) from error
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    except ValueError as error:  # Python reads no whole number of more than 4300 digits
+    except ValueError as error:  # Python reads no integer of more than 4300 digits
         raise ValueError("a number has too many digits") from error
 
 
 def without_surrogates(text: str) -> str:
-    """JSON and Python can hold half a character ("\\ud800"), which no UTF-8 file can; it becomes U+FFFD."""
+    """The text with each lone surrogate ("\\ud800") replaced by U+FFFD: JSON can hold one, UTF-8 cannot."""
     return _SURROGATES.sub("\ufffd", text)
 
 
@@ -106,11 +106,11 @@ def _kind(file: Path) -> str:
     for suffix in sorted(SUFFIXES, key=len, reverse=True):
         if name.endswith(suffix):
             return suffix
-    raise BadFile(f"{file} is of no known kind: its name must end in {', '.join(SUFFIXES)}")
+    raise BadFile(f"{file} is of an unknown kind: its name must end in {', '.join(SUFFIXES)}")
 
 
 def _text_rows(file: Path, kind: str) -> Iterator[Row]:
-    # utf-8-sig: spreadsheets like to begin a file with a byte order mark.
+    # utf-8-sig: spreadsheets begin files with a byte order mark.
     with gzip.open(file) if kind.endswith(".gz") else file.open("rb") as binary:
         lines = TextIOWrapper(cast(BinaryIO, binary), encoding="utf-8-sig", newline="")
         yield from _jsonl(file, lines) if kind.startswith(".jsonl") else _csv(file, lines)
@@ -123,10 +123,10 @@ def _jsonl(file: Path, lines: Iterable[str]) -> Iterator[Row]:
         try:
             row = parse_json(line)
         except ValueError as error:
-            raise BadFile(f"{file} line {number} is not JSON ({error}); expected one object a line") from error
+            raise BadFile(f"{file} line {number} is not JSON ({error}); expected one object per line") from error
         if not isinstance(row, dict):
             raise BadFile(
-                f"{file} line {number} is not a JSON object but {type(row).__name__}; expected one object a line"
+                f"{file} line {number} is not a JSON object but {type(row).__name__}; expected one object per line"
             )
         yield row
 
@@ -147,7 +147,7 @@ def _csv(file: Path, lines: Iterable[str]) -> Iterator[Row]:
                     f"{file} line {reader.line_num} has {difference} cells than the header has columns "
                     f"({', '.join(header)}); quote cells that hold commas"
                 )
-            # An empty cell is a missing value, as it is in the other formats.
+            # An empty cell is a missing value, as null is in the other formats.
             yield {column: (cell if cell != "" else None) for column, cell in zip(header, cells, strict=True)}
     except csv.Error as error:
         raise BadFile(f"{file} line {reader.line_num} is not CSV: {one_line(error)}") from error

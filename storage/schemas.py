@@ -1,7 +1,7 @@
-"""The tables of the store: one Arrow schema and one key each.
+"""The tables of the store, each with its Arrow schema and its key.
 
-The files are the truth, so every row says by itself what it belongs to (dataset, split, source are columns, and
-the folders repeat them only so that readers can skip files).
+Dataset, split and source are columns, so every row says what it belongs to. The folders repeat them only so that
+readers can skip files.
 """
 
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 SCHEMA_VERSION = 1
-"""Raised by one whenever a reader of the old version could not understand a new file."""
+"""Increased whenever a reader of the old version could not understand a new file."""
 
 _TIME = pa.timestamp("us", tz="UTC")
 _NAME = pa.string()
 _TARGETS = pa.list_(pa.field("element", pa.struct([("sample_id", pa.string()), ("count", pa.int32())])))
-"""Distinct rationale texts: the sample that stands for each (the lowest id) and how often it was sampled."""
+"""Distinct rationale texts: the sample that represents each (the lowest id) and how often it was sampled."""
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,14 @@ class Table:
     """One table of the store.
 
     Attributes:
-        name: its folder under the root.
+        name: also its folder under the root.
         schema: columns and types of every part file.
-        key: the columns that identify a row; where two rows share a key, the newest (`created_at`) counts.
+        key: columns that identify a row; if rows share a key, the newest (`created_at`) counts.
         partitions: columns that name the folders below the table, outermost first; few and coarse.
-        content: columns that ids, votes and training data are made from; no part file may lack one.
+        content: columns that ids, votes and training data are made from; every part file must have them.
 
-    A table may gain a column: add it to the schema, and part files written before read as null there. A column that
-    belongs in `content` must not read as null, so it takes a new SCHEMA_VERSION and a way to read older stores.
+    To give a table a column, add it to the schema: in older part files it reads as null. A new column that belongs in
+    `content` must not, so it also takes a new SCHEMA_VERSION and a way to read older stores.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Table:
 
     @property
     def required(self) -> tuple[str, ...]:
-        """Columns that no part file may lack: null in their place would be taken for what was sampled."""
+        """Columns that every part file must have, because null would be a wrong value, not a missing one."""
         return (*self.key, *self.partitions, *self.content, "created_at")
 
 
@@ -53,8 +53,8 @@ EXAMPLES = Table(
             ("split", _NAME),
             ("question", pa.string()),
             ("choices", pa.list_(pa.field("element", pa.string()))),
-            ("label", pa.string()),  # normalised gold answer; null where unknown
-            ("extra", pa.string()),  # JSON object: whatever else the source had
+            ("label", pa.string()),  # normalised gold answer; null if unknown
+            ("extra", pa.string()),  # JSON object: the source's other columns
             ("created_at", _TIME),
         ]
     ),
@@ -82,13 +82,13 @@ RATIONALES = Table(
             ("prompt_hash", pa.string()),
             ("text", pa.string()),  # exactly as sampled
             ("rationale", pa.string()),  # the text without its closing answer statement
-            ("rationale_hash", pa.int64()),  # of `rationale`; equal texts share it, so votes need not read the texts
-            ("answer", pa.string()),  # normalised; null where none could be read
+            ("rationale_hash", pa.int64()),  # of `rationale`: votes compare hashes instead of reading texts
+            ("answer", pa.string()),  # normalised; null if none could be read
             ("parse_error", pa.string()),  # why the answer is null
             ("finish_reason", pa.string()),
-            ("prompt_tokens", pa.int32()),  # of the request; every sample of it repeats the figure
-            ("completion_tokens", pa.int32()),  # of this sample; null where the endpoint does not say
-            ("logprob", pa.float64()),  # mean over the sample's tokens, nats; null where not asked for
+            ("prompt_tokens", pa.int32()),  # of the request; repeated in each of its samples
+            ("completion_tokens", pa.int32()),  # of this sample; null if the endpoint does not say
+            ("logprob", pa.float64()),  # mean over the sample's tokens, nats; null if not requested
             ("created_at", _TIME),
             ("run_id", pa.string()),
         ]
@@ -109,14 +109,14 @@ VOTES = Table(
             pa.field("example_id", pa.string(), nullable=False),
             ("dataset", _NAME),
             ("split", _NAME),
-            ("winner", pa.string()),  # the majority answer; null where nothing could be parsed
+            ("winner", pa.string()),  # the majority answer; null if nothing could be parsed
             ("n_sampled", pa.int32()),
             ("n_parsed", pa.int32()),
             ("n_votes", pa.int32()),  # parsed samples with the winning answer
-            ("share", pa.float64()),  # n_votes / n_parsed; null where nothing could be parsed
+            ("share", pa.float64()),  # n_votes / n_parsed; null if nothing could be parsed
             ("entropy", pa.float64()),  # of the parsed answers, nats
             ("tie", pa.bool_()),
-            ("correct", pa.bool_()),  # winner equals the gold label; null without a label
+            ("correct", pa.bool_()),  # the winner equals the gold label; null without a label
             ("n_correct", pa.int32()),  # samples equal to the gold label; null without a label
             ("positives", _TARGETS),
             ("negatives", _TARGETS),
@@ -198,7 +198,7 @@ FIGURES = Table(
             pa.field("name", _NAME, nullable=False),  # agreement, unparsed, test_accuracy ...
             ("dataset", _NAME),
             ("value", pa.float64()),
-            ("detail", pa.string()),  # JSON: what one number cannot say, such as the share of each answer
+            ("detail", pa.string()),  # JSON: what one number cannot express, such as the share of each answer
             ("created_at", _TIME),
         ]
     ),

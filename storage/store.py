@@ -6,13 +6,13 @@
     <root>/_set_aside/...                                      damaged files, kept (`qcrd store check --repair`)
     <root>/_locks/...   _tmp/...                               locks and unfinished files
 
-Rules that everything else leans on:
+Everything else relies on these rules:
 - A part file is published whole (`storage.files`) and never rewritten.
-- Part files hold each key once. Who writes holds the lock of what it writes, looks at what is there, and appends
-  only what is missing; the operating system drops the lock when a process dies, however it dies.
-- A row that must change (a label that arrived, answers read with a better parser) is written again into a
-  *revision* file; per key the newest revision counts. Nothing is deleted.
-- Object stores have no such locks, so there readers keep the newest row of each key instead.
+- Part files hold each key once. A writer takes the lock on what it writes, reads what is stored, and appends only
+  what is missing. The operating system releases the lock when the process dies, however it dies.
+- A row that changes (a label arrives, a better parser reads the answers again) is written again into a *revision*
+  file; the newest revision of a key counts. Nothing is deleted.
+- Object stores have no such locks. There, readers take the newest row of each key.
 """
 
 import json
@@ -41,13 +41,13 @@ from storage.schemas import SCHEMA_VERSION, TABLES, Table
 
 MARKER = "store.json"
 FOOTERS_AT_ONCE = 16
-"""Files of an object store whose columns are looked at side by side."""
+"""Footers read in parallel from an object store."""
 ROWS_A_GROUP = 128 * 1024
 PARQUET_OPTIONS: dict[str, Any] = {
     "compression": "zstd",
-    # so that `qcrd store check` finds a flipped bit, not only a cut file
+    # lets `qcrd store check` find a flipped bit, not only a truncated file
     "write_page_checksum": True,
-    # where few values repeat; building a dictionary of ids or texts only costs time
+    # columns with few distinct values; for ids and texts a dictionary only costs time
     "use_dictionary": [
         *("dataset", "split", "source", "model", "model_revision", "answer", "parse_error", "finish_reason"),
         *("label", "vote_id", "winner", "rule", "run_id", "state"),
@@ -73,14 +73,14 @@ class Store:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.files = Files(root)
-        self._columns: dict[str, tuple[str, ...]] = {}  # of the part files looked at; they are never rewritten
+        self._columns: dict[str, tuple[str, ...]] = {}  # of part files; they never change, so each is read once
         if self.files.exists(MARKER):
             try:
                 version = int(json.loads(self.files.read(MARKER))["schema_version"])
             except (ValueError, KeyError, TypeError) as error:
                 raise StorageError(
-                    f"{self.files.given}/{MARKER} is damaged. It should hold "
-                    f'{{"schema_version": {SCHEMA_VERSION}}}; write that line into it to repair the store.'
+                    f"{self.files.given}/{MARKER} is damaged. To repair the store, write this line into it: "
+                    f'{{"schema_version": {SCHEMA_VERSION}}}'
                 ) from error
             if version > SCHEMA_VERSION:
                 raise NewerStore(
@@ -91,16 +91,16 @@ class Store:
     # ---- writing ----
 
     def append(self, table: Table, rows: pa.Table, *, kind: str = "part") -> list[str]:
-        """Publishes rows as new part files, one per partition. Columns that the table does not have come last.
+        """Publishes rows as new part files, one per partition. Columns that the table lacks are kept, after its own.
 
-        The caller holds the lock and knows that no key is stored yet; where some may be, use `upsert`.
-        (`kind="revision"`: that every key is stored.)
+        The caller holds the lock and knows that none of the keys is stored yet; `upsert` finds that out by itself.
+        With `kind="revision"` all of the keys are stored already.
 
         Returns:
-            The paths of the new files, relative to the root; none for no rows.
+            Paths of the new files, relative to the root; empty if there are no rows.
 
         Raises:
-            StoreWriteFailed: a write was refused. Files published before stay; none is half-written.
+            StoreWriteFailed: a write was refused. Files already published stay, and no file is half-written.
         """
         rows = rows.cast(with_unknown(table, rows.schema))
         written = []
@@ -116,7 +116,7 @@ class Store:
     def upsert(self, table: Table, rows: pa.Table) -> tuple[int, int, int]:
         """Stores rows that may be stored already: new keys are appended, changed rows revised, equal ones left alone.
 
-        `created_at` and `run_id` do not count as a change. Of rows that share a key within `rows`, one is taken.
+        `created_at` and `run_id` do not count as a change. Where several of `rows` share a key, one is stored.
         The caller holds the lock of what it writes.
 
         Returns:
@@ -140,7 +140,7 @@ class Store:
     def merge(
         self, con: duckdb.DuckDBPyConnection, table: Table, source: str, partition: dict[str, str]
     ) -> tuple[int, int, int]:
-        """`upsert` for rows that DuckDB holds: streams them, so they may be more than memory.
+        """`upsert` for rows in DuckDB. They are streamed, so they may exceed memory.
 
         Args:
             con: a connection made by `connect`.
@@ -155,9 +155,9 @@ class Store:
             return total, 0, 0
         key = ", ".join(f'"{name}"' for name in table.key)
         content = ", ".join(f'"{name}"' for name in table.schema.names if name not in ("created_at", "run_id"))
-        # What only a newer qcrd knows of a row outlives a revision of it.
+        # A revision keeps the columns that only a newer qcrd knows.
         kept = "".join(f", {quoted(name)}" for name in unknown(table, sorted(self._names(table, paths))))
-        # Materialised before anything is written: the two statements below must see the same state.
+        # Materialised first, so that the two statements below see the same state.
         con.execute("DROP TABLE IF EXISTS stored_keys")
         self.execute(
             con,
@@ -176,7 +176,7 @@ class Store:
     def _append_query(
         self, con: duckdb.DuckDBPyConnection, table: Table, sql: str, partition: dict[str, str], kind: str
     ) -> int:
-        """Publishes the rows of a query as one file, without holding them all in memory; returns how many."""
+        """Streams the rows of a query into one file; returns how many there were."""
         path = f"{_folder(table, partition)}/{_part_name(kind)}"
         rows = 0
         batches = con.sql(sql).to_arrow_reader(ROWS_A_GROUP)
@@ -193,13 +193,16 @@ class Store:
 
     @contextmanager
     def lock(self, what: str, *, wait: bool = True) -> Iterator[bool]:
-        """Holds the exclusive right to write `what` ("sample svamp/train"). Yields False, holding nothing, when
-        `wait` is false and another process holds it. Object stores have no locks: always yields True there."""
+        """Holds the exclusive right to write `what` ("sample svamp/train").
+
+        Yields whether it is held: False only if `wait` is false and another process holds it. On object stores, which
+        have no locks, always True.
+        """
         if not self.files.local:
             yield True
             return
         lock = file_lock(Path(self.files.absolute("_locks"), content_id(what)))
-        with translated(self.files.given), suppress(Timeout):  # the inner one first: Timeout is an OSError
+        with translated(self.files.given), suppress(Timeout):  # suppressed before it is translated: it is an OSError
             lock.acquire(blocking=wait)
         try:
             yield lock.is_locked
@@ -213,25 +216,25 @@ class Store:
     # ---- reading ----
 
     def parts(self, table: Table, partition: dict[str, str] | None = None) -> list[str]:
-        """The data files of a table, or of one of its partitions, relative to the root, sorted."""
+        """Paths of the data files of a table or of one partition, relative to the root, sorted."""
         return [path for path in self.files.listing(_folder(table, partition or {})) if path.endswith(".parquet")]
 
     def connect(self, **settings: str | int) -> duckdb.DuckDBPyConnection:
         """An in-memory DuckDB connection that can read the store's files. `settings` are DuckDB's own."""
-        # Nothing is fetched from the network: what DuckDB itself brings along is enough.
+        # DuckDB must not download extensions; its built-in ones are enough.
         own = {"autoinstall_known_extensions": "false"}
         con = duckdb.connect(config={**own, **{name: str(value) for name, value in settings.items()}})
         if not self.files.local:
-            from storage.remote import as_fsspec  # fsspec takes a moment to import
+            from storage.remote import as_fsspec  # slow to import
 
             con.register_filesystem(as_fsspec(self.files.fs))
         return con
 
     def relation(self, table: Table, partition: dict[str, str] | None = None) -> str:
-        """SQL for the current rows of a table: a parenthesised query to put after FROM.
+        """SQL for the current rows of a table: a parenthesised query that goes after FROM.
 
         Args:
-            partition: only this partition, e.g. {"dataset": "svamp", "split": "train"} (a prefix of the folders).
+            partition: only this one, e.g. {"dataset": "svamp", "split": "train"}; leave out inner folders to get all.
 
         Raises:
             DamagedPart: a part file cannot be read, or not as rows of this table.
@@ -256,9 +259,12 @@ class Store:
         )
 
     def read_files(self, table: Table, paths: list[str]) -> str:
-        """SQL for the rows of some of a table's data files, as `parts` names them: a parenthesised query.
+        """SQL for the rows of some of a table's data files: a parenthesised query.
 
-        It has the table's columns, null where a file lacks one, then those that only a newer qcrd knows.
+        Its columns are the table's, null where a file lacks one, then those that only a newer qcrd knows.
+
+        Args:
+            paths: as `parts` names them.
 
         Raises:
             DamagedPart: one cannot be read, or not as rows of this table.
@@ -267,12 +273,12 @@ class Store:
         alike = all(len(self._columns[path]) == len(names) for path in paths)
         scheme = "" if self.files.local else "qcrd://"
         listed = ", ".join("'" + (scheme + self.files.absolute(path)).replace("'", "''") + "'" for path in paths)
-        # union_by_name makes DuckDB look at every file before it reads the first, which takes time.
+        # With union_by_name DuckDB opens every file before it reads the first, so it is used only where needed.
         options = "hive_partitioning=false" + ("" if alike else ", union_by_name=true")
         return f"(SELECT {selection(table, names)} FROM read_parquet([{listed}], {options}))"
 
     def _names(self, table: Table, paths: list[str]) -> set[str]:
-        """The columns that some of a table's data files have between them."""
+        """The columns that occur in any of these data files."""
         new = [path for path in paths if path not in self._columns]
         if self.files.local:
             schemas = [self._schema(table, path) for path in new]
@@ -300,8 +306,7 @@ class Store:
     def create_views(self, con: duckdb.DuckDBPyConnection, tables: Iterable[Table] = TABLES.values()) -> None:
         """A view per table, as `qcrd sql` offers them."""
         for table in tables:
-            # One damaged table leaves the others readable: a statement that needs its view fails, and `execute` then
-            # says why.
+            # The other tables stay readable. A statement that needs this view fails, and `execute` reports the damage.
             with suppress(DamagedPart):
                 self.execute(con, f"CREATE OR REPLACE VIEW {table.name} AS SELECT * FROM {self.relation(table)}")
 
@@ -309,15 +314,15 @@ class Store:
         """Runs one SQL statement over the views.
 
         Raises:
-            DamagedPart: a part file is truncated or corrupt; names it.
-            BadFile: the SQL is wrong; DuckDB's own message in one line.
+            DamagedPart: a part file cannot be read; the message names it.
+            BadFile: the SQL is wrong; the message is DuckDB's, in one line.
         """
         with self.connect(**settings) as con:
             self.create_views(con, [table for table in TABLES.values() if table.name in sql.lower()])
             return self.execute(con, sql, parameters)
 
     def execute(self, con: duckdb.DuckDBPyConnection, sql: str, parameters: Any = None) -> pa.Table:
-        """Like `query`, on a connection that is open already. A statement that returns no rows gives an empty table."""
+        """Like `query`, on an open connection. A statement without a result gives an empty table."""
         try:
             result = con.sql(sql, params=parameters) if parameters is not None else con.sql(sql)
             return result.to_arrow_table() if result is not None else pa.table({})
@@ -326,7 +331,7 @@ class Store:
             raise BadFile(f"DuckDB: {one_line(error)}") from error
 
     def raise_if_damaged(self) -> None:
-        """Looks at the footer of every part file.
+        """Reads the footer of every part file.
 
         Raises:
             DamagedPart: one cannot be read, or not as rows of its table.
@@ -340,7 +345,7 @@ def table_named(name: str) -> Table:
     """The table of that name.
 
     Raises:
-        UnknownName: there is none.
+        UnknownName: no table has it.
     """
     if name not in TABLES:
         raise UnknownName("table", name, TABLES)

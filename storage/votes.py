@@ -1,9 +1,9 @@
 """Self-consistency votes (docs/distillation.md; Wang et al. 2023, arXiv 2203.11171), as SQL over the rationales.
 
-Per example the answer with most parsed samples wins. Ties go to the highest mean log-probability, then to the
-lowest sample index, and are recorded as ties. Equal rationale texts of one answer are one target that remembers how
-often it was sampled. The SQL groups samples to (answer, text), those to answers, those to examples; its largest
-state is one row per distinct text, so it runs over a few million samples at a time, chosen by the hash of their
+The answer with the most parsed samples of an example wins. Ties go to the highest mean log-probability, then to the
+lowest sample index, and are recorded as ties. Equal rationale texts are one target, with the number of times it was
+sampled. The SQL groups samples by (answer, text), these by answer, and these by example. Its largest intermediate
+result has one row per distinct text, so it runs on about a million samples at a time, chosen by a hash of their
 example.
 """
 
@@ -28,10 +28,10 @@ from storage.store import Store, now
 
 Positives = Literal["majority", "gold", "majority-and-gold"]
 SAMPLES_AT_ONCE = 1_250_000
-"""Samples grouped in one pass."""
+"""About how many samples are grouped in one pass."""
 NO_RATIONALE = rationale_hash("")
 MEMORY_LIMIT = "1200MB"
-"""DuckDB's own limit while voting; past it, DuckDB uses the disk."""
+"""DuckDB's limit while voting; beyond it, DuckDB uses the disk."""
 
 
 class VotesConfig(BaseModel):
@@ -51,7 +51,7 @@ class VotesConfig(BaseModel):
 
 
 class VoteRule(VotesConfig):
-    """What is voted on and what counts as a positive. Its content is the `vote_id`.
+    """Which samples vote and what counts as a positive. Its content gives the `vote_id`.
 
     Negatives are the other parsed samples; where the gold label decides what is a positive, those that differ from it.
     By these two rules a question without a gold label has no targets at all.
@@ -65,16 +65,16 @@ class VoteRule(VotesConfig):
     teachers: tuple[str, ...] = ("*",)
 
     def content(self) -> dict[str, Any]:
-        """The rule in its one spelling: two rules that choose the same samples in every case have equal contents."""
+        """The rule in canonical form: rules that always choose the same samples have equal contents."""
         rule = self.model_dump()
         rule["teachers"] = sorted(set(self.teachers))
         if self.n is None:
-            rule["seed"] = 0  # without effect
+            rule["seed"] = 0  # no effect
         return rule
 
     @property
     def vote_id(self) -> str:
-        """The id under which the rule's votes are stored."""
+        """The id under which the rule's votes are stored: a hash of its content."""
         return content_id("vote", self.content())
 
 
@@ -88,17 +88,17 @@ class VoteSummary:
         examples: examples with at least one selected sample.
         samples: selected samples.
         unparsed: selected samples without an answer.
-        ties: examples whose first place is shared.
+        ties: examples with more than one answer in first place.
         labelled: examples with a gold label.
-        single_accuracy: selected samples equal to the gold label / selected samples, over labelled examples;
-            an unparsed sample is wrong. None without labels.
-        majority_accuracy: labelled examples whose winner equals the label / labelled examples; an example where
-            nothing was parsed is wrong. None without labels.
+        single_accuracy: share of the labelled examples' selected samples that equal the gold label; unparsed samples
+            count as wrong. None without labels.
+        majority_accuracy: share of the labelled examples whose winner equals the label; examples without a parsed
+            sample count as wrong. None without labels.
         mean_positives: votes for the winner, mean over examples.
         mean_share: votes for the winner / parsed samples, mean over examples with a parsed sample.
-        mean_entropy: entropy of the parsed answers in nats, mean over the same.
-        positive_targets, negative_targets: distinct rationale texts, summed over examples. A text that the winner
-            was drawn from is no negative too, and an empty one is neither.
+        mean_entropy: entropy of the parsed answers in nats, mean over the same examples.
+        positive_targets, negative_targets: distinct rationale texts, summed over examples. A text that is a positive
+            is not a negative too, and an empty text is neither.
         added, changed, unchanged: vote rows in the store.
     """
 
@@ -124,11 +124,11 @@ class VoteSummary:
 def vote(store: Store, dataset: Dataset, rule: VoteRule, split: str | None = None) -> VoteSummary:
     """Votes on every split (or one) of a dataset and stores a row per example.
 
-    Voting again by the same rule stores only what changed since.
+    Voting again by the same rule stores only what has changed.
 
     Raises:
-        UnknownName: nothing of that split is stored.
-        NothingToDo: no stored sample is selected by the rule.
+        UnknownName: no rationale of that split is stored.
+        NothingToDo: the rule selects no stored sample.
         DamagedPart: a part file cannot be read.
     """
     stored = stored_splits(store, dataset.name)
@@ -143,7 +143,7 @@ def vote(store: Store, dataset: Dataset, rule: VoteRule, split: str | None = Non
     sums: Counter[str] = Counter()
     for name in splits:
         partition = {"dataset": dataset.name, "split": name}
-        # A small memory limit and no insertion order: ten million samples are grouped in about a gigabyte.
+        # With a small limit and no insertion order, ten million samples are grouped in about a gigabyte.
         with (
             store.lock(f"votes {dataset.name}/{name}"),
             store.connect(memory_limit=MEMORY_LIMIT, preserve_insertion_order="false") as con,
@@ -170,7 +170,7 @@ def stored_splits(store: Store, dataset: str) -> list[str]:
 
 
 def matching_teachers(store: Store, partition: dict[str, str], rule: VoteRule) -> list[str]:
-    """The teachers of a partition that a rule lets take part, sorted."""
+    """The teachers of a partition that take part under a rule, sorted."""
     with store.connect() as con:
         models = store.execute(
             con,
@@ -183,7 +183,7 @@ def matching_teachers(store: Store, partition: dict[str, str], rule: VoteRule) -
 def _fill_result(
     store: Store, con: duckdb.DuckDBPyConnection, dataset: Dataset, rule: VoteRule, partition: dict[str, str]
 ) -> None:
-    """Makes the temporary view `result`: the vote rows of one partition."""
+    """Creates the temporary view `result`: the vote rows of one partition."""
     samples = _selected_samples(store, con, rule, partition)
     total = con.execute(f"SELECT count(*) FROM {store.relation(RATIONALES, partition)}").fetchall()[0][0]
     store.execute(
@@ -202,7 +202,7 @@ def _fill_result(
         chosen = f"(SELECT * FROM {samples} WHERE hash(example_id) % {passes} = {number})" if passes > 1 else samples
         head = "CREATE TEMP TABLE voted AS" if number == 0 else "INSERT INTO voted"
         store.execute(con, f"{head} {_vote_sql(chosen, gold, right, rule.positives)}")
-    # Examples of an earlier vote by this rule that have no selected sample any more (a damaged file was set aside).
+    # Examples that an earlier vote had samples of and this one has not (a damaged file was set aside).
     gone = (
         f"(SELECT example_id FROM {store.relation(VOTES, partition)} WHERE vote_id = $vote_id AND n_sampled > 0) "
         "ANTI JOIN voted USING (example_id)"
@@ -213,7 +213,7 @@ def _fill_result(
         f"[] AS positives, [] AS negatives FROM {gone}",
         {"vote_id": rule.vote_id},
     )
-    # What is the same in every row is added by a view: it would fill the memory of a table.
+    # A view adds the columns that are the same in every row; in a table they would fill the memory.
     con.execute(
         "CREATE TEMP TABLE constants AS SELECT $vote_id AS vote_id, $dataset AS dataset, $split AS split, "
         "$rule AS rule, $created_at::TIMESTAMPTZ AS created_at, NULL::VARCHAR AS run_id",
@@ -230,7 +230,7 @@ def _fill_result(
 
 
 def _selected_samples(store: Store, con: duckdb.DuckDBPyConnection, rule: VoteRule, partition: dict[str, str]) -> str:
-    """SQL for the samples that take part: a view over the store's files, or a table when they are shuffled."""
+    """SQL for the samples that take part: a query over the store's files, or a table if they are shuffled."""
     columns = "sample_id, example_id, sample_index, answer, rationale_hash, logprob"
     teachers = f"(SELECT * FROM {store.relation(RATIONALES, partition)} WHERE source IN ('teacher', 'recorded'))"
     matching = matching_teachers(store, partition, rule)
@@ -238,7 +238,7 @@ def _selected_samples(store: Store, con: duckdb.DuckDBPyConnection, rule: VoteRu
     wanted = f"SELECT {columns} FROM {teachers} SEMI JOIN matching_models USING (model)"
     if rule.n is None:
         return f"({wanted})"
-    # md5 and not DuckDB's hash: the same seed must choose the same samples in every version.
+    # md5, not DuckDB's hash: a seed must choose the same samples in every version.
     store.execute(
         con,
         f"CREATE TEMP TABLE chosen AS {wanted} QUALIFY row_number() OVER "
@@ -249,7 +249,7 @@ def _selected_samples(store: Store, con: duckdb.DuckDBPyConnection, rule: VoteRu
 
 
 def _judge(con: duckdb.DuckDBPyConnection, dataset: Dataset, samples: str) -> None:
-    """Asks the dataset which distinct answers are right, for datasets whose equality is more than equal strings."""
+    """Creates `judged`: the answers that are right, for datasets that do not just compare strings."""
     rows = con.execute(
         f"SELECT DISTINCT example_id, answer, label, extra FROM {samples} JOIN gold USING (example_id) "
         "WHERE answer IS NOT NULL ORDER BY example_id, answer"
@@ -268,12 +268,12 @@ def _judge(con: duckdb.DuckDBPyConnection, dataset: Dataset, samples: str) -> No
 
 
 def _vote_sql(samples: str, gold: str, right: str, positives: Positives) -> str:
-    """One row per example: the columns of the votes table but those that are the same in every row.
+    """One row per example: the columns of the votes table, except those that are the same in every row.
 
     Args:
         samples: SQL for the selected samples.
         gold: SQL for (example_id, label) and what `right` needs.
-        right: SQL for "this answer equals the gold label"; NULL or false where it does not.
+        right: SQL for "this answer equals the gold label"; NULL or false if not.
     """
     is_positive = {
         "majority": "answer = winner",
@@ -287,7 +287,7 @@ def _vote_sql(samples: str, gold: str, right: str, positives: Positives) -> str:
     }[positives]
     rightness = "JOIN (SELECT example_id, answer, label, is_right FROM answers) USING (example_id, answer)"
     if positives == "majority":
-        rightness = ""  # a join saved
+        rightness = ""  # saves a join
     return f"""
     WITH texts AS MATERIALIZED (
         SELECT example_id, answer, rationale_hash, count(*)::INTEGER AS count,
@@ -303,10 +303,10 @@ def _vote_sql(samples: str, gold: str, right: str, positives: Positives) -> str:
     ), winners AS MATERIALIZED (
         SELECT example_id, sum(votes)::INTEGER AS n_sampled,
                coalesce(sum(votes) FILTER (answer IS NOT NULL), 0)::INTEGER AS n_parsed,
-               -- the last term makes the winner certain even where everything else is equal
+               -- the last term decides even if everything else is equal
                arg_max(answer, (votes, logprob, -first_index, answer)) FILTER (answer IS NOT NULL) AS winner,
                coalesce(max(votes) FILTER (answer IS NOT NULL), 0)::INTEGER AS n_votes,
-               -- entropy of shares v/n: ln n - sum(v ln v) / n; rounding can leave it just below zero
+               -- entropy of the shares v/n: ln n - sum(v ln v) / n; rounding may take it just below zero
                greatest(0, ln(n_parsed) - sum(votes * ln(votes)) FILTER (answer IS NOT NULL) / n_parsed) AS entropy,
                any_value(label) AS label, coalesce(sum(votes) FILTER (is_right), 0)::INTEGER AS right_votes
         FROM answers GROUP BY example_id
@@ -315,8 +315,8 @@ def _vote_sql(samples: str, gold: str, right: str, positives: Positives) -> str:
         FROM answers JOIN (SELECT example_id, n_votes, winner FROM winners) USING (example_id)
         WHERE answer IS NOT NULL AND votes = n_votes GROUP BY example_id
     ), targets AS (
-        -- A text is one target however often and with whatever answers it was sampled. A text that the winner was
-        -- drawn from is no negative, and an empty one explains nothing.
+        -- A text is one target, however often and with whatever answers it was sampled. A text that is a positive is
+        -- not a negative too, and an empty text explains nothing.
         SELECT example_id, rationale_hash,
                min(sample_id) FILTER ({is_positive}) AS positive, sum(count) FILTER ({is_positive}) AS positive_count,
                min(sample_id) FILTER ({is_negative}) AS negative, sum(count) FILTER ({is_negative}) AS negative_count
@@ -341,7 +341,7 @@ def _vote_sql(samples: str, gold: str, right: str, positives: Positives) -> str:
 
 
 def _sums(con: duckdb.DuckDBPyConnection) -> dict[str, Any]:
-    """The sums that a summary is made of, for one partition."""
+    """The sums for a summary, of one partition."""
     columns = {
         "examples": "count(*)",
         "samples": "sum(n_sampled)",
@@ -364,10 +364,10 @@ def _sums(con: duckdb.DuckDBPyConnection) -> dict[str, Any]:
 
 
 def _summary(rule: VoteRule, splits: list[str], sums: Counter[str]) -> VoteSummary:
-    """The figures of a vote from the sums of its partitions."""
+    """The summary of a vote, from the sums of its partitions."""
 
     def mean(total: str, count: str) -> float | None:
-        # Sums of floats depend on their order in the last digits, and threads finish in any order.
+        # The last digits of a sum of floats depend on the order, and threads finish in any order.
         return round(float(sums[total]) / sums[count], 12) if sums[count] else None
 
     return VoteSummary(

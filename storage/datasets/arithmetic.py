@@ -1,47 +1,47 @@
 """A calculator for the arithmetic that teachers write in their answers, such as "(84 / 2)" or "$1,200.50 x 3".
 
-Teacher text is untrusted input, so nothing here calls Python's `eval`. A small recursive-descent parser reads
+Teachers' texts are untrusted, so nothing here calls Python's `eval`. A small recursive-descent parser reads
 
     sum     := product (("+" | "-") product)*
     product := signed (("*" | "/") signed)*
     signed  := ("-" | "+")* value "%"*
     value   := number | "(" sum ")"
 
-over exact fractions, so that 0.1 + 0.2 is 0.3 and 100 / 3 * 3 is 100. There is no power operator: with it one
-short string ("9**9**9") could keep a machine busy for years. Length, nesting and magnitude are bounded, and
-whatever is outside the grammar or the bounds is None, never an exception.
+with exact fractions, so that 0.1 + 0.2 is 0.3 and 100 / 3 * 3 is 100. There is no power operator, because a short
+string such as "9**9**9" could keep a machine busy for years. Length, nesting and magnitude are limited. Anything
+outside the grammar or the limits gives None, never an exception.
 """
 
 import re
 from fractions import Fraction
 from functools import lru_cache
 
-MAX_LENGTH = 400  # characters; the longest honest expression seen in recordings has about 60
+MAX_LENGTH = 400  # characters; the longest genuine expression in recordings has about 60
 MAX_DEPTH = 40  # nested parentheses
-MAX_DIGITS = 50  # in one written number; at least those of MAX_MAGNITUDE and of DECIMALS, so results can be read back
-MAX_MAGNITUDE = 10**40  # of a numerator or a denominator on the way
+MAX_DIGITS = 50  # of one written number; enough for MAX_MAGNITUDE and DECIMALS, so that results can be read back
+MAX_MAGNITUDE = 10**40  # of a numerator or denominator of any intermediate result
 
-DECIMALS = 6  # of a written answer that is no whole number: 2/3 is "0.666667"
+DECIMALS = 6  # of a written answer that is not a whole number: 2/3 is "0.666667"
 
-# A number as people write it: 1,200.50 or .5 or 42. or 3e-7. Thousands commas only in groups of three digits.
+# A number as people write it: 1,200.50 or .5 or 42. or 3e-7. Commas only before groups of three digits.
 NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
 _TOKEN = re.compile(
     rf"\s*(?:(?P<number>{NUMBER}(?:[eE][+-]?\d{{1,2}}(?![\w.]))?)|(?P<symbol>[-+*/()%])|(?P<currency>[$€£]))"
 )
-# Other characters that mean the same. A letter x counts as a sign of multiplication.
+# Other characters for the same operators. The letter x counts as a multiplication sign.
 _SIGNS = str.maketrans("−–×xX·⋅∙÷∕⁄", "--******///")
 
 
 class _Unreadable(Exception):
-    """The text is no arithmetic, or is outside the bounds."""
+    """The text is not arithmetic, or exceeds the limits."""
 
 
 @lru_cache(maxsize=4096)
 def evaluate(expression: str) -> Fraction | None:
-    """The exact value of an arithmetic expression, or None where it is none or is out of bounds.
+    """The exact value of an arithmetic expression; None if it is not one or exceeds the limits.
 
-    Reads + - * / ( ), decimals, unary signs, the characters × ÷ · x − – as the operators they stand for,
-    thousands commas, currency signs (ignored) and a percent sign (a hundredth). Never raises.
+    Reads + - * / ( ), decimals, unary signs, the characters × ÷ · x − – as the operators they mean, thousands commas,
+    currency signs (ignored) and the percent sign (a hundredth). Never raises.
     """
     if len(expression) > MAX_LENGTH or not expression.isprintable():
         return None
@@ -52,7 +52,7 @@ def evaluate(expression: str) -> Fraction | None:
 
 
 def write_number(value: Fraction) -> str:
-    """The one spelling of a number: "42", "-0.5", "1200.5"; at most 6 decimals, no trailing zeros, never "-0"."""
+    """A number's canonical spelling: "42", "-0.5", "1200.5"; at most 6 decimals, no trailing zeros, never "-0"."""
     scaled = round(value * 10**DECIMALS)
     sign = "-" if scaled < 0 else ""
     whole, part = divmod(abs(scaled), 10**DECIMALS)
@@ -95,7 +95,7 @@ class _Expression:
         return result
 
     def _next_is(self, *symbols: str) -> str | None:
-        """Takes the next token when it is one of these symbols."""
+        """Consumes and returns the next token if it is one of these symbols."""
         if self.position < len(self.tokens):
             token = self.tokens[self.position]
             if isinstance(token, str) and token in symbols:

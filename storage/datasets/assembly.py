@@ -1,4 +1,4 @@
-"""Puts a `Dataset` together from its parts; the built-in datasets and users' YAML files both go through here."""
+"""Assembles a `Dataset` from its parts, for built-in datasets and users' YAML files alike."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,9 +20,9 @@ class Answers:
 
     Attributes:
         kind: "number", "choice", "label" or "custom".
-        parse: text, choices -> what a sample says.
-        normalise: answer, choices -> its one spelling or None.
-        allowed: the labels there are, where they are the same for every question.
+        parse: (text, choices) -> rationale and answer.
+        normalise: (answer, choices) -> its canonical spelling, or None.
+        allowed: the labels, if they are the same for every question.
     """
 
     kind: str
@@ -40,7 +40,7 @@ def labels(
     synonyms: Mapping[str, Sequence[str]] | None = None,
     short_answers: Mapping[str, Sequence[str]] | None = None,
 ) -> Answers:
-    """Answers that are one of a fixed set of class labels; see `parsing.LabelReader` for the arguments."""
+    """Answers from a fixed set of class labels; see `parsing.LabelReader` for the arguments."""
     reader = LabelReader(names, synonyms, short_answers)
     return Answers("label", reader.parse, reader.normalise, reader.labels)
 
@@ -58,22 +58,22 @@ def assemble(
     has_choices: bool | None = None,
     adapt: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
 ) -> Dataset:
-    """One dataset.
+    """A dataset from its parts.
 
     Args:
-        name: as stored in every row.
+        name: its name in every row.
         description: one line for people.
         answers: how answers are read.
-        splits: the names `load` accepts.
-        rows: where rows come from when no path is given.
-        instruction: the teacher's system message and the head of the plain prompt.
-        exemplars: worked questions; each must be read back by the dataset's own parser (checked here).
-        template: the question as text, its fields in braces.
-        has_choices: whether rows bring choices; by default where the answer is one.
+        splits: the names that `load` accepts.
+        rows: gives the rows of a split if `load` gets no path.
+        instruction: the teacher's system message, also the head of the plain prompt.
+        exemplars: worked questions. The dataset's own parser must read the answer of each (checked here).
+        template: the question as text, with fields in braces.
+        has_choices: whether rows have choices; by default if answers are choices.
         adapt: renames published columns to canonical fields.
 
     Raises:
-        ValueError: an exemplar's reply does not parse to its own answer.
+        ValueError: the parser does not read an exemplar's reply as its answer.
     """
     with_choices = answers.kind == "choice" if has_choices is None else has_choices
     layout = Layout(template, with_choices, answers.normalise, answers.allowed, adapt)
@@ -111,7 +111,7 @@ def assemble(
 
 
 def same_text(answer: str, label: str, extra: Mapping[str, Any]) -> bool:  # noqa: ARG001 - one signature for all
-    """Equality of normalised answers, for every dataset whose answers have one spelling."""
+    """Equality of normalised answers, for datasets that compare strings."""
     return answer == label
 
 

@@ -1,8 +1,8 @@
 """CommonsenseQA: everyday knowledge with five choices (Talmor et al., 2019, arXiv 1811.00937).
 
-The labels of the official test split are not public, so, as in the literature on rationale distillation, the
-official validation split (1,221 questions) is our test, and our validation is the last 975 of the 9,741 training
-questions.
+The labels of the official test split are not public. So, as in the literature on rationale distillation, our test
+split is the official validation split (1,221 questions), and our validation split is the last 975 of the 9,741
+training questions.
 """
 
 from collections.abc import Mapping
@@ -71,7 +71,7 @@ _EXEMPLARS = (
 
 
 def _adapt(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The published `choices` hold parallel lists of letters and texts; `answerKey` is a letter, "" where hidden."""
+    """The published `choices` hold parallel lists of letters and texts; `answerKey` is a letter, or "" if hidden."""
     choices = row.get("choices")
     texts = choices.get("text") if isinstance(choices, Mapping) else choices
     rest = {column: value for column, value in row.items() if column not in ("choices", "answerKey")}

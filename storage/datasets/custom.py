@@ -5,7 +5,7 @@
     answers: label                     # number, choice, label, or custom (with a parser, see below)
     labels: [low, high]                # for label: in the order of the codes 0, 1, ...
     synonyms: {high: [urgent, asap]}   # other words for a label
-    question: "Ticket: {ticket}"       # made of columns; "{question}" by default
+    question: "Ticket: {ticket}"       # columns in braces; "{question}" by default
     fields: {label: priority}          # field -> column, where the files use other names
     splits: {train: tickets.jsonl, test: tickets_test.csv}   # beside this file; JSONL, CSV (also .gz) or Parquet
     instruction: Say how urgent the ticket is. Explain, then finish with "So the answer is LABEL."
@@ -14,10 +14,9 @@
         rationale: Nobody can buy anything while the shop is down.
         answer: high
 
-`parser: "package.module:function"` names a Python function that is called with a sampled text and the choices and
-returns the answer (a text, or None where there is none), or a pair (rationale, answer). `normaliser` is one that is
-called with an answer and the choices and returns its one spelling or None. Modules are looked for beside the YAML
-file, too.
+`parser: "package.module:function"` names a Python function. It gets a sampled text and the choices, and returns the
+answer (a text, or None if there is none) or a pair (rationale, answer). `normaliser` names one that gets an answer and
+the choices, and returns the answer's canonical spelling or None. Modules are also looked for beside the YAML file.
 """
 
 import importlib
@@ -43,11 +42,11 @@ from storage.rows import read_rows, without_surrogates
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 PARSER_FAILED = "parser failed"
 RESERVED_NAMES = ("anli1", "cqa", "esnli", "gsm8k", "lab", "svamp")  # the built-in datasets of registry.py
-RESERVED_FIELDS = (*SAMPLE_FIELDS, "samples", "label")  # these mean something else in a file of recorded samples
+RESERVED_FIELDS = (*SAMPLE_FIELDS, "samples", "label")  # these have another meaning in files of recorded samples
 
 
 class CustomExemplar(BaseModel):
-    """One worked question shown to the teacher."""
+    """A worked question shown to the teacher."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -115,14 +114,14 @@ class CustomDataset(BaseModel):
         if self.name in RESERVED_NAMES:
             raise ValueError(f"name: {self.name!r} is a built-in dataset; choose another name")
         if self.answers == "label" and len(self.labels) < 2:
-            raise ValueError("labels: answers are labels, so list at least two")
+            raise ValueError("labels: list at least two, since answers are labels")
         if self.answers != "label" and (self.labels or self.synonyms):
             raise ValueError(f"labels: only for answers: label, not for answers: {self.answers}")
         if self.answers == "custom" and not self.parser:
-            raise ValueError('parser: answers are custom, so name a function as "package.module:function"')
+            raise ValueError('parser: name a function as "package.module:function", since answers are custom')
         for label in self.synonyms:
             if label not in self.labels:
-                raise ValueError(f"synonyms: {label!r} is no label; {_allowed(label, self.labels)}")
+                raise ValueError(f"synonyms: {label!r} is not a label; {_allowed(label, self.labels)}")
         return self
 
 
@@ -130,8 +129,8 @@ def load_custom(path: str | Path) -> Dataset:
     """The dataset that a YAML file describes.
 
     Raises:
-        BadFile: the file is missing, is not YAML, or says something that is not allowed; one line naming the key, the
-            value, what is allowed and the nearest valid spelling.
+        BadFile: the file is missing, is not YAML, or says something that is not allowed. The message names the key,
+            the value, what is allowed and the nearest valid spelling.
     """
     file = Path(path)
     settings = _settings(file)
@@ -151,7 +150,7 @@ def load_custom(path: str | Path) -> Dataset:
             has_choices=settings.answers == "choice" or "choices" in settings.fields,
             adapt=lambda row: _with_fields(row, settings.fields),
         )
-    except ValueError as error:  # an exemplar that its own parser cannot read, a synonym of two labels
+    except ValueError as error:  # an exemplar that the parser misreads, a synonym of two labels
         raise BadFile(f"{file}: {error}") from error
 
 
@@ -160,10 +159,15 @@ def _settings(file: Path) -> CustomDataset:
         if not file.is_file():
             raise BadFile(f"No such dataset file: {file}")
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:  # ValueError: not UTF-8, no such date
+    except (
+        yaml.YAMLError,
+        ValueError,
+        OSError,
+        RecursionError,
+    ) as error:  # ValueError: not UTF-8, impossible date
         raise BadFile(f"{file} is not YAML: {one_line(error)}") from error
     if not isinstance(content, Mapping):
-        raise BadFile(f"{file} must hold keys and values (name: ..., answers: ..., splits: ...)")
+        raise BadFile(f"{file} must consist of keys and values (name: ..., answers: ..., splits: ...)")
     try:
         settings = CustomDataset.model_validate(dict(content))
     except ValidationError as error:
@@ -173,7 +177,7 @@ def _settings(file: Path) -> CustomDataset:
 
 
 def _first_problem(error: ValidationError) -> str:
-    """One line for the first thing wrong: key, value, what is allowed, nearest spelling."""
+    """The first problem in one line: key, value, what is allowed, nearest spelling."""
     problem = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in problem["loc"])
     value = str(problem["input"])[:60]
@@ -213,12 +217,12 @@ def _check_template(template: str, file: Path) -> None:
         # Python's templates can do more than name a column; "{0}" would be the first of a list.
         if format_spec or conversion or not re.fullmatch(r"\w+", name) or name.isdecimal():
             raise BadFile(
-                f"{file}: question is {template[:60]!r}; between braces may be a column's name and nothing else, "
-                "as in '{ticket}'"
+                f"{file}: question is {template[:60]!r}; only a column's name may stand between braces, as in "
+                "'{ticket}'"
             )
         if name in RESERVED_FIELDS:
             raise BadFile(
-                f"{file}: question names the field {name!r}, which has a meaning of its own (so have "
+                f"{file}: question names the field {name!r}, which is reserved (as are "
                 f"{', '.join(other for other in RESERVED_FIELDS if other != name)}); choose another name, "
                 f"as in fields: {{ticket: {name}}}"
             )
@@ -229,7 +233,7 @@ def _rows(settings: CustomDataset, file: Path, split: str) -> Iterator[Mapping[s
 
 
 def _with_fields(row: Mapping[str, Any], fields: Mapping[str, str]) -> Mapping[str, Any]:
-    """The row under field names. Columns that an imported row has already under the field's own name stay."""
+    """The row with columns renamed to fields, except those that already have the field's name."""
     return renamed(row, {field: column for field, column in fields.items() if column in row or field not in row})
 
 
@@ -257,7 +261,7 @@ def _entry_point(name: str, key: str, file: Path) -> Callable[..., Any]:
     sys.path.insert(0, folder)
     try:
         function = getattr(importlib.import_module(module_name), function_name, None)
-    except (Exception, SystemExit) as error:  # whatever the user's module does when it is imported
+    except (Exception, SystemExit) as error:  # the user's module may do anything when it is imported
         reason = f"{type(error).__name__}: {one_line(error)}"
         raise BadFile(f"{file}: {key} {name!r} cannot be imported: {reason}") from error
     finally:
@@ -270,7 +274,7 @@ def _entry_point(name: str, key: str, file: Path) -> Callable[..., Any]:
 def _guarded_parser(
     function: Callable[..., Any], normalise: Callable[[str, tuple[str, ...]], str | None]
 ) -> Callable[[str, tuple[str, ...]], Parsed]:
-    """The user's parser, with what it returns brought into shape; a text it fails on is an unparsed text."""
+    """The user's parser, returning `Parsed`; a text that it fails on is unparsed."""
 
     def parse(text: str, choices: tuple[str, ...]) -> Parsed:
         try:
@@ -278,13 +282,13 @@ def _guarded_parser(
             if isinstance(returned, Parsed):
                 rationale, answer, reason = returned.rationale, returned.answer, returned.parse_error
             else:
-                # A tuple that is no pair raises a ValueError here.
+                # A tuple that is not a pair raises a ValueError here.
                 rationale, answer = returned if isinstance(returned, tuple) else (text.strip(), returned)
                 reason = None
             normalised = None if answer is None else normalise(without_surrogates(str(answer)), choices)
             reason = None if normalised is not None else without_surrogates(str(reason or NO_ANSWER))
             return Parsed(without_surrogates(str(rationale)), normalised, reason)
-        except (Exception, SystemExit) as error:  # one strange text must not end a run of thousands
+        except (Exception, SystemExit) as error:  # one strange text must not end a run with thousands
             return Parsed(text.strip(), None, f"{PARSER_FAILED}: {type(error).__name__}")
 
     return parse
@@ -295,7 +299,7 @@ def _guarded_normaliser(function: Callable[..., Any]) -> Callable[[str, tuple[st
         try:
             returned = function(answer, choices)
             return None if returned is None else without_surrogates(str(returned))
-        except (Exception, SystemExit):  # an answer that the user's function chokes on is no answer
+        except (Exception, SystemExit):  # an answer that the user's function fails on is not an answer
             return None
 
     return normalise

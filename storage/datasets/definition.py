@@ -1,8 +1,8 @@
-"""What a dataset is: its questions, its prompts, and how an answer is read out of a teacher's text.
+"""What a dataset is: its questions, its prompts, and how answers are read from a teacher's texts.
 
-A dataset is a `Dataset` object. The built-in ones are modules of this folder, found by name through
-`registry.get_dataset`; a user's own is a YAML file (`custom.py`) and yields the same object. Everything
-downstream (sampling, voting, training) knows only this interface.
+A dataset is a `Dataset` object. The built-in ones are modules of this folder, found by name with
+`registry.get_dataset`; a user's own is a YAML file (`custom.py`) that gives the same kind of object. Sampling, voting
+and training know only this interface.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -16,9 +16,9 @@ class Example:
 
     Attributes:
         question: what is asked, as one text; for inference datasets "Premise: ...\\nHypothesis: ...".
-        choices: the answer choices in order; empty where there are none. May hold duplicates.
-        label: the gold answer, already normalised; None where unknown.
-        extra: whatever else the source has (its own id, an equation ...), JSON-serialisable.
+        choices: the answer choices in order; empty if there are none. May contain duplicates.
+        label: the gold answer, already normalised; None if unknown.
+        extra: the source's other columns (its own id, an equation ...), JSON-serialisable.
     """
 
     question: str
@@ -29,7 +29,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Exemplar:
-    """One worked question shown to the teacher: question, rationale, answer as it should be written."""
+    """A worked question shown to the teacher, with its answer as it should be written."""
 
     question: str
     rationale: str
@@ -42,9 +42,9 @@ class Parsed:
     """What a parser read from one sampled text.
 
     Attributes:
-        rationale: the text without its closing answer statement; the whole text where there is none.
+        rationale: the text without its closing answer statement; the whole text if there is none.
         answer: the normalised answer, or None.
-        parse_error: why there is no answer (short, stable, e.g. "no answer found"); None exactly when `answer` is set.
+        parse_error: why there is no answer (short, stable, e.g. "no answer found"); None if and only if there is one.
     """
 
     rationale: str
@@ -54,13 +54,13 @@ class Parsed:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A few-shot chain-of-thought prompt, independent of the API it is sent through.
+    """A few-shot chain-of-thought prompt for either API.
 
     Attributes:
         system: the instruction.
-        turns: (question as rendered, reply as rendered) for each exemplar.
-        question: the question to answer, as rendered.
-        plain: the prompt as one text for the completions API; ends where the teacher continues.
+        turns: (rendered question, rendered reply) of each exemplar.
+        question: the question to answer, rendered.
+        plain: the prompt as one text, for the completions API; it ends where the teacher continues.
         stop: strings at which a completions endpoint must stop.
     """
 
@@ -71,7 +71,7 @@ class Prompt:
     stop: tuple[str, ...] = ()
 
     def messages(self) -> list[dict[str, str]]:
-        """The prompt as chat messages: system, one user/assistant pair per exemplar, the question."""
+        """The prompt as chat messages: system, a user and an assistant message per exemplar, the question."""
         out = [{"role": "system", "content": self.system}] if self.system else []
         for asked, replied in self.turns:
             out += [{"role": "user", "content": asked}, {"role": "assistant", "content": replied}]
@@ -79,31 +79,31 @@ class Prompt:
 
 
 class Loader(Protocol):
-    """Yields the examples of one split, from a file when `path` is given, else from the dataset's own source."""
+    """Yields the examples of a split, from the file at `path` if it is given, else from the dataset's own source."""
 
     def __call__(self, split: str, path: str | None = None, limit: int | None = None) -> Iterator[Example]: ...
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One dataset: everything the pipeline needs to know about it.
+    """A dataset: all that the pipeline needs to know about it.
 
     Attributes:
-        name: as given on the command line and stored in every row.
+        name: its name on the command line and in every row.
         description: one line for people.
-        answer_kind: "number", "choice", "label" or "custom"; what the built-in parser reads.
-        splits: the splits `load` knows.
+        answer_kind: "number", "choice", "label" or "custom": what its parser reads.
+        splits: the splits that `load` knows.
         load: yields examples of a split.
         teacher_prompt: the few-shot prompt for one question with its choices.
         student_input: the text a student reads after its task prefix, for one question with its choices.
-        parse: reads (rationale, answer) from one sampled text.
-        normalise: brings an answer to the one spelling that equal answers share; None where it is no answer.
-        equal: whether a normalised answer counts as right for a normalised gold label. Most datasets compare
-            strings; reasoning-gym asks its own scorer, which needs the example's `extra`.
-        compares_strings: True where `equal` is plain string equality, so that SQL can do it.
-        example_from_row: turns a row of a user's or a recorded file (column -> value) into an `Example`;
-            raises `storage.errors.BadFile` naming the missing column.
-        fields: the names a column mapping may use for the columns that `example_from_row` reads.
+        parse: reads rationale and answer from a sampled text.
+        normalise: gives an answer the spelling that equal answers share; None if it is not an answer.
+        equal: whether a normalised answer is right for a normalised gold label. Most datasets compare strings;
+            reasoning-gym asks its own scorer, which needs the example's `extra`.
+        compares_strings: whether `equal` is plain string equality, which SQL can do.
+        example_from_row: turns a row of a file (column -> value) into an `Example`; raises
+            `storage.errors.BadFile`, which names the missing column.
+        fields: the names that a column mapping may use for the columns that `example_from_row` reads.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """GSM8K: grade-school word problems of two to eight steps (Cobbe et al., 2021, arXiv 2110.14168).
 
-The hub has 7,473 training and 1,319 test questions and no validation split: ours is the training questions from
-the 7,001st on. A published answer is a worked solution whose last line is "#### 42".
+The hub has 7,473 training and 1,319 test questions. Our validation split is the training questions from the 7,001st
+on. A published answer is a worked solution whose last line is "#### 42".
 """
 
 from collections.abc import Mapping
@@ -74,7 +74,7 @@ _EXEMPLARS = (
 
 
 def _adapt(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The published column `answer` is a solution with the number behind "####"; the solution goes to `extra`."""
+    """The published column `answer` is a solution, "####" and the number; the solution goes into `extra`."""
     if "label" in row or "answer" not in row:
         return row
     solution, mark, number = str(row["answer"]).rpartition("####")

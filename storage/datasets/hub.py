@@ -1,8 +1,8 @@
-"""Rows of public datasets from the Hugging Face hub, through its automatic Parquet conversion.
+"""Reads public datasets from the Hugging Face hub, through its automatic Parquet conversion.
 
-The hub keeps every public dataset converted under the revision `refs/convert/parquet`, as
-`<configuration>/<split>/0000.parquet`, so one way of reading serves them all and no dataset's own code is run.
-Downloads land in the hub library's cache: a second load needs no network.
+The hub keeps every public dataset as `<configuration>/<split>/0000.parquet` under the revision
+`refs/convert/parquet`. So all are read the same way, and no dataset's own code is run. Downloads go to the hub
+library's cache: loading again needs no network.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,12 +15,12 @@ from storage.errors import BadFile, OutOfReach
 from storage.rows import read_rows
 
 REVISION = "refs/convert/parquet"
-TIMEOUT = 10.0  # seconds until the hub counts as out of reach
+TIMEOUT = 10.0  # seconds until the hub counts as unreachable
 
 
 @dataclass(frozen=True)
 class HubSplit:
-    """A stretch of one of the hub's splits: rows `start` up to, not including, `stop` (None: to the end)."""
+    """A range of one of the hub's splits: rows from `start` up to but not including `stop` (None: to the end)."""
 
     name: str
     start: int = 0
@@ -34,8 +34,8 @@ class HubSource:
     Attributes:
         repository: owner and name.
         configuration: the folder its Parquet files are in.
-        splits: our split -> the stretch of the hub's split it is. Where a dataset publishes no validation split, or
-            keeps its test labels to itself, ours are cut from what there is; the dataset's module says how.
+        splits: our split -> a range of the hub's. Where a dataset has no public validation split or test labels, ours
+            are taken from the other splits; the dataset's module says how.
     """
 
     repository: str
@@ -46,15 +46,15 @@ class HubSource:
         """The rows of one of our splits, in the hub's order.
 
         Raises:
-            OutOfReach: the hub cannot be reached; says to pass a file.
-            BadFile: it has no such files.
+            OutOfReach: the hub cannot be reached.
+            BadFile: it has no Parquet files of that split.
         """
         part = self.splits[split]
         rows = (row for file in self._files(part.name) for row in read_rows(file))
         yield from islice(rows, part.start, part.stop)
 
     def _files(self, hub_split: str) -> list[Path]:
-        from huggingface_hub import snapshot_download  # half a second to import, and most runs need no hub
+        from huggingface_hub import snapshot_download  # takes half a second, and most runs need no hub
 
         folder = f"{self.configuration}/{hub_split}"
         advice = "Pass a file with --path instead (JSONL, CSV or Parquet)."
@@ -66,7 +66,7 @@ class HubSource:
                 allow_patterns=[f"{folder}/*.parquet"],
                 etag_timeout=TIMEOUT,
             )
-        except Exception as error:  # the library lets errors of several HTTP clients through: all mean "not to be had"
+        except Exception as error:  # errors of several HTTP clients get through; all mean that it cannot be loaded
             raise OutOfReach(
                 f"{self.repository} cannot be loaded from the Hugging Face hub ({type(error).__name__}). {advice}"
             ) from error

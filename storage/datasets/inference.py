@@ -1,7 +1,7 @@
 """Natural language inference: does the premise entail the hypothesis, contradict it, or leave it open?
 
-e-SNLI (Camburu et al., 2018, arXiv 1812.01193) has short image captions; ANLI round 1 (Nie et al., 2020, arXiv
-1910.14599) has encyclopedia paragraphs and hypotheses written to fool a model. Both publish all three splits,
+e-SNLI (Camburu et al., 2018, arXiv 1812.01193) is about short image captions. ANLI round 1 (Nie et al., 2020, arXiv
+1910.14599) is about encyclopedia paragraphs, with hypotheses written to fool a model. Both publish all three splits,
 with the labels 0 entailment, 1 neutral, 2 contradiction.
 """
 
@@ -14,8 +14,8 @@ from storage.datasets.hub import HubSource, HubSplit
 
 TEMPLATE = "Premise: {premise}\nHypothesis: {hypothesis}"
 
-# The order is that of the published codes. Longer spellings win over shorter ones inside them, so "neither entailed
-# nor contradicted" is read as one thing.
+# In the order of the published codes. A longer spelling wins over shorter ones inside it, so "neither entailed nor
+# contradicted" is read as a whole.
 NLI_LABELS = labels(
     ("entailment", "neutral", "contradiction"),
     synonyms={

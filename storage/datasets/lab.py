@@ -1,7 +1,7 @@
-"""The lab: a controlled world of word problems, for machines with no GPU and no model hub.
+"""The lab: a controlled world of word problems, for machines without a GPU or a model hub.
 
-Questions are procedural (`lab_problems.py`), labels are exact and every example brings the solver's own solution.
-The lab's teacher is trained on worked problems of a split of its own, so it has seen none of the questions below.
+Questions are procedural (`lab_problems.py`), labels are exact, and every example has the solver's solution. The lab's
+teacher is trained on worked problems of a separate split, so it has seen none of these questions:
 
 | split      | questions | for |
 |------------|-----------|-----|
@@ -9,8 +9,8 @@ The lab's teacher is trained on worked problems of a split of its own, so it has
 | validation | 400       | choosing the best round |
 | test       | 800       | read once, at the end |
 
-Which split a question belongs to is decided by a hash of its text, so the splits are disjoint whatever their
-sizes. The same version of the problems yields the same questions in the same order on every machine.
+A hash of its text decides the split of a question, so the splits are disjoint whatever their sizes. One version of
+the problems gives the same questions in the same order on every machine.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,13 +26,13 @@ from storage.datasets.lab_problems import PROBLEM_VERSION, Problem, draw_problem
 
 SPLIT_SIZES = {"train": 2000, "validation": 400, "test": 800}
 TEACHER_SPLIT = "teacher"
-# Of the 16 values of the hash, which split gets how many.
+# How many of the hash's 16 values each split gets.
 _SHARES = {TEACHER_SPLIT: 10, "train": 3, "validation": 1, "test": 2}
 _SPLIT_OF_HASH = tuple(split for split, share in _SHARES.items() for _ in range(share))
 
 
 def lab_dataset() -> Dataset:
-    """The dataset. Its teacher prompt is the question and a line break, nothing else: what the teacher knows."""
+    """The dataset. Its teacher prompt is only the question and a line break, as the teacher was trained."""
     dataset = assemble(
         name="lab",
         description="procedural word problems with exact solutions; needs no network",
@@ -46,7 +46,7 @@ def lab_dataset() -> Dataset:
 
 
 def teacher_texts(count: int, slips: float) -> list[tuple[str, str]]:
-    """What the lab's teacher is trained on: prompts as `lab_dataset` writes them, and worked solutions.
+    """The texts that the lab's teacher is trained on: (prompt of `lab_dataset`, worked solution).
 
     Args:
         count: how many; all questions differ, and none is in another split.
@@ -60,7 +60,7 @@ def teacher_texts(count: int, slips: float) -> list[tuple[str, str]]:
 
 
 def problems(split: str) -> Iterator[Problem]:
-    """The problems of a split, without end, each question once.
+    """The problems of a split, endless, each question once.
 
     Args:
         split: train, validation, test or teacher.
@@ -75,7 +75,7 @@ def problems(split: str) -> Iterator[Problem]:
 
 
 def split_of(question: str) -> str:
-    """The one split that this question can be in."""
+    """The split that a question belongs to."""
     return _SPLIT_OF_HASH[blake2b(question.encode(), digest_size=1).digest()[0] % len(_SPLIT_OF_HASH)]
 
 
@@ -91,5 +91,5 @@ def _rows(split: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _prompt(question: str, choices: tuple[str, ...]) -> Prompt:  # noqa: ARG001 - one signature for all datasets
-    # The teacher ends a solution with its end-of-text token; the stop string is for a teacher that rambles on.
+    # The teacher ends a solution with its end-of-text token; the stop string is for one that rambles on.
     return Prompt(system="", turns=(), question=question, plain=f"{question}\n", stop=("\n",))

@@ -1,12 +1,12 @@
-"""The lab's word problems: each kind of problem is one small function that writes a question and how to solve it.
+"""The lab's word problems: each kind is a small function that writes a question and its solution.
 
-A kind draws people, things and small whole numbers and returns a `Problem`: the question in plain English and the
-calculations that solve it, each with its sentence. `solve` does the calculations exactly and writes the sentences
-out; `solve_with_slips` is a hurried pupil, off by one in some of them. Every question takes two or three
+A kind draws people, things and small whole numbers, and returns a `Problem`: the question in plain English and the
+calculations that solve it, each with a sentence. `solve` does the calculations and writes the sentences out;
+`solve_with_slips` does so like a hurried pupil, whose results are sometimes off by one. A question takes two or three
 additions, subtractions, multiplications or exact divisions; no exact result is below 1 or above 50. Some questions
-carry a sentence with a number that does not matter.
+contain a sentence with a number that does not matter.
 
-Whoever changes a text or a number here raises `PROBLEM_VERSION`: a cached teacher belongs to one version.
+If you change a text or a number here, increase `PROBLEM_VERSION`: a cached teacher belongs to one version.
 """
 
 from collections.abc import Callable
@@ -18,17 +18,21 @@ PROBLEM_VERSION = 1
 
 @dataclass(frozen=True)
 class Before:
-    """The result of an earlier calculation of the same problem, counted from 0, used as a number."""
+    """The result of an earlier calculation of the same problem, used as a number.
+
+    Attributes:
+        step: which calculation, counted from 0.
+    """
 
     step: int
 
 
 @dataclass(frozen=True)
 class Step:
-    """One calculation and its sentence.
+    """A calculation and its sentence.
 
     Attributes:
-        sentence: English with "{sum}" where "12 + 3 = 15" goes.
+        sentence: English, with "{sum}" in place of "12 + 3 = 15".
         left, right: the two numbers.
         sign: + - * or /.
     """
@@ -41,7 +45,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Solution:
-    """A solved problem: the text, which ends "So the answer is N.", and N."""
+    """A solved problem: the text, which ends with "So the answer is N.", and N."""
 
     text: str
     answer: int
@@ -49,12 +53,12 @@ class Solution:
 
 @dataclass(frozen=True)
 class Problem:
-    """One word problem.
+    """A word problem.
 
     Attributes:
         kind: the function of this file that wrote it.
-        question: one paragraph that ends with a question mark.
-        steps: the calculations in order; the last one's result is the answer.
+        question: a paragraph that ends with a question mark.
+        steps: the calculations in order; the last result is the answer.
     """
 
     kind: str
@@ -64,7 +68,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody in a problem: a name, and the pronoun that starts a sentence about them."""
+    """A person in a problem: a name, and the pronoun that begins a sentence about them."""
 
     name: str
     pronoun: str
@@ -79,7 +83,7 @@ THINGS = ("apples", "marbles", "pencils", "stickers", "shells", "stamps", "butto
 HOLDERS = ("bags", "boxes", "baskets", "jars")
 GOODS = ("pens", "rulers", "muffins", "tickets", "candles")
 EXTRAS = ("bag", "book", "hat", "lamp")
-# How things are won and lost, in the question and in the solution; {n} is the number.
+# Gains and losses, as the question and the solution put them; {n} is the number.
 GAINS = (
     ("finds {n} more", "finds {n} more"),
     ("buys {n} more", "buys {n} more"),
@@ -92,7 +96,7 @@ LOSSES = (
     ("sells {n}", "sells {n}"),
     ("gives {n} to a neighbour", "gives away {n}"),
 )
-# Sentences whose number does not matter. None is about a person, so that the next "she" or "he" stays clear.
+# Sentences whose number does not matter. None is about a person, so the next "she" or "he" stays clear.
 DISTRACTORS = (
     "The school is {n} miles away",
     "There are {n} chairs in the room",
@@ -103,7 +107,7 @@ DISTRACTED_SHARE = 0.2
 
 
 def gain_and_lose(rng: Random) -> Problem:
-    """Somebody has some things and wins or loses some, two or three times."""
+    """Somebody has some things, and gains or loses some, two or three times."""
     who, things, total = rng.choice(PEOPLE), rng.choice(THINGS), rng.randint(3, 9)
     asked = [f"{who.name} {rng.choice(('has', 'starts with'))} {total} {things}."]
     steps: list[Step] = []
@@ -134,7 +138,7 @@ def groups(rng: Random) -> Problem:
 
 
 def compare(rng: Random) -> Problem:
-    """Two people, one has more or fewer; how many together."""
+    """One person has more or fewer than another: how many together?"""
     (first, second), things, own = rng.sample(PEOPLE, 2), rng.choice(THINGS), rng.randint(4, 9)
     more = rng.random() < 0.5
     difference = rng.randint(2, 5) if more else rng.randint(2, min(5, own - 2))
@@ -150,7 +154,7 @@ def compare(rng: Random) -> Problem:
 
 
 def times_as_many(rng: Random) -> Problem:
-    """One person has some times as many as another; how many together, or how many more."""
+    """One person has several times as many as another: how many together, or how many more?"""
     (first, second), things = rng.sample(PEOPLE, 2), rng.choice(THINGS)
     own, factor = rng.randint(2, 6), rng.randint(2, 4)
     opening = f"{first.name} has {own} {things}. {second.name} has {factor} times as many."
@@ -183,7 +187,7 @@ def share(rng: Random) -> Problem:
 
 
 def shop(rng: Random) -> Problem:
-    """Goods at a price each and one more thing are bought; what is paid, or what is left."""
+    """Several goods and one more thing are bought: how much is paid, or left?"""
     who, goods, extra = rng.choice(PEOPLE), rng.choice(GOODS), rng.choice(EXTRAS)
     number, price, extra_price = rng.randint(2, 4), rng.randint(2, 5), rng.randint(2, 6)
     bought = f"{who.name} buys {number} {goods} for {price} dollars each and a {extra} for {extra_price} dollars."
@@ -199,7 +203,7 @@ def shop(rng: Random) -> Problem:
 
 
 def reading(rng: Random) -> Problem:
-    """Pages read on two days, the second told by its difference from the first; how many in all."""
+    """Pages are read on two days, the second time more or fewer than the first: how many in all?"""
     who, monday = rng.choice(PEOPLE), rng.randint(4, 9)
     first, second = rng.choice((("Monday", "Tuesday"), ("Friday", "Saturday")))
     more = rng.random() < 0.5
@@ -219,10 +223,10 @@ KINDS: tuple[Callable[[Random], Problem], ...] = (gain_and_lose, groups, compare
 
 
 def draw_problem(rng: Random) -> Problem:
-    """One problem of a random kind, now and then with a sentence that does not matter.
+    """A problem of a random kind, sometimes with a sentence that does not matter.
 
     Args:
-        rng: where every choice comes from; the same state gives the same problem.
+        rng: the source of every choice; the same state gives the same problem.
     """
     problem = rng.choice(KINDS)(rng)
     if rng.random() >= DISTRACTED_SHARE:
@@ -239,12 +243,12 @@ def solve(problem: Problem) -> Solution:
 
 
 def solve_with_slips(problem: Problem, slips: float, rng: Random) -> Solution:
-    """A solution in which some results are one too high or one too low, and what follows builds on them.
+    """A solution in which some results are too high or too low by one, and later steps build on them.
 
     Args:
         problem: what to solve.
         slips: the probability that a calculation goes wrong, 0 to 1.
-        rng: decides which do, and how.
+        rng: decides which go wrong, and how.
     """
 
     def hurried(exact: int) -> int:
@@ -256,7 +260,7 @@ def solve_with_slips(problem: Problem, slips: float, rng: Random) -> Solution:
 
 
 def _solve(problem: Problem, write_down: Callable[[int], int]) -> Solution:
-    """Goes through the steps; `write_down` turns each exact result into the one that is written and used later."""
+    """Goes through the steps; `write_down` turns each exact result into the one written and used later."""
     results: list[int] = []
     sentences: list[str] = []
     for step in problem.steps:
@@ -269,7 +273,7 @@ def _solve(problem: Problem, write_down: Callable[[int], int]) -> Solution:
 
 
 def _calculate(left: int, sign: str, right: int) -> int:
-    """The exact result. After a slip a difference could fall below 0 or a division leave a rest: 0, and no rest."""
+    """The exact result. After a slip a difference may be negative (then 0) or a division inexact (rounded down)."""
     if sign == "+":
         return left + right
     if sign == "-":
@@ -280,7 +284,7 @@ def _calculate(left: int, sign: str, right: int) -> int:
 
 
 def _gain_or_loss(rng: Random, total: int) -> tuple[str, str, str, int]:
-    """The question's words, the solution's sentence, the sign and the number of a gain or loss that leaves some."""
+    """A gain or a loss that leaves some: the question's words, the solution's sentence, the sign and the number."""
     gain = total < 4 or rng.random() < 0.5
     number = rng.randint(2, 5) if gain else rng.randint(2, min(5, total - 1))
     words, sentence = rng.choice(GAINS if gain else LOSSES)

@@ -1,8 +1,8 @@
-"""From a row of somebody's table to an `Example`: which column is what, and what its values may be.
+"""Turns rows of files into `Example`s: which column is what, and which values it may have.
 
-Canonical fields are `question`, `choices` and `label`, and for inference datasets `premise` and `hypothesis` in
-the question's place. Files that use other names are mapped onto these (`--map`, a YAML file's `fields`, or a
-built-in dataset's `adapt`, which knows the published column names); all other columns end up in `extra`.
+The canonical fields are `question`, `choices` and `label`; inference datasets have `premise` and `hypothesis` instead
+of `question`. Other column names are mapped onto these by `--map`, a YAML file's `fields`, or a built-in dataset's
+`adapt`, which knows the published names. All other columns go into `extra`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,11 +26,11 @@ class Layout:
     """How the rows of one dataset become examples.
 
     Attributes:
-        template: the question as text with the fields it is made of in braces; "{question}" for most.
-        has_choices: whether every row must bring choices.
+        template: the question as text, with fields in braces; "{question}" for most datasets.
+        has_choices: whether every row must have choices.
         normalise: the dataset's normaliser, for gold labels.
-        allowed: the labels there are, for the message when a row has another; empty where anything may be.
-        adapt: renames a row with published column names to canonical ones; leaves canonical rows alone.
+        allowed: the labels, for the message about a row with another one; empty if they are not fixed.
+        adapt: renames published columns to canonical fields; leaves canonical rows alone.
     """
 
     template: str
@@ -41,20 +41,19 @@ class Layout:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The fields the question is made of."""
+        """The fields of the question."""
         return tuple(name for _, name, _, _ in Formatter().parse(self.template) if name)
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Every field a mapping may name."""
+        """Every field that a mapping may name."""
         return (*self.inputs, *(("choices",) if self.has_choices else ()), "label")
 
     def example(self, row: Mapping[str, Any]) -> Example:
         """The example of one row.
 
         Raises:
-            BadFile: a column is missing or its value cannot be what it should; the message names no file, since a
-                row knows none.
+            BadFile: a column is missing or has a value that is not allowed. The caller adds file and row.
         """
         adapted = dict(self.adapt(row) if self.adapt else row)
         values = {name: _text(adapted, name) for name in self.inputs}
@@ -66,15 +65,15 @@ class Layout:
         return Example(question, choices, label, extra)
 
     def _label(self, value: Any, choices: tuple[str, ...]) -> str | None:
-        # -1 is how published inference datasets mark an example its annotators could not agree on.
+        # Published inference datasets use -1 where the annotators did not agree.
         if value is None or value == "" or (value in (-1, "-1") and self.allowed):
             return None
         text = as_text(value, "label")
         label = self.normalise(text, choices)
         if label is None:
             allowed = self.allowed or choices
-            expected = f"none of {', '.join(allowed)}" if allowed else "no number"
-            raise BadFile(f"label {text[:80]!r} is {expected}")
+            expected = f"one of {', '.join(allowed)}" if allowed else "a number"
+            raise BadFile(f"label {text[:80]!r} must be {expected}")
         return label
 
 
@@ -84,12 +83,12 @@ def examples_from_file(
     limit: int | None = None,
     mapping: Mapping[str, str] = NO_MAPPING,
 ) -> Iterator[Example]:
-    """The examples of a user's file, at most `limit`; errors name the file and the row.
+    """The examples of a user's file; errors name the file and the row.
 
     Args:
         example_of: a dataset's `example_from_row`.
         path: a file that `storage.rows` can read.
-        limit: None for all.
+        limit: at most this many; None for all.
         mapping: field -> column, for columns with other names.
     """
     for number, row in enumerate(islice(read_rows(path), limit), start=1):
@@ -101,7 +100,7 @@ def examples_from_file(
 
 
 def renamed(row: Mapping[str, Any], mapping: Mapping[str, str]) -> Mapping[str, Any]:
-    """The row with mapped columns under their field names.
+    """The row with the mapped columns renamed to their fields.
 
     Raises:
         BadFile: a mapped column is not in the row.
@@ -117,10 +116,10 @@ def renamed(row: Mapping[str, Any], mapping: Mapping[str, str]) -> Mapping[str, 
 
 
 def check_mapping(mapping: Mapping[str, str], fields: Sequence[str]) -> None:
-    """Refuses a mapping with a field that does not exist.
+    """Checks that a mapping names only fields that exist.
 
     Raises:
-        UnknownName: naming the nearest field.
+        UnknownName: it names another.
     """
     for field in mapping:
         if field not in fields:
@@ -128,10 +127,10 @@ def check_mapping(mapping: Mapping[str, str], fields: Sequence[str]) -> None:
 
 
 def as_text(value: Any, field: str) -> str:
-    """The value as text: nothing is "", bytes are UTF-8, numbers and dates as Python writes them.
+    """The value as text: None as "", bytes decoded as UTF-8, numbers and dates as Python writes them.
 
     Raises:
-        BadFile: it is a list or an object, or bytes that are not UTF-8; names the field.
+        BadFile: a list, an object, or bytes that are not UTF-8; the message names the field.
     """
     if value is None:
         return ""
@@ -146,10 +145,10 @@ def as_text(value: Any, field: str) -> str:
 
 
 def choice_list(value: Any) -> tuple[str, ...]:
-    """Choices as files hold them: a list, a JSON list in a text, or texts with "|" between them.
+    """Choices as files write them: a list, a JSON list in a text, or texts separated by "|".
 
     Raises:
-        BadFile: it is none of these, or fewer than two.
+        BadFile: none of these, fewer than two choices, or an empty one.
     """
     if isinstance(value, (str, bytes)):
         text = as_text(value, "choices").strip()
@@ -157,19 +156,19 @@ def choice_list(value: Any) -> tuple[str, ...]:
             try:
                 value = parse_json(text)
             except ValueError as error:
-                raise BadFile(f"choices {text[:80]!r} start like a JSON list but are none") from error
+                raise BadFile(f"choices {text[:80]!r} begin like a JSON list but cannot be read as one") from error
         else:
             value = text.split("|")
     if not isinstance(value, (list, tuple)):
         raise BadFile(f"choices must be a list or texts separated by '|', not {type(value).__name__}")
     choices = tuple(as_text(choice, "each of choices").strip() for choice in value)
     if len(choices) < 2 or not all(choices):
-        raise BadFile(f"choices need at least two texts, none empty; got {str(list(choices))[:120]}")
+        raise BadFile(f"choices must be at least two texts, none of them empty; got {str(list(choices))[:120]}")
     return choices
 
 
 def jsonable(value: Any) -> Any:
-    """The value as JSON can hold it: dates as text, decimals as text, bytes and other objects as their text."""
+    """The value in a form that JSON can hold: dates, decimals, bytes and other objects become text."""
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""The number that a sampled text comes to, and the one spelling of a number. See `parsing.py`."""
+"""Reads the number that a sampled text arrives at, and gives numbers one canonical spelling. See `parsing.py`."""
 
 import re
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from storage.datasets.arithmetic import NUMBER, evaluate, write_number
 from storage.datasets.definition import Parsed
 from storage.datasets.statements import EMPTY_TEXT, NO_ANSWER, by_trust, find_statements, rationale_of, split_sentences
 
-_DASHES = "−–-"  # the plain one last, so that it is no range inside [...]
-# A stretch that may be arithmetic. What follows the first character is one class, so matching it is linear.
-# A dash is a sign only where it touches the number and nothing touches the dash: not in "x - 24", "18-4", "- 3 pens".
+_DASHES = "−–-"  # the plain one last, so that it makes no range inside [...]
+# A stretch that may be arithmetic. After its start it is a single character class, so matching is linear.
+# A dash is a sign only if it touches the number and nothing touches it: not in "x - 24", "18-4", "- 3 pens".
 _SIGN = rf"(?<![\w.)])(?:[{_DASHES}](?=[$€£]?[.\d(]))?"
 _ARITHMETIC = re.compile(rf"(?:{_SIGN}[$€£]?[.(]*\d|\()[\d\s.,$€£*/()×÷·⋅%x+{_DASHES}]*")
 _ONE_NUMBER = re.compile(rf"(?:{_SIGN}[$€£]?)?{NUMBER}")
@@ -24,7 +24,7 @@ _LATEX = [
     (re.compile(r"\\[,;! ]|\\left|\\right|\\quad"), ""),
     (re.compile(r"\\([$%])"), r"\1"),
 ]
-# Parentheses behind a word, or a whole sentence of words in parentheses; "(84 / 2)" and "2 x (3 + 4)" are no asides.
+# Parentheses after a word, or around a whole sentence of words; "(84 / 2)" and "2 x (3 + 4)" are not asides.
 _INSIDE = r"(?:[^()]|\([^()]{0,60}\)){0,120}\)"
 _ASIDE = re.compile(rf"(?<=[A-Za-z]{{2}})\s?\({_INSIDE}|^\s{{0,3}}\((?=[^()]{{0,60}}[A-Za-z]{{2}}){_INSIDE}")
 _OPENING_CLAUSE = re.compile(
@@ -33,7 +33,7 @@ _OPENING_CLAUSE = re.compile(
     r"(?:[^,]|,(?=\d{3})){1,200},\s",
     re.IGNORECASE,
 )
-# ", so he brought 8 in all", "for a total of 229": the answer is behind the last of these.
+# ", so he brought 8 in all", "for a total of 229": the answer follows the last of these.
 _TURN = re.compile(
     r"(?:,|\band)\s(?:so|therefore|thus|hence|which means)\s|\bfor a (?:\w{1,12}\s)?total of\b", re.IGNORECASE
 )
@@ -48,9 +48,9 @@ _NUMBER_WORD = re.compile(rf"\b({'|'.join(_WORDS)})\b", re.IGNORECASE)
 
 
 def normalise_number(answer: str, choices: Sequence[str] = ()) -> str | None:  # noqa: ARG001 - one signature for all kinds
-    """The one spelling of a number: "42.0" -> "42", "1,200.50" -> "1200.5", "$5" -> "5", "3/4" -> "0.75".
+    """A number's canonical spelling: "42.0" -> "42", "1,200.50" -> "1200.5", "$5" -> "5", "3/4" -> "0.75".
 
-    A percentage keeps its figure ("25%" -> "25"), since that is how questions' gold answers are written.
+    A percentage keeps its figure ("25%" -> "25"), because gold answers are written that way.
     """
     text = answer.strip().strip("*").rstrip(".").strip()
     if text.endswith("%"):
@@ -78,14 +78,14 @@ def parse_number(text: str, choices: Sequence[str] = ()) -> Parsed:  # noqa: ARG
 
 
 def _stated_number(said: str) -> Fraction | None:
-    """The number of an announced answer. A long announcement is read like any concluding sentence."""
+    """The number in an announced answer. A long announcement is read like any other conclusion."""
     said = _plain_text(said)
     value = _concluding_value(said)
     return _any_value(said) if value is None else value
 
 
 def _concluded_number(text: str) -> Fraction | None:
-    """The number that an unannounced conclusion comes to; parentheses count only where nothing else has a number."""
+    """The number in an unannounced conclusion; parentheses count only if there is no number outside them."""
     sentences = [_plain_text(sentence) for sentence in split_sentences(text)]
     for reading in (_concluding_value, _any_value):
         for sentence in reversed(sentences):
@@ -100,11 +100,11 @@ def _concluded_number(text: str) -> Fraction | None:
 
 
 def _concluding_value(sentence: str) -> Fraction | None:
-    """The number a concluding sentence is about.
+    """The number that a concluding sentence is about.
 
-    What follows the last "=" if there is one. Else the first number outside parentheses and outside an opening
-    clause: people conclude with the new number and repeat the given ones behind it ("32 cakes are left after 5
-    were eaten"), unless they open with them ("After 5 were eaten, 32 are left", "He had 5, so 3 are left").
+    If there is an "=", what follows the last one. Otherwise the first number outside parentheses and outside an
+    opening clause: people give the new number first and repeat the old ones after it ("32 cakes are left after 5 were
+    eaten"), unless they open with these ("After 5 were eaten, 32 are left", "He had 5, so 3 are left").
     """
     if "=" in sentence:
         return _number_after_equals(sentence)
@@ -125,7 +125,7 @@ def _any_value(sentence: str) -> Fraction | None:
 
 
 def _number_after_equals(text: str) -> Fraction | None:
-    """The value right of the last "=" that has a number on its right, else of the last sum on its left."""
+    """The first value after the last "=" that is followed by one; if there is none, the last value before "="."""
     parts = text.split("=")
     for part in reversed(parts[1:]):
         value = _first_value(part)
@@ -135,7 +135,7 @@ def _number_after_equals(text: str) -> Fraction | None:
 
 
 def _plain_text(text: str) -> str:
-    """The text with LaTeX, Markdown and ordinals ("the 28th day") out of the way of its numbers; "equals" as "="."""
+    """The text without LaTeX, Markdown and ordinals ("the 28th day"), which hide numbers; "equals" becomes "="."""
     if "\\" in text:
         for pattern, replacement in _LATEX:
             text = pattern.sub(replacement, text)
@@ -144,7 +144,7 @@ def _plain_text(text: str) -> str:
 
 
 def _values(text: str) -> list[Fraction]:
-    """The values of the arithmetic in a text, in order; "2 + 3" is one value, "2 apples and 3 pears" two."""
+    """The values of the arithmetic in a text, in order: "2 + 3" is one, "2 apples and 3 pears" are two."""
     out = []
     for match in _ARITHMETIC.finditer(text):
         stretch = match.group()

@@ -1,4 +1,4 @@
-"""The choice or class label that a sampled text settles on, and the one spelling of each. See `parsing.py`."""
+"""Reads the choice or class label that a sampled text settles on, in its canonical spelling. See `parsing.py`."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from storage.datasets.statements import (
 
 @dataclass(frozen=True)
 class _Option:
-    """One thing an answer can be: its spelling in the store, and the keys (see `_key`) it goes by in a text."""
+    """A possible answer: its spelling in the store, and the keys (see `_key`) by which texts name it."""
 
     name: str
     keys: tuple[str, ...]
@@ -30,16 +30,16 @@ _EDGES = " \t\r\n*_`\"'“”‘’.,;:!?"
 
 
 def _key(text: str) -> str:
-    """What two spellings of one answer share: case, white space, quotes, Markdown and final punctuation taken off."""
+    """What spellings of one answer share: the text without case, extra spaces, quotes, Markdown and end punctuation."""
     plain = _SPACES.sub(" ", text.replace("’", "'")).casefold().strip()
     return plain.strip(_EDGES) or plain
 
 
 def normalise_choice(answer: str, choices: Sequence[str]) -> str | None:
-    """The choice that an answer names, by its text or its letter, as it is spelled where it is listed first.
+    """The choice that an answer names by its text or letter, in the spelling in which it is first listed.
 
-    A choice's own text goes before letters, so that the choice "a" is never mistaken for the first one. With no
-    choices given, the answer itself with single spaces.
+    A choice's text counts before its letter, so that the choice "a" is never mistaken for the first one. Without
+    choices, the answer itself with single spaces.
     """
     if not choices:
         return _SPACES.sub(" ", answer).strip() or None
@@ -51,7 +51,7 @@ def normalise_choice(answer: str, choices: Sequence[str]) -> str | None:
 
 
 def parse_choice(text: str, choices: Sequence[str]) -> Parsed:
-    """Reads which of the choices a sampled text settles on."""
+    """Reads the choice that a sampled text settles on."""
     options = _choice_options(tuple(choices))
     return _parse_option(text, options)
 
@@ -60,13 +60,13 @@ class LabelReader:
     """Parser and normaliser for a fixed set of class labels.
 
     Args:
-        labels: the labels as they are stored; their order is that of integer codes ("0" is the first) and of letters
-            in texts ("(a)" is the first).
-        synonyms: label -> other words for it, wherever they occur in a text ("contradicts").
-        short_answers: label -> words that mean it only as the whole announced answer ("yes").
+        labels: the labels as stored, in the order of integer codes ("0" is the first) and of letters in texts ("(a)"
+            is the first).
+        synonyms: label -> other words for it, anywhere in a text ("contradicts").
+        short_answers: label -> words that mean it only if they are the whole announced answer ("yes").
 
     Raises:
-        ValueError: one word stands for two labels.
+        ValueError: a word means two labels.
     """
 
     def __init__(
@@ -84,23 +84,23 @@ class LabelReader:
         for option in self._options:
             for key in (*option.keys, *map(_key, (short_answers or {}).get(option.name, ()))):
                 if self._exact.setdefault(key, option.name) != option.name:
-                    raise ValueError(f"{key!r} stands for both {self._exact[key]!r} and {option.name!r}")
+                    raise ValueError(f"{key!r} means both {self._exact[key]!r} and {option.name!r}")
         for code, label in enumerate(self.labels):
             self._exact.setdefault(str(code), label)
 
     def normalise(self, answer: str, choices: Sequence[str] = ()) -> str | None:  # noqa: ARG002 - one signature for all
-        """The label that an answer spells, abbreviates or gives the integer code of; None where there is none."""
+        """The label that an answer spells out, abbreviates or gives as an integer code; None if there is none."""
         key = _key(answer)
         return self._exact.get(key) or self._exact.get(key.removesuffix(".0"))
 
     def parse(self, text: str, choices: Sequence[str] = ()) -> Parsed:  # noqa: ARG002
-        """Reads the label a sampled text settles on."""
+        """Reads the label that a sampled text settles on."""
         return _parse_option(text, self._options, self._exact)
 
 
 @lru_cache(maxsize=1024)
 def _choice_options(choices: tuple[str, ...]) -> tuple[_Option, ...]:
-    """One option a choice, in order; choices that differ in case or spaces only share the first one's spelling."""
+    """One option per choice, in order; choices that differ only in case or spaces share the first one's spelling."""
     first: dict[str, str] = {}
     for choice in choices:
         first.setdefault(_key(choice), _SPACES.sub(" ", choice).strip())
@@ -123,7 +123,7 @@ def _parse_option(text: str, options: Sequence[_Option], exact: Mapping[str, str
             return Parsed(rationale, name, None)
         if _letters(statement.said, len(options)) > 1:  # "So the answer is either (a) pond or (e) aquarium."
             return Parsed(rationale, None, SEVERAL_ANSWERS)
-    # A bare answer: "(b) homely", "neutral", or such a first line with the reasons below it. Not the list of choices.
+    # A bare answer ("(b) homely", "neutral"), or one in the first line with the reasons below; not the choices listed.
     first_line, _, rest = text.strip().partition("\n")
     name = _exactly(first_line, options) or _said_option(first_line, options, loosely=False)
     if name is not None and not _LETTER.match(rest.strip()):
@@ -132,7 +132,7 @@ def _parse_option(text: str, options: Sequence[_Option], exact: Mapping[str, str
 
 
 def _concluded_option(text: str, rationale: str, options: Sequence[_Option]) -> Parsed:
-    """What the last sentence naming any option names, if that is one only."""
+    """The option named by the last sentence that names any, if it names only one."""
     for sentence in reversed(split_sentences(text)):
         named = _named(sentence, options)
         if len(named) == 1:
@@ -142,7 +142,7 @@ def _concluded_option(text: str, rationale: str, options: Sequence[_Option]) -> 
     return Parsed(rationale, None, NO_ANSWER)
 
 
-# "(c)", "c)", "c.", "[C]", "choice (c)", "Answer: c"; a letter alone only where nothing follows, since "a" is a word.
+# "(c)", "c)", "c.", "[C]", "choice (c)", "Answer: c"; a bare letter only if nothing follows, since "a" is a word.
 _LETTER = re.compile(r"[(\[]([A-Za-z])[)\]]|([A-Za-z])[).:](?=\W|$)|([A-Za-z])(?=\W*$)")
 _BRACKETED = re.compile(r"\(([A-Za-z])\)")
 _FILLER = re.compile(
@@ -154,9 +154,9 @@ _OPENERS = " \t\r\n*_`\"'“”‘’:=-–.,$\\{"
 
 
 def _said_option(said: str, options: Sequence[_Option], loosely: bool = True) -> str | None:
-    """The option that an announcement names: letter and text, text alone, letter alone, or a mention if there is one.
+    """The option that an announcement names: by letter and text, by either alone, or by its only mention.
 
-    Where letter and text disagree the text counts: teachers mix up letters, not words. None where it hedges.
+    If letter and text disagree, the text counts: teachers mix up letters, not words. None if it hedges.
     """
     said = said.strip(_OPENERS)
     by_key = _exactly(said, options)
@@ -179,7 +179,7 @@ def _said_option(said: str, options: Sequence[_Option], loosely: bool = True) ->
 
 
 def _letters(said: str, count: int) -> int:
-    """How many different options are named by a letter in brackets."""
+    """How many different options are named by letters in parentheses."""
     return len({letter.lower() for letter in _BRACKETED.findall(said) if ord(letter.lower()) - ord("a") < count})
 
 
@@ -189,7 +189,7 @@ def _letter_index(letter: re.Match[str], letters: int) -> int | None:
 
 
 def _leading_option(said: str, options: Sequence[_Option]) -> str | None:
-    """The option whose longest spelling the text begins with."""
+    """The option with whose spelling the text begins; the longest such spelling decides."""
     key = _key(said[:MAX_OPTION].lstrip(_OPENERS + ")]"))
     best, length = None, 0
     for option in options:
@@ -199,13 +199,13 @@ def _leading_option(said: str, options: Sequence[_Option]) -> str | None:
     return best
 
 
-MAX_OPTION = 300  # characters of an announcement in which a leading option is looked for
+MAX_OPTION = 300  # characters of an announcement that are searched for a leading option
 
 
 def _named(sentence: str, options: Sequence[_Option]) -> list[str]:
-    """The different options a sentence mentions as whole words (a plural s allowed), longer spellings first.
+    """The different options that a sentence mentions as whole words (or their plural in s), longer spellings first.
 
-    A mention inside a longer one does not count: "large house" is not also "house".
+    A mention inside a longer one does not count: "large house" does not mention "house".
     """
     key = _SPACES.sub(" ", sentence.replace("’", "'")).casefold()
     names: dict[str, None] = {}

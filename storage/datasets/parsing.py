@@ -1,18 +1,17 @@
-"""Reads answers out of teachers' texts, and brings answers to one spelling: numbers, choices, class labels.
+"""Reads answers from sampled texts and gives each one canonical spelling: numbers, choices, class labels.
 
-For each kind there is a parser (text -> `Parsed`) and a normaliser (answer -> its one spelling, or None). The
-order of trust is the same for every kind:
+Each kind has a parser (text -> `Parsed`) and a normaliser (answer -> canonical spelling, or None). All kinds trust, in
+this order:
 
-1. the last statement that exists for machines and can be read (####, \\boxed{}, <answer>);
-2. the last sentence that announces an answer and can be read ("So the answer is ...");
-3. what the text concludes without announcing it: the number that the last sentence with one is about; for choices
-   and labels the only option that the last sentence naming any names.
+1. the last readable mark meant for machines (####, \\boxed{}, <answer>);
+2. the last readable sentence that announces an answer ("So the answer is ...");
+3. what the text concludes without an announcement: the number that the last sentence with a number is about; for
+   choices and labels, the option named by the last sentence that names any, if it names only one.
 
-Parsers see the text and the choices, never the gold label. A normaliser applied to its own output changes
-nothing. Nothing here raises for any text, and time grows in proportion to the length of the text.
+Parsers see the text and the choices, never the gold label. Normalising twice changes nothing. No text makes anything
+here raise, and time is proportional to its length.
 
-This module is the door; the rooms are `statements.py` (where a text says what its answer is), `numbers_in_text.py`
-and `options_in_text.py`.
+The code is in `statements.py` (where a text states its answer), `numbers_in_text.py` and `options_in_text.py`.
 """
 
 from storage.datasets.numbers_in_text import normalise_number, parse_number

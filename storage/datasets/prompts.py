@@ -1,14 +1,14 @@
 """Renders questions for teachers and students.
 
-Both read a question the same way: the question, and below it, where there are choices, one lettered line each.
-A teacher's reply ends in one sentence that the parsers know: "So the answer is (c) lawn."
+Both read a question the same way: the question and, below it, each choice on a line with its letter. A teacher's
+reply ends with a sentence that the parsers know: "So the answer is (c) lawn."
 """
 
 from collections.abc import Callable, Sequence
 
 from storage.datasets.definition import Exemplar, Prompt
 
-STOP = ("\nQ:", "\n\nQ ")  # where a completions model would start to invent the next question
+STOP = ("\nQ:", "\n\nQ ")  # where a completions model would begin to invent the next question
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -21,7 +21,7 @@ def render_question(question: str, choices: Sequence[str] = ()) -> str:
 
 
 def letter_of(index: int) -> str:
-    """a, b, c ...; beyond z the position as a number."""
+    """a, b, c ...; after z, the position as a number, counted from 1."""
     return _LETTERS[index] if index < len(_LETTERS) else str(index + 1)
 
 
@@ -34,9 +34,9 @@ def render_reply(exemplar: Exemplar) -> str:
 
 
 def few_shot(instruction: str, exemplars: Sequence[Exemplar]) -> Callable[[str, tuple[str, ...]], Prompt]:
-    """The prompt template of a dataset: a function from (question, choices) to a `Prompt`.
+    """A dataset's prompt template: a function from (question, choices) to a `Prompt`.
 
-    The plain form is "Q: ...\\nA: <rationale> So the answer is X.", exemplar by exemplar, and ends in "A:".
+    The plain form is "Q: ...\\nA: <rationale> So the answer is X." for each exemplar, then the question and "A:".
 
     Raises:
         ValueError: an exemplar's answer is not among its choices.

@@ -1,11 +1,10 @@
-"""Any dataset of the reasoning-gym package, as `reasoning-gym:NAME` (`reasoning-gym:gsm_symbolic`).
+"""The datasets of the reasoning-gym package, as `reasoning-gym:NAME` (`reasoning-gym:gsm_symbolic`).
 
-The package makes its questions from a seed and has no files and no splits, so splits are seeds here. Question i
-of a dataset is made from `seed + i`; the seeds below lie 700 million apart, which keeps the splits disjoint as long
-as nobody asks for more questions than that.
+The package makes questions from a seed and has neither files nor splits, so here each split has a seed. Question i is
+made from `seed + i`. The seeds below are 700 million apart, so splits of up to that many questions are disjoint.
 
-Many of its questions have several right answers, so the package's own scorer decides whether an answer is right,
-and is given the entry that the question came from, kept in the example's `extra`.
+Many questions have several right answers, so the package's own scorer decides whether an answer is right. It gets the
+entry that the question was made from, which is kept in the example's `extra`.
 """
 
 import importlib.util
@@ -27,16 +26,16 @@ from storage.rows import missing_column
 
 PREFIX = "reasoning-gym:"
 SPLIT_SEEDS = {"train": 0, "validation": 700_000_000, "test": 1_400_000_000}
-DEFAULT_SIZES = {"train": 1000, "validation": 200, "test": 200}  # questions, where no limit is given
+DEFAULT_SIZES = {"train": 1000, "validation": 200, "test": 200}  # questions, if no limit is given
 
-MAX_ANSWER = 4000  # characters handed to a scorer; the largest grids are shorter
-_LEFT_OUT = {"composite"}  # made of other datasets, so there is nothing to load by its name alone
+MAX_ANSWER = 4000  # characters passed to a scorer; the largest grids are shorter
+_LEFT_OUT = {"composite"}  # consists of other datasets, so its name alone is not enough
 if importlib.util.find_spec("pycosat") is None:
-    # The package imports pycosat whatever is asked of it, for zebra_puzzles alone, and there is no wheel of it: it
-    # needs a C compiler, which a machine may lack. Without it, all the other datasets still work.
+    # The package always imports pycosat, although only zebra_puzzles needs it. There is no wheel of it, and a machine
+    # may lack the C compiler to build it; all other datasets work without.
     sys.modules.setdefault("pycosat", ModuleType("pycosat"))
     _LEFT_OUT.add("zebra_puzzles")
-_NUMERIC_PROBE = 12  # entries whose answers decide whether answers are numbers
+_NUMERIC_PROBE = 12  # entries whose answers show whether answers are numbers
 _PLAIN_NUMBER = re.compile(r"[-+]?(?:0|[1-9]\d*)(?:\.\d+)?")
 _TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
@@ -47,14 +46,14 @@ _INSTRUCTION = (
 
 
 def reasoning_gym_names() -> list[str]:
-    """The names that may follow the prefix. Imports the package, which takes a second or two."""
+    """The names allowed after the prefix. Imports the package, which takes a second or two."""
     from reasoning_gym.factory import DATASETS
 
     return sorted(set(DATASETS) - _LEFT_OUT)
 
 
 def reasoning_gym_dataset(name: str) -> Dataset:
-    """The dataset for one name of the package, without the prefix.
+    """The dataset of a name without the prefix.
 
     Raises:
         UnknownName: the package has no such dataset.
@@ -103,8 +102,8 @@ def _made(name: str, split: str, limit: int | None) -> Iterator[Example]:
     generator = _generator(name, seed, size)
     for index in range(size):
         entry = generator[index]
-        # What is stored passes through JSON, which makes tuples lists and keys texts. A few scorers mind; for those
-        # the entry is made again from its seed when it is needed.
+        # Entries are stored as JSON, where tuples become lists and keys become texts. A few scorers mind; for them, the
+        # entry is made again from its seed when needed.
         stored = json.loads(json.dumps(jsonable(entry)))
         gold = entry["answer"]
         extra: dict[str, Any] = {"entry": stored, "gym": name, "seed": seed, "index": index}
@@ -114,7 +113,7 @@ def _made(name: str, split: str, limit: int | None) -> Iterator[Example]:
 
 
 def _equal(answer: str, label: str, extra: Mapping[str, Any]) -> bool:
-    """Right when it is the package's own answer, or its scorer gives full marks."""
+    """Whether the answer is the package's own, or its scorer gives it full marks."""
     if answer == label:
         return True
     name, entry = extra.get("gym"), extra.get("entry")
@@ -132,7 +131,7 @@ def _equal(answer: str, label: str, extra: Mapping[str, Any]) -> bool:
 def _score(generator: Any, answer: str, entry: Mapping[str, Any]) -> float:
     try:
         return float(generator.score_answer(answer, entry))
-    except Exception:  # a hundred scorers by many hands: an answer that one of them chokes on is a wrong answer
+    except Exception:  # a hundred scorers of many authors; an answer that one fails on is wrong
         return 0.0
 
 
@@ -161,7 +160,7 @@ def _answers_are_numbers(name: str) -> bool:
 
 
 def _normalise(name: str, answer: str) -> str | None:
-    """Numbers get their one spelling; any other answer loses Markdown and white space around it, nothing inside."""
+    """Gives numbers their canonical spelling; strips Markdown and white space around other answers."""
     if _answers_are_numbers(name):
         number = normalise_number(answer)
         if number is not None:
@@ -170,7 +169,7 @@ def _normalise(name: str, answer: str) -> str | None:
 
 
 def _parse(name: str, text: str) -> Parsed:
-    """What stands between answer tags, else the last announced answer, else for numbers what the text concludes."""
+    """The answer between tags, else the last announced one; where answers are numbers, else the text's conclusion."""
     if not text.strip():
         return Parsed("", None, EMPTY_TEXT)
     tagged = list(_TAGGED.finditer(text))

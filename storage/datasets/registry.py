@@ -1,4 +1,4 @@
-"""Finds a dataset by what the user calls it: a built-in name, `lab`, `reasoning-gym:NAME`, or a YAML file's path."""
+"""Finds a dataset by name: a built-in one, `reasoning-gym:NAME`, or the path of a YAML file."""
 
 from collections.abc import Callable
 
@@ -42,13 +42,13 @@ def get_dataset(name: str) -> Dataset:
         name: "svamp", "reasoning-gym:gsm_symbolic", "folder/mine.yaml" ...
 
     Raises:
-        UnknownName: there is no such dataset; names the nearest one.
+        UnknownName: there is no such dataset.
         BadFile: the YAML file is missing or wrong.
     """
     if name in _BUILT_IN:
         return _BUILT_IN[name]()
     if name.startswith(REASONING_GYM):
-        # Imported here because the package takes a second or two to import.
+        # Imported here because it takes a second or two.
         from storage.datasets.reasoning_gym import reasoning_gym_dataset
 
         return reasoning_gym_dataset(name.removeprefix(REASONING_GYM))

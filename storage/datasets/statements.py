@@ -1,24 +1,24 @@
-"""Where a sampled text says what its answer is, and what of the text is rationale.
+"""Finds where a sampled text states its answer, and which part of the text is rationale.
 
-A *statement* is a stretch of text whose only job is to announce the answer: "So the answer is (c) wooded area.",
-"The correct answer is **neutral**.", "Answer: 42", "#### 42", "\\boxed{210}", "<answer>7</answer>",
-"Forest is the answer." A text may hold several ("Hence the answer is 2.\\nAnswer: 2"). This module only finds
-them; what their words mean, a number or a choice or a class, is `parsing.py`'s business.
+A *statement* is a stretch of text that only announces the answer: "So the answer is (c) wooded area.", "The correct
+answer is **neutral**.", "Answer: 42", "#### 42", "\\boxed{210}", "<answer>7</answer>", "Forest is the answer." A text
+may have several ("Hence the answer is 2.\\nAnswer: 2"). This module finds them; `numbers_in_text.py` and
+`options_in_text.py` read what they say.
 
-Every pattern here is anchored on a literal word and has bounded repetitions, so that a hostile text costs time
-in proportion to its length.
+Every pattern is anchored on a literal word and has bounded repetitions, so that even a hostile text takes time only in
+proportion to its length.
 """
 
 import re
 from dataclasses import dataclass
 
-# Why a sample has no answer; short and stable, since they are stored and counted.
+# Why a sample has no answer. Short, and never changed, since they are stored and counted.
 NO_ANSWER = "no answer found"
 SEVERAL_ANSWERS = "several answers named"
 EMPTY_TEXT = "empty text"
 
-MAX_STATEMENTS = 64  # of one kind that are looked at, from the end; honest texts have one to three
-MAX_TAIL = 400  # characters read behind "the answer is"; a statement is a sentence, not an essay
+MAX_STATEMENTS = 64  # of each kind that are considered, from the end; ordinary texts have one to three
+MAX_TAIL = 400  # characters read after "the answer is"; a statement is a sentence, not an essay
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Statement:
     """One announcement of an answer.
 
     Attributes:
-        start: where the announcing words begin ("So the answer ..."), as an offset into the text.
-        end: one past its last character, its full stop included.
+        start: offset in the text where the announcement begins ("So the answer ...").
+        end: offset after its last character, full stop included.
         said: the words that name the answer, e.g. " (c) wooded area".
-        strength: 2 for a mark that exists for machines (####, \\boxed, <answer>), 1 for a sentence, 0 for a first
-            line in front of "Rationale:".
+        strength: 2 for a mark meant for machines (####, \\boxed, <answer>), 1 for a sentence, 0 for a first line before
+            "Rationale:".
     """
 
     start: int
@@ -39,8 +39,8 @@ class Statement:
     strength: int = 1
 
 
-# "answer is", "answer: ", "answer would be", "answer choice is", "correct option is". The words in front (so, the,
-# final ...) are read backwards from here by _LEAD_IN, which is far cheaper than trying them at every position.
+# "answer is", "answer: ", "answer would be", "answer choice is", "correct option is". _LEAD_IN then looks for the words
+# before it (so, the, final ...), which is far cheaper than trying them at every position.
 _ANNOUNCED = re.compile(
     r"\b(?P<noun>[Aa]nswers?|ANSWER|[Cc]hoice|[Oo]ption|[Cc]onclusion|[Ll]abel)\**"
     r"(?:\s{1,3}(?:choice|option|here|to (?:the|this) question))?"
@@ -53,16 +53,16 @@ _LEAD_IN = re.compile(
     r"\s{1,3}){0,3}$",
     re.IGNORECASE,
 )
-_LEAD_WINDOW = 80  # characters before the announcing word that _LEAD_IN may look at
-_WEAK_NOUN = re.compile(r"choice|option|conclusion|label", re.IGNORECASE)  # "option is" alone announces nothing
+_LEAD_WINDOW = 80  # characters before the announcing word that _LEAD_IN sees
+_WEAK_NOUN = re.compile(r"choice|option|conclusion|label", re.IGNORECASE)  # "option is" alone is not an announcement
 _PRAISE = re.compile(r"\b(?:final|correct|best|right|only|closest|most \w{2,12})\s{1,3}$", re.IGNORECASE)
-# "The wrong answer is", "to find the answer: ", "check your answer = ...": nothing is announced.
+# "The wrong answer is", "to find the answer: ", "check your answer = ...": not announcements.
 _DENIED = re.compile(
     r"\b(?:(?:wrong|incorrect|other|not|another|no|an)\s{1,3}(?:\w{1,12}\s{1,3})?"
     r"|(?:for|find|get|to|at|finding|getting|calculate|know|check|verify|given|this)\s{1,3}(?:(?:the|this|our|your|an)\s{1,3}){0,2})$",
     re.IGNORECASE,
 )
-# "The most likely answer to the question 'Where ...?' is **(C) river**.": a quoted question in between.
+# "The most likely answer to the question 'Where ...?' is **(C) river**.": a quoted question comes between.
 _ANNOUNCED_FAR = re.compile(r"\b(?P<noun>[Aa]nswer) to (?:the|this|that) (?!question (?:is|would)\b)")
 _FAR_VERB = re.compile(r"\b(?:is|would be)\b:?\s{1,3}(?=\*\*|\([A-Za-z]\))")
 MAX_QUOTED = 700  # characters such a question may have
@@ -82,20 +82,20 @@ _CLOSING_DUST = " \t\r\n.*_`\"'!)]}$>\\"
 
 
 def find_statements(text: str) -> list[Statement]:
-    """Every statement of the text, in order of appearance."""
+    """Every statement of the text, in order."""
     found = [*_first_line(text), *_machine_marks(text), *_sentences(text), *_sentences_behind(text)]
     return sorted(found, key=lambda statement: statement.start)
 
 
 def by_trust(statements: list[Statement]) -> list[Statement]:
-    """Machine marks first, then sentences; the last of each first."""
+    """The strongest first; of equally strong ones, the last first."""
     return sorted(statements, key=lambda statement: (statement.strength, statement.start), reverse=True)
 
 
 def rationale_of(text: str, statements: list[Statement]) -> str:
-    """The text without the statements that close it and without a leading "Rationale:".
+    """The text without the statements at its end and without a leading "Rationale:".
 
-    A statement in the middle or at the front is part of the argument and stays. "Answer-only" texts give "".
+    Statements elsewhere are part of the argument and stay. A text that is only an answer gives "".
     """
     end = len(text)
     for statement in reversed(statements):
@@ -114,7 +114,7 @@ def rationale_of(text: str, statements: list[Statement]) -> str:
 
 
 def split_sentences(text: str) -> list[str]:
-    """The text in sentences; a line break ends one too, a decimal point or an abbreviated "St." inside a line may."""
+    """The text in sentences. A line break ends one, too; so does the full stop of an abbreviation such as "St."."""
     out: list[str] = []
     position = 0
     for match in _SENTENCE_END.finditer(text):
@@ -125,11 +125,11 @@ def split_sentences(text: str) -> list[str]:
 
 
 def end_of_sentence(text: str, start: int) -> int:
-    """Offset one past the end of the sentence that goes on at `start`, at most MAX_TAIL further on."""
+    """Offset after the end of the sentence at `start`, at most MAX_TAIL further on."""
     match = _SENTENCE_END.search(text, start, min(len(text), start + MAX_TAIL))
     if match is None:
         return min(len(text), start + MAX_TAIL)
-    # A line break is no part of the sentence.
+    # A line break is not part of the sentence.
     return match.start() if text[match.start()] == "\n" else match.end()
 
 
@@ -138,7 +138,7 @@ def _last(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
 
 
 def _first_line(text: str) -> list[Statement]:
-    """ "(b) homely\\n\\nRationale: ...": some teachers answer first."""
+    """Some teachers answer first: "(b) homely\\n\\nRationale: ..."."""
     match = _FIRST_LINE.match(text)
     return [Statement(0, match.end(), match.group(1), strength=0)] if match else []
 
@@ -160,7 +160,7 @@ def _machine_marks(text: str) -> list[Statement]:
             )
         else:
             end = _closing_brace(text, start, limit)
-            # "So the answer is $\boxed{42}$." is one statement; the sentence pattern finds its front half.
+            # Of "So the answer is $\boxed{42}$." this is the second half; the sentence pattern finds the first.
             out.append(Statement(match.start(), min(end + 1, len(text)), text[start:end], strength=2))
     return out
 
@@ -186,7 +186,7 @@ def _sentences(text: str) -> list[Statement]:
     reach = 0
     for match in _ANNOUNCED_FAR.finditer(text):
         if match.start() < reach:
-            continue  # so that a text of nothing but these words costs no more than its length
+            continue  # so that a text of only these words takes time in proportion to its length
         reach = min(len(text), match.end() + MAX_QUOTED)
         verb = _FAR_VERB.search(text, match.end(), reach)
         start = _announcement_start(text, match)
@@ -197,7 +197,7 @@ def _sentences(text: str) -> list[Statement]:
 
 
 def _announcement_start(text: str, match: re.Match[str]) -> int | None:
-    """Where "So the final answer ..." begins, given its noun; None where the words in front deny that it is one."""
+    """Where "So the final answer ..." begins, given its noun; None if the words before it show that it is not one."""
     window_start = max(0, match.start() - _LEAD_WINDOW)
     before = text[window_start : match.start()]
     if _DENIED.search(before) or (_WEAK_NOUN.fullmatch(match["noun"]) and not _PRAISE.search(before)):
@@ -205,12 +205,12 @@ def _announcement_start(text: str, match: re.Match[str]) -> int | None:
     supposed = text.rfind("or example, if", max(0, match.start() - MAX_QUOTED), match.start())
     if supposed >= 0 and not _SENTENCE_END.search(text, supposed, match.start()):
         return None  # "For example, if the premise were ..., then the answer is neutral."
-    lead = _LEAD_IN.search(before)  # it may be empty and is anchored at the end, so it always matches
+    lead = _LEAD_IN.search(before)  # anchored at the end and possibly empty, so it always matches
     return window_start + (lead.start() if lead else len(before))
 
 
 def _said_from(text: str, start: int, said_start: int) -> Statement:
-    # "The answer is:\n\n42": the answer is on the next line that has something.
+    # "The answer is:\n\n42": the answer is on the next line that is not blank.
     blank = _BLANK.match(text, said_start)
     end = end_of_sentence(text, blank.end() if blank else said_start)
     return Statement(start, end, text[said_start:end])

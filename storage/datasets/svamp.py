@@ -1,6 +1,6 @@
 """SVAMP: one-step arithmetic word problems with distracting numbers (Patel et al., 2021, arXiv 2103.07191).
 
-The hub has 700 training and 300 test questions and no validation split: ours is the last 100 training questions.
+The hub has 700 training and 300 test questions. Our validation split is the last 100 training questions.
 """
 
 from collections.abc import Mapping
@@ -55,7 +55,7 @@ _EXEMPLARS = (
 
 
 def _adapt(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The published columns: Body and Question in two, or joined as question_concat; Answer as a float."""
+    """The published columns: Body and Question, or both joined as question_concat; Answer as a float."""
     if "question" in row or "Question" not in row:
         return row
     joined = row.get("question_concat") or f"{row.get('Body') or ''} {row['Question']}"

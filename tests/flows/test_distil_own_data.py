@@ -34,7 +34,7 @@ def test_a_label_that_is_none_is_refused_though_older_questions_are_stored(own_d
     with (own_data / "train.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps({"body": "How many is many?", "total": "many"}) + "\n")
     refused = qcrd("distill", "small.yaml", code=2)
-    assert refused.stderr.splitlines()[-1] == "qcrd: sums row 61: label 'many' is no number"
+    assert refused.stderr.splitlines()[-1] == "qcrd: sums row 61: label 'many' must be a number"
     assert "votes" not in refused.stderr.lower()
 
 

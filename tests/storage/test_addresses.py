@@ -32,7 +32,7 @@ def test_an_address_with_a_password_is_refused_and_not_repeated(url: str) -> Non
     with pytest.raises(UsageError) as error:
         refuse_password("PLACE", url, "set THIS instead")
     assert SECRET not in str(error.value)
-    assert str(error.value).startswith("PLACE must hold no user name, password or key")
+    assert str(error.value).startswith("PLACE must not contain a user name, password or key")
     assert str(error.value).endswith("set THIS instead.")
 
 

@@ -113,16 +113,16 @@ def test_rows_are_streamed(tmp_path: Path) -> None:
             "Name the right one with --map text=COLUMN.",
         ),
         ({"question": "", "text": "t"}, "svamp", "row 1: question is empty"),
-        ({"question": "q", "text": "t", "label": "many"}, "svamp", "row 1: label 'many' is no number"),
+        ({"question": "q", "text": "t", "label": "many"}, "svamp", "row 1: label 'many' must be a number"),
         (
             {"premise": "p", "hypothesis": "h", "text": "t", "label": "maybe so"},
             "anli1",
-            "row 1: label 'maybe so' is none of entailment, neutral, contradiction",
+            "row 1: label 'maybe so' must be one of entailment, neutral, contradiction",
         ),
         (
             {"question": "q", "choices": ["a", "b"], "label": "sea", "text": "t"},
             "cqa",
-            "row 1: label 'sea' is none of a, b",
+            "row 1: label 'sea' must be one of a, b",
         ),
         (
             {"question": "q", "choices": 3, "text": "t"},
@@ -132,7 +132,7 @@ def test_rows_are_streamed(tmp_path: Path) -> None:
         (
             {"question": "q", "choices": ["a", None], "text": "t"},
             "cqa",
-            "row 1: choices need at least two texts, none empty; got ['a', '']",
+            "row 1: choices must be at least two texts, none of them empty; got ['a', '']",
         ),
         ({"question": ["q"], "text": "t"}, "svamp", "row 1: question must be a text, not list"),
         ({"question": "q", "text": "t", "label": {}}, "svamp", "row 1: label must be a text, not dict"),

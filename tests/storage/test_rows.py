@@ -65,7 +65,7 @@ def test_unknown_extension(tmp_path: Path) -> None:
     path = tmp_path / "a.xlsx"
     path.write_text("x")
     assert problem(path) == (
-        "FILE is of no known kind: its name must end in .jsonl, .jsonl.gz, .csv, .csv.gz, .parquet"
+        "FILE is of an unknown kind: its name must end in .jsonl, .jsonl.gz, .csv, .csv.gz, .parquet"
     )
 
 
@@ -85,9 +85,9 @@ def test_no_rows(tmp_path: Path) -> None:
 def test_not_json_names_the_line(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"a": 1}\n\n{"a": }\n')
-    assert problem(path) == "FILE line 3 is not JSON (Expecting value); expected one object a line"
+    assert problem(path) == "FILE line 3 is not JSON (Expecting value); expected one object per line"
     path.write_text("[1, 2]\n")
-    assert problem(path) == "FILE line 1 is not a JSON object but list; expected one object a line"
+    assert problem(path) == "FILE line 1 is not a JSON object but list; expected one object per line"
     path.write_text("[" * 100_000)
     assert "line 1 is not JSON" in problem(path)
 
@@ -123,7 +123,7 @@ def test_halves_of_characters_are_replaced(tmp_path: Path) -> None:
 def test_number_of_too_many_digits(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"a": ' + "1" * 5000 + "}")
-    assert problem(path) == "FILE line 1 is not JSON (a number has too many digits); expected one object a line"
+    assert problem(path) == "FILE line 1 is not JSON (a number has too many digits); expected one object per line"
 
 
 @pytest.mark.parametrize("kind", [pa.timestamp("us"), pa.timestamp("us", tz="No/Where"), pa.duration("s")])

@@ -195,7 +195,7 @@ except Exception as error:
 def test_a_root_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(
-        UsageError, match=r"^The store at .*/file cannot be a folder: a file is there\. Choose another place"
+        UsageError, match=r"^The store at .*/file must be a folder, but it is a file\. Choose another place"
     ):
         Store(tmp_path / "file").append(EXAMPLES, example_rows(1))
 

@@ -108,7 +108,7 @@ def test_errors_of_a_path_name_the_row(tmp_path: Path) -> None:
     path.write_text('{"question": "q", "label": "1"}\n{"question": "q", "label": "one or two"}\n')
     with pytest.raises(BadFile) as caught:
         list(get_dataset("svamp").load("train", str(path)))
-    assert str(caught.value) == f"{path} row 2: label 'one or two' is no number"
+    assert str(caught.value) == f"{path} row 2: label 'one or two' must be a number"
 
 
 def hub(monkeypatch: pytest.MonkeyPatch, root: Path, rows: int) -> None:

@@ -133,7 +133,7 @@ def test_reserved_fields(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("question", ["{q!x}", "{q!r}", "{q:d}", "{q:>99999999999}", "{q:{a}}", "{q.a}", "{}", "{0}"])
 def test_only_names_between_braces(tmp_path: Path, question: str) -> None:
     assert complaint(tmp_path, question=question) == (
-        f"question is {question!r}; between braces may be a column's name and nothing else, as in '{{ticket}}'"
+        f"question is {question!r}; only a column's name may stand between braces, as in '{{ticket}}'"
     )
 
 
@@ -152,17 +152,17 @@ def test_only_names_between_braces(tmp_path: Path, question: str) -> None:
         ({"name": "svamp"}, "name: 'svamp' is a built-in dataset; choose another name"),
         (
             {"question": "Ticket: {text}"},
-            "question names the field 'text', which has a meaning of its own (so have teacher, answer, samples, "
+            "question names the field 'text', which is reserved (as are teacher, answer, samples, "
             "label); choose another name, as in fields: {ticket: text}",
         ),
         ({"name": None}, "the key 'name' is missing"),
-        ({"labels": ["one"], "synonyms": None}, "labels: answers are labels, so list at least two"),
-        ({"synonyms": {"hihg": ["x"]}}, "synonyms: 'hihg' is no label; allowed: low, high. Did you mean 'high'?"),
-        ({"synonyms": {"low": ["High"]}}, "'high' stands for both 'low' and 'high'"),
+        ({"labels": ["one"], "synonyms": None}, "labels: list at least two, since answers are labels"),
+        ({"synonyms": {"hihg": ["x"]}}, "synonyms: 'hihg' is not a label; allowed: low, high. Did you mean 'high'?"),
+        ({"synonyms": {"low": ["High"]}}, "'high' means both 'low' and 'high'"),
         ({"answers": "number"}, "labels: only for answers: label, not for answers: number"),
         (
             {"answers": "custom", "labels": None, "synonyms": None},
-            'parser: answers are custom, so name a function as "package.module:function"',
+            'parser: name a function as "package.module:function", since answers are custom',
         ),
         ({"parser": "json"}, "parser is 'json'; write \"package.module:function\""),
         ({"parser": "json:lods"}, "parser 'json:lods': the module has no function 'lods'"),
@@ -202,7 +202,7 @@ def test_file_problems(tmp_path: Path) -> None:
     with pytest.raises(BadFile, match="File name too long"):
         get_dataset("x" * 300 + ".yaml")
     path.write_text("- a\n- b\n")
-    with pytest.raises(BadFile, match="must hold keys and values"):
+    with pytest.raises(BadFile, match="must consist of keys and values"):
         get_dataset(str(path))
 
 

@@ -165,5 +165,5 @@ def test_normalise_label_is_idempotent(answer: str) -> None:
 
 
 def test_one_word_for_two_labels_is_refused() -> None:
-    with pytest.raises(ValueError, match="'urgent' stands for both 'low' and 'high'"):
+    with pytest.raises(ValueError, match="'urgent' means both 'low' and 'high'"):
         LabelReader(("low", "high"), {"low": ["urgent"], "high": ["Urgent!"]})

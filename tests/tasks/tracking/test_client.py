@@ -253,7 +253,7 @@ def test_a_servers_address_with_a_password_is_refused(tmp_path: Path, monkeypatc
     with pytest.raises(UsageError) as error:
         open_tracking(tmp_path)
     assert str(error.value) == (
-        "MLFLOW_TRACKING_URI must hold no user name, password or key, because it is stored and shown: set "
+        "MLFLOW_TRACKING_URI must not contain a user name, password or key, because it is stored and shown: set "
         "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
     )
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from models.errors import RunStopped
 from storage.errors import UsageError
@@ -182,6 +183,7 @@ HOW_LONG = ("seconds", "sampled", "scored")
 
 def _train(root: Path) -> None:
     """A whole training, as the flow goes through it."""
+    torch.set_num_threads(1)  # as a worker does from its first step on: another number rounds otherwise
     prepared = World(root).prepare(tiny_training(**SETTINGS))
     folder, training = prepared.folder, Training(prepared.folder)
     with training.held(prepared.spec):
