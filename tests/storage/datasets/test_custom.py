@@ -142,8 +142,8 @@ def test_only_names_between_braces(tmp_path: Path, question: str) -> None:
     [
         (
             {"anwsers": "label"},
-            "unknown key 'anwsers' (value 'label'); allowed: name, description, answers, labels, synonyms, question, "
-            "fields, splits, instruction, exemplars, parser, normaliser. Did you mean 'answers'?",
+            "unknown key 'anwsers' (value 'label'); allowed: name, description, answers, labels, synonyms, parser, "
+            "normaliser, question, fields, splits, instruction, exemplars. Did you mean 'answers'?",
         ),
         (
             {"answers": "lable"},
