@@ -43,23 +43,17 @@ def work(shapes: list[str]) -> dict[str, dict[str, Callable[[], object]]]:
     """What is timed: name -> precision -> a call."""
     import torch
 
-    from benchmarks.training import SHAPES, Step, examples_of, lab_questions, ours
+    from benchmarks.training import SHAPES, examples_of, lab_questions, ours
     from models.batches import epoch_batches
     from models.configs import StudentConfig
     from models.cpu_linear import faster_linears
     from models.methods import MethodConfig
     from models.muon import orthogonalised
-    from models.student import Student
     from models.student_loading import make_student
 
     def product(linear: torch.nn.Linear, inputs: torch.Tensor) -> None:
         with torch.no_grad(), faster_linears(linear):
             linear(inputs)
-
-    def train(step: Step, student: Student, batches: list[list[int]]) -> None:
-        with faster_linears(student):
-            for batch in batches:
-                step(batch)
 
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     generator = torch.Generator().manual_seed(0)
@@ -83,7 +77,7 @@ def work(shapes: list[str]) -> dict[str, dict[str, Callable[[], object]]]:
                 examples = examples_of(student, questions, everything=method == "qcrd")
                 step = ours(student, examples, MethodConfig(name=method), name)
                 batches = epoch_batches([one.length for one in examples], size, 0)
-                calls[name] = partial(train, step, student, batches)
+                calls[name] = partial(step, batches)
             found[f"{shape}'s student, {method}"] = calls
     return found
 

@@ -16,6 +16,7 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -25,6 +26,7 @@ from flows.commands import (
     automations,
     distill,
     doctor,
+    keys,
     lab,
     metrics,
     predict,
@@ -51,25 +53,45 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(lab.app, name="lab")
-app.command("distill")(distill.distill_command)
-app.command("resume")(runs.resume_command)
-app.command("sample")(sample.sample)
-app.command("import")(recorded.import_file)
-app.command("vote")(vote.vote_command)
-app.add_typer(show.app, name="show")
+# Panels of `qcrd --help`, with the commands in each.
+PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
+    "Distil": {
+        "distill": distill.distill_command,
+        "keys": keys.keys_command,
+        "resume": runs.resume_command,
+        "serve": serve.serve_command,
+    },
+    "Step by step": {
+        "lab": lab.app,
+        "sample": sample.sample,
+        "import": recorded.import_file,
+        "vote": vote.vote_command,
+    },
+    "Registered students": {
+        "predict": predict.predict_command,
+        "evaluate": predict.evaluate_command,
+        "registry": registry.registry_command,
+        "rollback": registry.rollback_command,
+    },
+    "Watch": {
+        "show": show.app,
+        "sql": sql.sql,
+        "ui": ui.ui_command,
+        "metrics": metrics.metrics_command,
+        "automations": automations.automations_command,
+    },
+    "Check": {
+        "doctor": doctor.doctor,
+        "store": store.app,
+    },
+}
 show.app.command("runs")(runs.show_runs)
-app.command("sql")(sql.sql)
-app.add_typer(store.app, name="store")
-app.command("predict")(predict.predict_command)
-app.command("evaluate")(predict.evaluate_command)
-app.command("registry")(registry.registry_command)
-app.command("rollback")(registry.rollback_command)
-app.command("serve")(serve.serve_command)
-app.command("automations")(automations.automations_command)
-app.command("metrics")(metrics.metrics_command)
-app.command("ui")(ui.ui_command)
-app.command("doctor")(doctor.doctor)
+for panel, commands in PANELS.items():
+    for name, command in commands.items():
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, rich_help_panel=panel)
+        else:
+            app.command(name, rich_help_panel=panel)(command)
 
 # typer brings its own copy of click and does not export its exceptions' parents by name.
 ClickUsageError: Any = typer.BadParameter.__mro__[1]
@@ -91,8 +113,8 @@ class _Signals:
 
 def main() -> None:
     """Runs the command line and exits."""
-    # Runs after all other exit functions: what DuckDB's binding says of itself while Python takes itself apart
-    # ("nanobind: leaked ...") is for nobody.
+    # Runs after all other exit functions: nobody needs what DuckDB's binding prints while Python shuts down
+    # ("nanobind: leaked ...").
     atexit.register(_forget_errors)
     sys.exit(run(sys.argv[1:]))
 
@@ -138,7 +160,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _forget_output() -> None:
-    """What could not be written to standard output must not be tried again at exit."""
+    """Discards what could not be written to standard output, so that it is not tried again at exit."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.close(nothing)
@@ -157,7 +179,7 @@ def _complain(text: str) -> None:
 def _usage_text(error: Any) -> str:
     """Click's complaint in one line, with the nearest valid name and where to read on."""
     text = error.format_message()
-    if not text:  # a group without a command prints its help, which says it all
+    if not text:  # a group without a command has printed its help
         return "Give a command; see the list above."
     context = error.ctx
     if context is not None and text.startswith("No such command") and "Did you mean" not in text:

@@ -45,7 +45,7 @@ def distill(config: DistillConfig, home: Path = Path(".qcrd"), resume: str | Non
     """Teaches a small model to answer and to explain, from the samples of a large one.
 
     Args:
-        config: all of it; see `DistillConfig`.
+        config: what to do, and how; `qcrd keys` explains it in a terminal.
         home: the state folder: store, trainings, and, where no servers are configured, MLflow's and Prefect's state.
         resume: id of a run that ended early, to go on with; the configuration it began with is taken.
     """

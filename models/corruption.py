@@ -17,17 +17,17 @@ PLAIN_MASK = "_"
 
 
 class CorruptionConfig(BaseModel):
-    """How much of a rationale is spoilt.
-
-    Parameters that control the shares of its words:
-        masked: each word is masked with this probability.
-        replaced: each word is replaced with this probability. At least one word of a text always changes.
-    """
+    """How many words of a rationale are corrupted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    masked: float = Field(default=0.15, ge=0, le=1)
-    replaced: float = Field(default=0.15, ge=0, le=1)
+    masked: float = Field(default=0.15, ge=0, le=1, description="Probability that a word is masked.")
+    replaced: float = Field(
+        default=0.15,
+        ge=0,
+        le=1,
+        description="Probability that a word is replaced. At least one word of a text always changes.",
+    )
 
     @model_validator(mode="after")
     def _something_changes(self) -> Self:

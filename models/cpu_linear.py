@@ -82,5 +82,13 @@ class _Linear(torch.autograd.Function):
         inputs, weight = ctx.saved_tensors
         rows, seen = gradient.flatten(0, -2), inputs.flatten(0, -2)  # (N, out), (N, in)
         to_inputs = _product(gradient, weight.t()) if ctx.needs_input_grad[0] else None
-        to_weight = _product(rows.t(), seen.t()) if ctx.needs_input_grad[1] else None
+        to_weight = _weight_gradient(rows, seen) if ctx.needs_input_grad[1] else None
         return to_inputs, to_weight
+
+
+def _weight_gradient(gradient: Tensor, inputs: Tensor) -> Tensor:
+    """The transpose of gradient (N, out) times inputs (N, in): (out, in)."""
+    # oneDNN copies the first factor. The other way round the sums are the same, and the narrower one is copied.
+    if gradient.shape[1] <= inputs.shape[1]:
+        return _product(gradient.t(), inputs.t())
+    return _product(inputs.t(), gradient.t()).t()

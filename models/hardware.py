@@ -52,7 +52,7 @@ def detect_hardware() -> Hardware:
     """Looks at the machine; takes milliseconds, or a second where there is an NVIDIA driver."""
     return Hardware(
         gpus=() if _cpu_build_installed() else nvidia_gpus(),
-        cores=_usable_cores(),
+        cores=usable_cores(),
         memory_gib=_available_memory() / GIB,
         processor=detect_processor(),
         preload=_preload_libraries(),
@@ -98,7 +98,8 @@ def _cpu_build_installed() -> bool:
         return False
 
 
-def _usable_cores() -> tuple[int, ...]:
+def usable_cores() -> tuple[int, ...]:
+    """Numbers of the cores this process may run on, cut to the container's CPU quota."""
     cores = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else list(range(os.cpu_count() or 1))
     quota = _read_words("/sys/fs/cgroup/cpu.max")  # "max 100000" or "150000 100000": microseconds per period
     if len(quota) == 2 and quota[0].isdigit():

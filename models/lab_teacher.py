@@ -117,6 +117,7 @@ def train_lab_teacher(
     config: LabTeacherConfig,
     on_progress: Progress | None = None,
     progress_every: int = 10,
+    threads: int = 1,
 ) -> Path:
     """Trains the teacher on the CPU and saves it as `folder`, which exists only when it is complete.
 
@@ -126,6 +127,7 @@ def train_lab_teacher(
         config: sizes, budget, seed. The same config and texts give the same weights on the same machine.
         on_progress: called after the first, every `progress_every`-th and the last step.
         progress_every: steps between two calls of `on_progress`.
+        threads: of torch's, while it trains.
 
     Raises:
         BadModel: no texts, a text longer than `max_tokens`, or sizes that do not fit together.
@@ -139,13 +141,13 @@ def train_lab_teacher(
     with torch.random.fork_rng(devices=[]):  # leaves the caller's random state alone
         torch.manual_seed(config.seed)
         model = build_model(config, tokenizer)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(config.threads)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     try:
         with faster_linears(model):
             _train(model, sequences, config, on_progress, progress_every)
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
     save_model_folder(model, tokenizer, folder)
     return folder
 

@@ -25,45 +25,68 @@ READS_CE: frozenset[Scheme] = frozenset({"min-max", "max-min"})
 
 
 class MethodConfig(BaseModel):
-    """A method and its weights; the defaults are the paper's (docs/distillation.md).
-
-    Parameters that control which method it is:
-        name: finetune, label-distill, single-task, dss, mi or qcrd.
-        labels: the student's answer target: `gold`, or `teacher` for the majority answer (distillation with no human
-            labels, paper Table 3). label-distill always takes the teacher's.
-
-    Parameters that switch off parts of qcrd (its ablations):
-        voting: enriched sampling and self-consistency (the paper's ED). Off: the first sample alone, as in dss.
-        negatives: contrast with bad rationales (NK). Off: positives only.
-        discriminator: quality scores as weights (QJ). Off: every positive counts 1, every negative in full.
-
-    Parameters that control the loss:
-        label_weight, rationale_weight: a1 and a2 of eq. 8 (0.5 each, paper); of no effect where a method has one task.
-        discriminator_weight, discriminator_decay: a3 in round t is weight * decay^t (0.5 and 0.9, paper).
-        beta: weight of the negatives in eq. 3 (0.2, paper).
-        delta: margin in nats per token (3, paper); a negative with a larger cross-entropy repels no more.
-        scheme: which of many positives and negatives count: min-max (paper), max-min, mean, sample, weighted-mean.
-        refresh_every: the chosen pair of an example is chosen anew at every so many of its visits and kept in
-            between; 1 chooses always (paper). Larger values save the forward passes that choosing takes.
-        mi_weight: of the mutual-information term of `mi` (0.1, Chen et al. 2024).
-    """
+    """A method, and the weights of its losses; the defaults are the paper's (docs/distillation.md)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: MethodName = "qcrd"
-    labels: Literal["gold", "teacher"] = "gold"
-    voting: bool = True
-    negatives: bool = True
-    discriminator: bool = True
-    label_weight: float = Field(default=0.5, ge=0)
-    rationale_weight: float = Field(default=0.5, ge=0)
-    discriminator_weight: float = Field(default=0.5, gt=0)
-    discriminator_decay: float = Field(default=0.9, gt=0, le=1)
-    beta: float = Field(default=0.2, ge=0)
-    delta: float = Field(default=3.0, gt=0)
-    scheme: Scheme = "min-max"
-    refresh_every: int = Field(default=1, ge=1)
-    mi_weight: float = Field(default=0.1, ge=0)
+    # The method
+    name: MethodName = Field(default="qcrd", description="`qcrd`, or a baseline.")
+    labels: Literal["gold", "teacher"] = Field(
+        default="gold",
+        description="The student's answer target: the label (`gold`), or the majority answer (`teacher`), which needs "
+        "no human labels (paper, Table 3). `label-distill` always takes the teacher's.",
+    )
+
+    # Parts of qcrd that can be switched off (ablations)
+    voting: bool = Field(
+        default=True,
+        description="Several samples per question, and self-consistency (the paper's ED). Off: the first sample alone, "
+        "as in `dss`.",
+    )
+    negatives: bool = Field(default=True, description="Contrast with bad rationales (NK). Off: positives only.")
+    discriminator: bool = Field(
+        default=True,
+        description="Quality scores as weights (QJ). Off: every positive weighs 1, every negative counts in full.",
+    )
+
+    # The loss
+    label_weight: float = Field(
+        default=0.5,
+        ge=0,
+        description="Weight of the label's loss, a1 of eq. 8 (paper: 0.5); without effect where a method has one task.",
+    )
+    rationale_weight: float = Field(
+        default=0.5,
+        ge=0,
+        description="Weight of the rationale's loss, a2 of eq. 8 (paper: 0.5); without effect where a method has one "
+        "task.",
+    )
+    discriminator_weight: float = Field(
+        default=0.5, gt=0, description="Weight of the discriminator's loss in round 0, a3 of eq. 8 (paper: 0.5)."
+    )
+    discriminator_decay: float = Field(
+        default=0.9, gt=0, le=1, description="Factor by which a3 shrinks with every round (paper: 0.9)."
+    )
+    beta: float = Field(default=0.2, ge=0, description="Weight of the negatives in eq. 3 (paper: 0.2).")
+    delta: float = Field(
+        default=3.0,
+        gt=0,
+        description="Margin in nats per token (paper: 3); a negative with a larger cross-entropy no longer repels.",
+    )
+    scheme: Scheme = Field(
+        default="min-max",
+        description="Which of several positives and negatives count: `min-max` (paper), `max-min`, `mean`, `sample` or "
+        "`weighted-mean`.",
+    )
+    refresh_every: int = Field(
+        default=1,
+        ge=1,
+        description="Visits of a question after which its pair is chosen anew; 1 chooses at every visit (paper). "
+        "Larger values save the forward passes that choosing takes.",
+    )
+    mi_weight: float = Field(
+        default=0.1, ge=0, description="Weight of the mutual-information term of `mi` (Chen et al. 2024: 0.1)."
+    )
 
     @model_validator(mode="after")
     def _switches_are_for_qcrd(self) -> Self:

@@ -9,17 +9,13 @@ below it when this process ends in whatever way, kill -9 included (see there), s
 """
 
 import asyncio
-import contextlib
 import http.client
 import importlib.util
 import json
 import logging
-import os
 import re
-import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -31,6 +27,7 @@ from models import server_log
 from models.errors import BadModel, PortTaken, ServerFailed
 from models.hardware import Hardware, detect_hardware
 from models.server_settings import ServerConfig, child_environment, default_served_name, server_command
+from models.watchdog import Watched
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +35,6 @@ Progress = Callable[[str, float], None]  # (what the server is doing, seconds si
 
 LOOK_S = 0.25  # between two looks at a starting or an ailing server
 AILING_S = 30.0  # a running server that does not answer /health for so long is started again
-GRACE_S = 10.0  # between SIGTERM and SIGKILL
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -71,8 +67,7 @@ class VllmServer:
         self.restarts = 0
         self._on_progress = on_progress
         self._hardware = hardware
-        self._watchdog: subprocess.Popen[bytes] | None = None
-        self._alive_fd: int | None = None  # write end of the pipe whose closing ends the server
+        self._watched: Watched | None = None
         self._log_offset = 0  # where the present start's output begins
         self._lock = threading.Lock()  # one start or check at a time
         self._stopped = False
@@ -86,7 +81,7 @@ class VllmServer:
     @property
     def watchdog_pid(self) -> int | None:
         """Pid of the process that everything else of the server descends from; None when it is not running."""
-        return self._watchdog.pid if self._watchdog is not None and self._watchdog.poll() is None else None
+        return self._watched.process.pid if self._watched and self._watched.process.poll() is None else None
 
     def __enter__(self) -> Self:
         self.start()
@@ -177,7 +172,7 @@ class VllmServer:
         return None
 
     def _how_it_ended(self) -> str:
-        code = self._watchdog.returncode if self._watchdog is not None else None
+        code = self._watched.process.returncode if self._watched else None
         if code is None or code < 0:
             return "lost its watchdog"
         return f"was ended by signal {code - 128}" if code > 128 else f"ended with code {code}"
@@ -190,26 +185,13 @@ class VllmServer:
             self._log_offset = self.log_file.stat().st_size
         except OSError as error:
             raise ServerFailed(f"cannot write the server's log {self.log_file}: {error.strerror}") from None
-        read_end, write_end = os.pipe()  # not inherited by default: only pass_fds hands one over
-        watchdog = [sys.executable, "-I", "-S", str(Path(__file__).with_name("watchdog.py"))]
-        options = ["--alive-fd", str(read_end), "--grace", str(GRACE_S), "--"]
-        try:
-            with self.log_file.open("ab") as log:
-                self._watchdog = subprocess.Popen(
-                    [*watchdog, *options, *server_command(self.config, self.served_name, self.port, hardware)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=child_environment(self.config.model, hardware),
-                    pass_fds=(read_end,),
-                    start_new_session=True,  # a Ctrl-C in the terminal is for us; we then end the server in order
-                )
-        except BaseException:
-            os.close(write_end)
-            raise
-        finally:
-            os.close(read_end)
-        self._alive_fd = write_end
+        with self.log_file.open("ab") as log:
+            self._watched = Watched(
+                server_command(self.config, self.served_name, self.port, hardware),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=child_environment(self.config.model, hardware),
+            )
         try:
             self._wait_until_healthy()
         except BaseException:  # Ctrl-C while starting included
@@ -240,22 +222,9 @@ class VllmServer:
         self._end()  # nobody waits for it any more
 
     def _end(self) -> None:
-        if self._alive_fd is not None:
-            os.close(self._alive_fd)
-            self._alive_fd = None
-        if self._watchdog is None:
-            return
-        self._watchdog.terminate()  # should a fork of this process still hold the pipe open
-        try:
-            self._watchdog.wait(timeout=GRACE_S + 20.0)
-        except subprocess.TimeoutExpired:
-            self._watchdog.kill()
-            self._watchdog.wait()
-        # Only if the watchdog itself was killed can anything be left; it led the session all of it was started in.
-        if self._watchdog.returncode < 0:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._watchdog.pid, signal.SIGKILL)
-        self._watchdog = None
+        if self._watched is not None:
+            self._watched.end()
+            self._watched = None
 
     def _log(self) -> list[str]:
         return server_log.tail(self.log_file, self._log_offset)

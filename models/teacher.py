@@ -24,12 +24,10 @@ from urllib.parse import urlsplit
 
 import httpx2  # the HTTP library inside the openai package
 import openai
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models.errors import TeacherFailed, TeacherUnavailable
 from models.teacher_api import (
     NonsenseError,
-    SamplingConfig,
     TeacherReply,
     TeacherRequest,
     TeacherSample,
@@ -38,7 +36,6 @@ from models.teacher_api import (
     request_path,
 )
 from models.teacher_refusals import (
-    KEY_VARIABLES,
     NO_QUOTA,
     RequestRefused,
     TeacherKey,
@@ -48,6 +45,7 @@ from models.teacher_refusals import (
     refused_request,
     wrong_model_text,
 )
+from models.teacher_settings import SamplingConfig, TeacherConfig
 
 __all__ = [
     "RequestRefused",
@@ -66,63 +64,6 @@ if logging.getLogger("httpx2").level == logging.NOTSET:
 
 MOST_RECOVERIES = 20  # per request: a server that is up and still drops this one's connection is not coming round
 KEEP_ALIVE_S = 3.0  # below the 5 s after which vLLM's server closes an idle connection, so that none is found closed
-
-
-def plain_http_url(url: str) -> str:
-    """An endpoint's URL without a slash at its end.
-
-    Raises:
-        ValueError: no HTTP URL, or one that holds a user, password or query; does not repeat it.
-    """
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018 - reading it checks it
-    except ValueError:
-        raise ValueError("its host must be a name or address, and its port a number from 0 to 65535") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("it must be like http://host:8000/v1 or https://host/v1")
-    if parts.username is not None or parts.password is not None or parts.query:
-        raise ValueError(f"it must hold no user name, password or query; a key belongs in {KEY_VARIABLES[0]}")
-    return url.rstrip("/")
-
-
-class TeacherConfig(BaseModel):
-    """Where a teacher is and how patient to be with it.
-
-    The API key is not part of it: it is given to `Teacher` apart, and stored nowhere.
-
-    Attributes:
-        base_url: of the API, usually ending in /v1.
-        model: the model's name as the endpoint knows it.
-        in_flight: most requests under way at once; n samples each. 64 x 5 keeps a CPU engine's 256 places full;
-            a large GPU takes more.
-        connect_timeout_s: seconds to wait for a connection.
-        request_timeout_s: seconds to wait for a whole reply, the endpoint's queue included.
-        retries: how often one request is tried again after 429, 5xx, a timeout, a lost connection or nonsense.
-        backoff_first_s: seconds before the first retry; doubled for each next one, with jitter.
-        backoff_most_s: upper bound of that.
-        retry_after_most_s: longest Retry-After, in seconds, that is waited for; a longer one is an error at once.
-        return_token_ids: ask for token ids, so that each sample's tokens can be counted; vLLM only, others may
-            refuse it. Without it only a request's total is known (or, with log-probabilities, each sample's too).
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    base_url: str
-    model: str = Field(min_length=1)
-    in_flight: int = Field(default=64, ge=1, le=4096)
-    connect_timeout_s: float = Field(default=10.0, gt=0)
-    request_timeout_s: float = Field(default=600.0, gt=0)
-    retries: int = Field(default=6, ge=0)
-    backoff_first_s: float = Field(default=0.5, gt=0)
-    backoff_most_s: float = Field(default=30.0, gt=0)
-    retry_after_most_s: float = Field(default=300.0, gt=0)
-    return_token_ids: bool = False
-
-    @field_validator("base_url")
-    @classmethod
-    def _plain_http_url(cls, url: str) -> str:
-        return plain_http_url(url)
 
 
 @dataclass(eq=False)

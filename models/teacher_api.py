@@ -6,35 +6,11 @@ Pure functions and small frozen classes; the client that sends and receives them
 import json
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from models.teacher_settings import SamplingConfig
 
 MOST_TOKENS = 2**31 - 1  # what a count may be; more is nonsense
-
-
-class SamplingConfig(BaseModel):
-    """How a teacher is sampled.
-
-    Attributes:
-        n: samples per question, asked for in one request; 5 in the paper.
-        temperature: of the sampling distribution; 0.7 in the paper.
-        top_p: probability mass to sample from; 1.0 (all of it) as in the paper. On a CPU anything lower costs
-            vLLM half of its speed.
-        max_tokens: longest sample, in tokens.
-        logprobs: whether to ask for log-probabilities; they cost half of the speed on a CPU.
-        api: "chat" sends the prompt as messages, "completions" as one text. Base models and models without a chat
-            template need "completions".
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    n: int = Field(default=5, ge=1, le=1024)
-    temperature: float = Field(default=0.7, ge=0.0, le=10.0)
-    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
-    max_tokens: int = Field(default=256, ge=1)
-    logprobs: bool = False
-    api: Literal["chat", "completions"] = "chat"
 
 
 @dataclass(frozen=True)

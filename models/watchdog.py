@@ -1,10 +1,14 @@
 """Keeps a child process from outliving the process that asked for it.
 
-    python watchdog.py --alive-fd 5 --grace 10 -- COMMAND ARGUMENT ...
+    with Watched([sys.executable, "-m", "mlflow", "server"]) as server:   # all servers and torchrun are started so
+        server.process.wait()
 
 A server that is started directly becomes an orphan when its parent is killed with -9: it keeps its memory and
-its port. So a small process stands between the two. It starts the command in its own session, waits, and ends
-everything it started as soon as one of these happens:
+its port. So a small process stands between the two, this file run as a program:
+
+    python watchdog.py --alive-fd 5 --grace 10 -- COMMAND ARGUMENT ...
+
+It starts the command in its own session, waits, and ends everything it started as soon as one of these happens:
 
     the pipe behind --alive-fd closes   the asking process closed it, or died in whatever way
     the asking process is gone          the pipe may be held open by a fork of it; its pid is looked at too
@@ -28,12 +32,87 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 PR_SET_CHILD_SUBREAPER = 36
 LOOK_S = 1.0  # how often to look whether the asking process is still there
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+BEYOND_GRACE_S = 20.0  # how long the watchdog may take after its command's time is over
+
+
+class Watched:
+    """A command that has been started below a watchdog of its own: it ends with this process, or with `end`.
+
+    It gets nothing to read, and no Ctrl-C of this terminal: what that does is for this process to decide.
+
+    Args:
+        command: what to run.
+        grace_s: seconds between SIGTERM and SIGKILL.
+        keep_fds: open files that it inherits, under the same numbers.
+        popen: further arguments of `subprocess.Popen`: its output, its environment.
+
+    Attributes:
+        process: the watchdog. What the command prints comes from it; its exit code is the command's, or 128 + the
+            number of the signal that ended it. A negative one means that the watchdog itself was killed.
+
+    Raises:
+        OSError: no process can be started.
+    """
+
+    def __init__(
+        self, command: Sequence[str], *, grace_s: float = 10.0, keep_fds: Sequence[int] = (), **popen: Any
+    ) -> None:
+        self._grace_s = grace_s
+        alive, held = os.pipe()  # not inherited by default: only pass_fds hands one over
+        options = ["--alive-fd", str(alive), "--grace", str(grace_s)]
+        for kept in keep_fds:
+            options += ["--keep-fd", str(kept)]
+        try:
+            self.process: subprocess.Popen[Any] = subprocess.Popen(
+                [sys.executable, "-I", "-S", __file__, *options, "--", *command],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(alive, *keep_fds),
+                start_new_session=True,
+                **popen,
+            )
+        except BaseException:
+            os.close(held)
+            raise
+        finally:
+            os.close(alive)
+        self._held: int | None = held
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Ends the command and all that it started; returns when they are gone. May be called twice."""
+        if self._held is None:
+            return
+        os.close(self._held)
+        self._held = None
+        self.process.terminate()  # should a fork of this process still hold the pipe open
+        try:
+            self.process.wait(timeout=self._grace_s + BEYOND_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        # Only if the watchdog itself was killed can anything be left; it led the session all of it was started in.
+        if self.process.returncode < 0:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+
+# ---- what runs between the two ----
 
 
 def prctl(option: int, value: int) -> None:
@@ -130,6 +209,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="runs a command that ends when its asker does")
     parser.add_argument("--alive-fd", type=int, required=True, help="read end of a pipe held open by the asker")
     parser.add_argument("--grace", type=float, default=10.0, help="seconds between SIGTERM and SIGKILL")
+    parser.add_argument("--keep-fd", type=int, action="append", default=[], help="an open file for the command")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()
 
@@ -151,7 +231,11 @@ def main() -> int:
     watchdog = os.getpid()
     try:
         # This process has one thread, so code between fork and exec is safe here.
-        child = subprocess.Popen(options.command, stdin=subprocess.DEVNULL, preexec_fn=before_exec)
+        child = subprocess.Popen(
+            options.command, stdin=subprocess.DEVNULL, pass_fds=options.keep_fd, preexec_fn=before_exec
+        )
+        for kept in options.keep_fd:  # it is the command's now: a port must be free when that ends
+            os.close(kept)
     except OSError as error:
         print(f"cannot start {options.command[0]}: {error}", file=sys.stderr, flush=True)
         return 127

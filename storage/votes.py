@@ -34,26 +34,35 @@ MEMORY_LIMIT = "1200MB"
 """DuckDB's limit while voting; beyond it, DuckDB uses the disk."""
 
 
-class VoteRule(BaseModel):
+class VotesConfig(BaseModel):
+    """Self-consistency votes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    n: int | None = Field(
+        default=None, ge=1, description="Samples per question that vote, drawn at random; all by default."
+    )
+    seed: int = Field(default=0, description="Seed of that draw; without effect where all samples vote.")
+    positives: Positives = Field(
+        default="majority",
+        description="Which samples are positives: those with the `majority` answer (paper), with the `gold` label, or "
+        "with both (`majority-and-gold`).",
+    )
+
+
+class VoteRule(VotesConfig):
     """Which samples vote and what counts as a positive. Its content gives the `vote_id`.
+
+    Negatives are the other parsed samples; if the gold label decides what is a positive, only those that differ from
+    it. An example without a gold label then gets no targets.
 
     Attributes:
         dataset: the dataset's name.
         teachers: globs over the rationales' `model` column; a sample takes part if any matches.
-        n: how many samples of each example take part, chosen by a seeded shuffle; None takes all.
-        seed: seed of that shuffle; no effect if n is None.
-        positives: `majority` (the paper): samples with the winning answer. `gold`: samples equal to the gold label.
-            `majority-and-gold`: samples that are both. Negatives are the other parsed samples; with the latter two,
-            only those that differ from the gold label, and an example without a gold label gets no targets.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: str
     teachers: tuple[str, ...] = ("*",)
-    n: int | None = Field(default=None, ge=1)
-    seed: int = 0
-    positives: Positives = "majority"
 
     def content(self) -> dict[str, Any]:
         """The rule in canonical form: rules that always choose the same samples have equal contents."""

@@ -1,7 +1,9 @@
-"""What several folders of tests need: a tiny model with a real vLLM server, and the `qcrd` command as a process."""
+"""What several folders of tests need: a tiny model with a real vLLM server, the `qcrd` command as a process, and new
+databases of Prefect and MLflow, which are made once and copied."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from models.server import VllmServer
 from models.server_settings import ServerConfig
+from tests.warm_start import WarmStart, qcrd_arguments
 
+ROOT = Path(__file__).resolve().parents[1]
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant:{% endif %}"
@@ -75,17 +80,82 @@ def vllm_server(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         yield server
 
 
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all processes that test at a time."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+MAKE_PREFECT = """
+import asyncio
+from prefect.server.database import provide_database_interface
+asyncio.run(provide_database_interface().create_db())
+"""
+MAKE_MLFLOW = """
+import sys
+from pathlib import Path
+from tasks.tracking.client import open_tracking
+open_tracking(Path(sys.argv[1]))
+"""
+
+
+def made_once(shared: Path, name: str, program: str, file: str, **env: str) -> Path:
+    """A file in a folder of that name, made by a program that is given the folder, for all processes that test."""
+    folder = shared / name
+    with FileLock(shared / f"{name}.lock"):
+        if not (folder / "made").exists():
+            command = [sys.executable, "-c", program, str(folder)]
+            subprocess.run(command, check=True, env={**os.environ, **env, "PYTHONPATH": str(ROOT)}, cwd=shared)
+            (folder / "made").touch()
+    return folder / file
+
+
+@pytest.fixture(scope="session")
+def prefect_database(shared_folder: Path) -> Path:
+    """A new database of Prefect's; making one takes ten seconds of a processor."""
+    home = str(shared_folder / "new-prefect")
+    return made_once(shared_folder, "new-prefect", MAKE_PREFECT, "prefect.db", PREFECT_HOME=home)
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(shared_folder: Path) -> Path:
+    """A new database of MLflow's; making one takes five."""
+    return made_once(shared_folder, "new-mlflow", MAKE_MLFLOW, "mlflow/mlflow.db", MLFLOW_TRACKING_URI="")
+
+
+@pytest.fixture(scope="session")
+def new_databases(prefect_database: Path, mlflow_database: Path) -> Callable[[Path], Path]:
+    """Puts copies of both into a state folder, which it returns."""
+
+    def put(home: Path) -> Path:
+        for name, database in (("prefect", prefect_database), ("mlflow", mlflow_database)):
+            (home / name).mkdir(parents=True)
+            shutil.copyfile(database, home / name / database.name)
+        return home
+
+    return put
+
+
+@pytest.fixture
+def databases(home: Path, new_databases: Callable[[Path], Path]) -> None:
+    """The test's own state folder has them."""
+    new_databases(home)
+
+
 Qcrd = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def qcrd_command(home: Path, *arguments: object) -> list[str]:
     """The command line of one `qcrd` process."""
-    command, *rest = map(str, arguments)
-    subcommand = rest[:1] if command in ("lab", "show", "store") else []
-    return [
-        sys.executable, "-c", "from flows.cli import main; main()",
-        command, *subcommand, "--home", str(home), *rest[len(subcommand) :],
-    ]  # fmt: skip
+    return [sys.executable, "-c", "from flows.cli import main; main()", *qcrd_arguments(home, *arguments)]
+
+
+@pytest.fixture(scope="session")
+def warm_start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmStart]:
+    """Starts `qcrd` in a moment."""
+    with WarmStart(tmp_path_factory.mktemp("warm")) as warm:
+        yield warm
 
 
 @pytest.fixture
@@ -95,17 +165,31 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def qcrd(home: Path) -> Qcrd:
-    """Runs `qcrd` as a process with a state folder of its own; arguments are strings, numbers or paths."""
+def cold_qcrd(home: Path) -> Qcrd:
+    """Runs `qcrd` as a user would, with a state folder of its own; arguments are strings, numbers or paths."""
 
     def run(*arguments: object, code: int = 0, home: Path = home, **env: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             qcrd_command(home, *arguments), capture_output=True, text=True, env={**os.environ, **env}, check=False
         )
-        assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
+        return checked(done, code)
 
     return run
+
+
+@pytest.fixture
+def qcrd(home: Path, warm_start: WarmStart) -> Qcrd:
+    """The same, forked from a process that has imported everything."""
+
+    def run(*arguments: object, code: int = 0, home: Path = home, **env: str) -> subprocess.CompletedProcess[str]:
+        return checked(warm_start.run(home, *arguments, env={**os.environ, **env}), code)
+
+    return run
+
+
+def checked(done: subprocess.CompletedProcess[str], code: int) -> subprocess.CompletedProcess[str]:
+    assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
 
 
 def figures(done: subprocess.CompletedProcess[str]) -> Any:

@@ -82,3 +82,13 @@ def test_a_run_s_own_process_loads_no_model_library(tmp_path: Path) -> None:
         cwd=ROOT, env=os.environ, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.split() == [], "its workers load them, see tasks/training/in_worker.py"
+
+
+def test_a_configuration_is_checked_without_a_client_a_server_or_a_model_library() -> None:
+    """What `qcrd` reads its help from, too. The openai package alone takes longer to import than all of it."""
+    heavy = {"openai", "prefect", "mlflow", "torch", "transformers", "vllm"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, flows.cli, flows.config.distill; print(*sys.modules)"],
+        cwd=ROOT, env=os.environ, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert heavy & set(done.stdout.split()) == set()

@@ -13,25 +13,26 @@ from flows.terminal import notice, out, plain, print_json
 from storage.errors import UsageError
 
 SHORTEST_SILENCE_S = 10
-"""Prefect looks for what did not happen no oftener."""
+"""Shortest interval, in seconds, at which Prefect checks for missing events."""
 
 
 def automations_command(
     notify: Annotated[
         str | None,
-        typer.Option("--notify", help="Notification block to send to, as TYPE/NAME: slack-webhook/team."),
+        typer.Option("--notify", help="Prefect block that notifies you, as TYPE/NAME: slack-webhook/team."),
     ] = None,
     silence: Annotated[
-        int, typer.Option("--silence", help="Seconds without a heartbeat after which a run is dead.")
+        int, typer.Option("--silence", help="Seconds without a heartbeat after which a run counts as dead.")
     ] = 300,
-    remove: Annotated[bool, typer.Option("--remove", help="Remove them again.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the automations.")] = False,
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Set up the automations on the Prefect server of PREFECT_API_URL; calling it again changes only what differs.
+    """Set up automations on a Prefect server.
 
-    Failed, crashed and dead runs, promotions, quality drops and drift leave an event there, and notify where a block
-    is given.
+    On the server of PREFECT_API_URL, every failed, crashed or dead run,
+    promotion, quality drop and drift then leaves an event, and notifies you if
+    you name a block. Running it again changes only what differs.
 
     Example: qcrd automations --notify slack-webhook/team
     """
@@ -53,4 +54,4 @@ def automations_command(
         table.add_row(plain(name), outcome)
     out.print(table)
     if not remove and notify is None:
-        notice("Nobody is notified: name a block with --notify.")
+        notice("Nobody is notified; name a block with --notify.")

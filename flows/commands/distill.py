@@ -18,13 +18,14 @@ from storage.errors import StoreWriteFailed, UsageError
 if TYPE_CHECKING:
     from flows.config.distill import DistillConfig
 
-ConfigArgument = Annotated[str, typer.Argument(help="A shipped configuration's name, or the path of your own YAML.")]
+ConfigArgument = Annotated[str, typer.Argument(help="Name of a shipped configuration, or path of your own YAML file.")]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="section.key=value, wins over the file; repeatable.")
+    list[str] | None,
+    typer.Option("--set", help="Value of a key, as section.key=value; wins over the file. Repeatable."),
 ]
 
 LEAST_BYTES = 4 * 2**20
-"""With less than that a checkpoint of the smallest student does not fit, nor a database's journal."""
+"""Free space below which neither the smallest student's checkpoint nor a database's journal fits."""
 
 
 def distill_command(
@@ -33,7 +34,13 @@ def distill_command(
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Teach a small model to answer and to explain; stop and go on at any time with the same command.
+    """Teach a small model to answer and to explain.
+
+    Stop whenever you like; the same command goes on from there.
+
+    A configuration has the sections dataset, teacher, votes, student, method,
+    compare, negatives, discriminator, optimisation, rounds, registry and drift.
+    `qcrd keys SECTION` explains the keys of each.
 
     Example: qcrd distill lab --set rounds.rounds=6 --set method.scheme=mean
     """
@@ -83,10 +90,10 @@ def run_and_show(place: Home, config: "DistillConfig", *, as_json: bool, resume:
 
 @contextmanager
 def full_disk_told(folder: Path) -> Iterator[None]:
-    """Where everything fails because the disk is full, says that, whatever failed first: Parquet, SQLite, a checkpoint.
+    """Says that the disk is full when it is, whatever failed first: Parquet, SQLite, a checkpoint.
 
     Raises:
-        StoreWriteFailed: instead of the error, where less than `LEAST_BYTES` are free.
+        StoreWriteFailed: in place of any error, where less than `LEAST_BYTES` are free.
     """
     try:
         yield

@@ -42,7 +42,9 @@ class Finding:
 
 
 def doctor(as_json: JsonOption = False, home: HomeOption = DEFAULT_HOME) -> None:
-    """Look at what is installed, the GPU, the servers and the writable paths. Exit code 1 on a problem.
+    """Check the installation, the machine, servers and folders.
+
+    The exit code is 1 if there is a problem.
 
     Example: qcrd doctor
     """
@@ -62,7 +64,7 @@ def doctor(as_json: JsonOption = False, home: HomeOption = DEFAULT_HOME) -> None
                 text.append_text(plain(f"\n-> {finding.remedy}", "yellow"))
             table.add_row(Text(finding.status, style=STYLES[finding.status]), finding.what, text)
         out.print(table)
-        notice(f"{problems} problem{'s' * (problems != 1)}" if problems else "nothing stands in the way")
+        notice(f"{problems} problem{'s' * (problems != 1)}" if problems else "no problems")
     if problems:
         raise typer.Exit(1)
 

@@ -8,26 +8,27 @@ from flows.commands.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
 from flows.terminal import notice, out, plain, print_json, progress_bar
 
 app = typer.Typer(
-    help="The lab: a controlled world for machines with no GPU and no model hub.\n\nExample: qcrd lab build",
+    help="The lab: word problems and a teacher; no GPU, no hub.\n\nExample: qcrd lab build",
     no_args_is_help=True,
 )
 
 
 @app.callback()
 def _lab() -> None:
-    """The lab: a controlled world for machines with no GPU and no model hub."""
+    """The lab: word problems and a teacher; no GPU, no hub."""
 
 
 @app.command("build")
 def build(
-    force: Annotated[bool, typer.Option("--force", help="Train again even where a teacher is cached.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Train again even if a teacher is cached.")] = False,
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Train the lab's teacher (about 3 minutes on 2 cores), or find the one that was trained before.
+    """Train the lab's teacher, once (about 3 minutes on 2 cores).
 
-    It is a small Llama trained on worked solutions of procedural word problems in which a quarter of the calculations
-    slip by one, as a hurried pupil's do: its samples err often enough, and differently enough, for a majority to help.
+    It is a small Llama, trained on worked solutions of procedural word problems.
+    A quarter of their calculations are off by one, as a hurried pupil's are, so
+    its samples err often and differently enough for a majority to help.
 
     Example: qcrd lab build
     """

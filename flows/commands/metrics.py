@@ -13,16 +13,18 @@ from storage.errors import UsageError
 
 
 def metrics_command(
-    port: Annotated[int, typer.Option("--port", help="To serve /metrics on.", min=1, max=65535)] = 9464,
+    port: Annotated[int, typer.Option("--port", help="Port of /metrics.", min=1, max=65535)] = 9464,
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 shows the figures to the network.")
+        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 shows the metrics to the network.")
     ] = LOOPBACK,
     once: Annotated[
         bool, typer.Option("--once", help="Print the metrics and exit, for the node exporter's textfile collector.")
     ] = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Serve the state of runs, rounds, figures and the champion as Prometheus metrics, until Ctrl-C.
+    """Serve metrics to Prometheus, until Ctrl-C.
+
+    They show the state of runs, rounds, figures and the champion.
 
     Example: qcrd metrics --port 9464
     """

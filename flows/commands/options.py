@@ -2,31 +2,39 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from pydantic import BaseModel
 
 from flows.home import HOME_VARIABLE, Home
 from storage.errors import UnknownName, UsageError
+from tasks.questions.sets import DatasetConfig
 
 DEFAULT_HOME = Path(".qcrd")
+
+
+def key_option(section: type[BaseModel], key: str, name: str = "", more: str = "") -> Any:
+    """An option that sets a key of a configuration, with the key's own text as its help.
+
+    Args:
+        name: how it is written; by default like the key, --top-p for top_p.
+        more: what the help says besides.
+    """
+    text = section.model_fields[key].description
+    return typer.Option(name or f"--{key.replace('_', '-')}", help=f"{text} {more}".strip())
+
 
 HomeOption = Annotated[
     Path,
     typer.Option("--home", envvar=HOME_VARIABLE, help="State folder (store, lab teacher, logs).", show_default=True),
 ]
-DatasetOption = Annotated[
-    str,
-    typer.Option(
-        "--dataset",
-        help="svamp, cqa, esnli, anli1, gsm8k, lab, reasoning-gym:NAME, or the path of your own YAML definition.",
-    ),
-]
-SplitOption = Annotated[str | None, typer.Option("--split", help="Only this split; all stored ones when absent.")]
+DatasetOption = Annotated[str, key_option(DatasetConfig, "name", "--dataset")]
+SplitOption = Annotated[str | None, typer.Option("--split", help="Only this split; by default all that are stored.")]
 ModelOption = Annotated[
-    str | None, typer.Option("--model", help="Registered model; may be left out where there is only one.")
+    str | None, typer.Option("--model", help="Registered model; may be left out if there is only one.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text for people.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 def one_of(option: str, value: str, allowed: Iterable[str]) -> str:

@@ -22,23 +22,27 @@ from storage.datasets.registry import get_dataset
 from storage.errors import UsageError
 from storage.rows import read_rows
 
-AliasOption = Annotated[str, typer.Option("--alias", help="champion, challenger, or one that you gave by hand.")]
+AliasOption = Annotated[
+    str, typer.Option("--alias", help="Alias of the version: champion, challenger, or one of your own.")
+]
 
 
 def predict_command(
-    questions: Annotated[list[str] | None, typer.Argument(help="Questions; - reads one a line.")] = None,
+    questions: Annotated[
+        list[str] | None, typer.Argument(help="Questions; - reads one per line from standard input.")
+    ] = None,
     path: Annotated[
-        str | None, typer.Option("--path", help="JSONL, CSV or Parquet with `question` (and `choices`), instead.")
+        str | None, typer.Option("--path", help="JSONL, CSV or Parquet with the questions (and choices) instead.")
     ] = None,
     choice: Annotated[
-        list[str] | None, typer.Option("--choice", help="An answer choice, for datasets that have some; repeatable.")
+        list[str] | None, typer.Option("--choice", help="An answer choice, for datasets that have some. Repeatable.")
     ] = None,
     model: ModelOption = None,
     alias: AliasOption = "champion",
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Let the champion answer, and explain its answer.
+    """Ask the champion: it answers, and explains its answer.
 
     Example: qcrd predict "Ann has 3 apples and buys 2 more. How many apples does Ann have now?"
     """
@@ -64,14 +68,18 @@ def predict_command(
 def evaluate_command(
     dataset: DatasetOption,
     split: Annotated[str, typer.Option("--split", help="The split whose questions are answered.")] = "test",
-    path: Annotated[str | None, typer.Option("--path", help="A file with the questions, instead.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="Only the first so many questions.")] = None,
+    path: Annotated[
+        str | None, typer.Option("--path", help="A file with the questions, instead of the dataset's own source.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Take at most this many questions.")] = None,
     model: ModelOption = None,
     alias: AliasOption = "champion",
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Measure a registered student on labelled questions; its predictions are stored.
+    """Measure a registered student on labelled questions.
+
+    Its predictions are stored.
 
     Example: qcrd evaluate --dataset lab --split test --limit 200
     """

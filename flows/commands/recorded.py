@@ -1,6 +1,6 @@
 """`qcrd import`: samples that somebody recorded before."""
 
-from typing import Annotated, cast
+from typing import Annotated, cast, get_args
 
 import typer
 
@@ -10,6 +10,7 @@ from flows.commands.options import (
     HomeOption,
     JsonOption,
     home_at,
+    key_option,
     one_of,
     pairs,
     split_named,
@@ -17,27 +18,27 @@ from flows.commands.options import (
 from flows.terminal import inert, notice, out, plain, print_json, progress_bar
 from storage.datasets.registry import get_dataset
 from tasks.teacher.recorded import Answers, import_recorded
+from tasks.teacher.settings import RecordedFile
 
 
 def import_file(
-    file: Annotated[str, typer.Argument(help="JSONL(.gz), CSV or Parquet; one sample a row, or several nested.")],
+    file: Annotated[str, typer.Argument(help=RecordedFile.model_fields["path"].description)],
     dataset: DatasetOption,
     split: Annotated[str, typer.Option("--split", help="The split that the questions belong to.")] = "train",
-    answers: Annotated[
-        str,
-        typer.Option("--answers", help="parsed: read answers from the texts. recorded: take the file's own answers."),
-    ] = "parsed",
+    answers: Annotated[str, key_option(RecordedFile, "answers")] = "parsed",
     mapping: Annotated[
-        list[str] | None, typer.Option("--map", help="field=column, where columns have other names; repeatable.")
+        list[str] | None, key_option(RecordedFile, "columns", "--map", "Written field=column. Repeatable.")
     ] = None,
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Store samples that were recorded elsewhere. Importing twice adds nothing.
+    """Store samples that were recorded elsewhere.
+
+    Importing a file again adds nothing.
 
     Example: qcrd import samples.jsonl.gz --dataset svamp --map text=completion --map teacher=model
     """
-    one_of("--answers", answers, ("parsed", "recorded"))
+    one_of("--answers", answers, get_args(Answers))
     named = get_dataset(dataset)
     store = home_at(home).open_store()
     with progress_bar(show=not as_json) as progress:
@@ -68,10 +69,10 @@ def import_file(
         out.print(plain(f"  {count:>9,}  {teacher}"))
     if answers == "parsed" and summary.unparsed * 2 > summary.samples:
         notice(
-            "Most texts state no answer. Where they were recorded without their closing statement, import them again "
+            "Most texts state no answer. If they were recorded without their closing statement, import them again "
             "with --answers recorded."
         )
     if not summary.labelled:
         notice("No question has a label. If the file has one under another name: --map label=COLUMN.")
     if summary.repeated_questions:
-        notice(f"{summary.repeated_questions:,} questions came more than once; each is one example.")
+        notice(f"{summary.repeated_questions:,} questions occur more than once; each is one example.")

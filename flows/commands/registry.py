@@ -15,7 +15,9 @@ def registry_command(
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """The versions of a registered student: test accuracy, what the gate said, and where each comes from.
+    """List the versions of a registered student.
+
+    Each with its test accuracy, what the gate said, and where it comes from.
 
     Example: qcrd registry
     """
@@ -44,12 +46,14 @@ def registry_command(
 def rollback_command(
     model: ModelOption = None,
     to: Annotated[
-        str | None, typer.Option("--to", help="Version that becomes champion; default: the champion before this one.")
+        str | None, typer.Option("--to", help="Version to make champion; by default the champion before this one.")
     ] = None,
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Make an earlier version champion again; the gate will not promote the one that was rolled back any more.
+    """Make an earlier version champion again.
+
+    From then on the gate does not promote the version that was rolled back.
 
     Example: qcrd rollback
     """
@@ -61,4 +65,4 @@ def rollback_command(
         print_json(done)
         return
     out.print(plain(f"{done.name}: version {done.champion} is champion again, in place of version {done.before}"))
-    notice("A server that is running keeps the model it has loaded; start it again.")
+    notice("A running model server keeps the version it has loaded; restart it.")

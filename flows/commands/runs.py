@@ -16,7 +16,7 @@ STYLES = {"finished": "green", "failed": "red", "killed": "red", "stopped": "yel
 
 
 def show_runs(limit: LimitOption = 20, as_json: JsonOption = False, home: HomeOption = DEFAULT_HOME) -> None:
-    """Distillations and how they ended, the newest first: running, finished, failed, stopped, or killed.
+    """List distillations and how they ended, the newest first.
 
     Example: qcrd show runs
     """
@@ -39,19 +39,21 @@ def show_runs(limit: LimitOption = 20, as_json: JsonOption = False, home: HomeOp
         )  # fmt: skip
     out.print(table)
     if any(run.state in ("killed", "failed", "stopped") for run in runs):
-        notice("qcrd resume RUN goes on with one that ended early")
+        notice("To go on with a run that ended early: qcrd resume RUN")
 
 
 def resume_command(
     run: Annotated[
-        str | None, typer.Argument(help="Its id, or how that or Prefect's id begins; default: the last to end early.")
+        str | None,
+        typer.Argument(help="The run's id or Prefect's, or how it begins; by default the last run that ended early."),
     ] = None,
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Go on with a run that was killed, stopped or failed, with the configuration it began with.
+    """Go on with a run that was killed, stopped or failed.
 
-    Nothing that is stored is made again: samples, votes, finished rounds; a round goes on from its last checkpoint.
+    It keeps the configuration it began with. Samples, votes and finished rounds
+    are not made again; a round goes on from its last checkpoint.
 
     Example: qcrd resume
     """

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
-from pydantic import BaseModel
+from pydantic import ValidationError
 
 from flows.commands.options import (
     DEFAULT_HOME,
@@ -14,23 +14,30 @@ from flows.commands.options import (
     JsonOption,
     at_least,
     home_at,
+    key_option,
     one_of,
     split_named,
 )
-from flows.home import Home
 from flows.terminal import duration, figure, inert, notice, out, print_json, progress_bar
 from storage.datasets.definition import Dataset
 from storage.datasets.registry import get_dataset
 from storage.errors import StorageError, UsageError
 from storage.schemas import EXAMPLES
 from storage.store import Store
+from tasks.teacher.lab import find_lab
+from tasks.teacher.settings import LAB, Api, Price, TeacherSettings
 
 if TYPE_CHECKING:
     from tasks.teacher.sampling import SamplingProgress
-    from tasks.teacher.session import Price, Taught
+    from tasks.teacher.session import Taught
 
-LAB_TEACHER = "lab"
-APIS = ("auto", "chat", "completions")
+DEFAULT = TeacherSettings(source="stored")  # the only source whose settings are complete without a model or a file
+# Options that are not spelt like the key of TeacherSettings that they set.
+OPTIONS = {
+    "timeout_s": "--timeout",
+    "per_million_prompt": "--price-prompt",
+    "per_million_completion": "--price-completion",
+}
 
 
 def sample(
@@ -39,115 +46,92 @@ def sample(
     path: Annotated[
         str | None, typer.Option("--path", help="A file with the questions, instead of the dataset's own source.")
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="Only the first so many questions.")] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="Model folder or hub id to serve with vLLM; with --url, the name it serves."),
-    ] = None,
-    url: Annotated[
-        str | None,
-        typer.Option("--url", help="An OpenAI-compatible endpoint; its key goes into QCRD_TEACHER_API_KEY."),
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option("--name", help="The teacher's name in the store; default: the model's.")
-    ] = None,
-    n: Annotated[int, typer.Option("--n", help="Samples of each question.")] = 5,
-    temperature: Annotated[float, typer.Option("--temperature", help="Sampling temperature.")] = 0.7,
-    top_p: Annotated[float, typer.Option("--top-p", help="Probability mass sampled from.")] = 1.0,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longest sample, in tokens.")] = 256,
-    seed: Annotated[int, typer.Option("--seed", help="Run seed; another one gives other samples.")] = 0,
-    logprobs: Annotated[
-        bool, typer.Option("--logprobs", help="Store mean log-probabilities (half the speed on a CPU).")
-    ] = False,
-    api: Annotated[str, typer.Option("--api", help="auto, chat or completions.")] = "auto",
-    in_flight: Annotated[int, typer.Option("--in-flight", help="Requests under way at once.")] = 64,
-    timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait for one reply.")] = 600.0,
-    retries: Annotated[int, typer.Option("--retries", help="Tries again after 429, 5xx, timeouts, nonsense.")] = 6,
-    port: Annotated[int | None, typer.Option("--port", help="vLLM's port; default: a free one.")] = None,
-    price_prompt: Annotated[float, typer.Option("--price-prompt", help="Price of a million prompt tokens.")] = 0.0,
-    price_completion: Annotated[
-        float, typer.Option("--price-completion", help="Price of a million completion tokens.")
-    ] = 0.0,
+    limit: Annotated[int | None, typer.Option("--limit", help="Take at most this many questions.")] = None,
+    model: Annotated[str | None, key_option(TeacherSettings, "model")] = None,
+    url: Annotated[str | None, key_option(TeacherSettings, "url")] = None,
+    name: Annotated[str | None, key_option(TeacherSettings, "name")] = None,
+    n: Annotated[int, key_option(TeacherSettings, "n")] = DEFAULT.n,
+    temperature: Annotated[float, key_option(TeacherSettings, "temperature")] = DEFAULT.temperature,
+    top_p: Annotated[float, key_option(TeacherSettings, "top_p")] = DEFAULT.top_p,
+    max_tokens: Annotated[int, key_option(TeacherSettings, "max_tokens")] = DEFAULT.max_tokens,
+    seed: Annotated[int, key_option(TeacherSettings, "seed")] = DEFAULT.seed,
+    logprobs: Annotated[bool, key_option(TeacherSettings, "logprobs")] = DEFAULT.logprobs,
+    api: Annotated[str, key_option(TeacherSettings, "api")] = DEFAULT.api,
+    in_flight: Annotated[int, key_option(TeacherSettings, "in_flight")] = DEFAULT.in_flight,
+    timeout: Annotated[float, key_option(TeacherSettings, "timeout_s", "--timeout")] = DEFAULT.timeout_s,
+    retries: Annotated[int, key_option(TeacherSettings, "retries")] = DEFAULT.retries,
+    port: Annotated[int | None, key_option(TeacherSettings, "port")] = DEFAULT.port,
+    price_prompt: Annotated[float, key_option(Price, "per_million_prompt", "--price-prompt")] = 0.0,
+    price_completion: Annotated[float, key_option(Price, "per_million_completion", "--price-completion")] = 0.0,
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Sample a teacher's rationales. What is stored already is not sampled again; stop and go on at any time.
+    """Sample a teacher's rationales.
+
+    What is stored already is not sampled again; stop and go on at any time.
 
     Example: qcrd sample --dataset lab --limit 200
     Example: qcrd sample --dataset svamp --path svamp.jsonl --url https://host/v1 --model big-model
     """
-    # These import the openai package, which takes a moment.
-    from models.server_settings import ServerConfig
-    from models.teacher import SamplingConfig, TeacherConfig
-    from tasks.teacher.session import Price, TeacherChoice, choose_api, identify, teach
-
     at_least("--n", n, 1)
     at_least("--limit", limit, 1)
-    one_of("--api", api, APIS)
+    one_of("--api", api, get_args(Api))
     split_named(split)
     named = get_dataset(dataset)
     place = home_at(home)
     store = place.open_store()
     if url is not None and model is None:
         raise UsageError("--url needs --model, the name of the model that the endpoint serves.")
-    if model is None:
-        if named.name != "lab":
-            raise UsageError(
-                "Name a teacher: --model FOLDER serves one with vLLM, --url URL --model NAME asks an endpoint, "
-                "--model lab takes the lab's (for --dataset lab)."
-            )
-        model = LAB_TEACHER
-    if url is None and model == LAB_TEACHER:
-        model = _lab_folder(place)
-        name = name or "lab-teacher"
-    sampling = validated(
-        SamplingConfig,
+    if model is None and named.name != LAB:
+        raise UsageError(
+            "Name a teacher: --model FOLDER serves one with vLLM, --url URL --model NAME asks an endpoint, "
+            "--model lab takes the lab's (for --dataset lab)."
+        )
+    # Checked before anything is loaded, started or stored.
+    settings = settings_of(
+        model=model or LAB,
+        url=url,
+        name=name,
         n=n,
         temperature=temperature,
         top_p=top_p,
         max_tokens=max_tokens,
         logprobs=logprobs,
-        api=choose_api(cast("Any", api), model, url),
+        seed=seed,
+        api=api,
+        in_flight=in_flight,
+        timeout_s=timeout,
+        retries=retries,
+        port=port,
+        price={"per_million_prompt": price_prompt, "per_million_completion": price_completion},
     )
-    client = {"model": model, "in_flight": in_flight, "request_timeout_s": timeout, "retries": retries}
-    # Both are checked before anything is loaded, started or stored.
-    validated(TeacherConfig, base_url=url or "http://127.0.0.1/v1", **client)
-    server = None if url is not None else validated(ServerConfig, model=model, port=port)
-    teacher = TeacherChoice(identify(model, name, url), sampling, client, url, server)
-    price = Price(per_million_prompt=price_prompt, per_million_completion=price_completion)
+    if settings.needs_lab() and find_lab(place.path) is None:
+        raise UsageError(f"The lab's teacher is not built under {place.path}; run `qcrd lab build` (about 3 minutes).")
+    from tasks.teacher.session import choose_teacher, teach  # imports the openai package, which takes a moment
+
+    teacher = choose_teacher(settings, place.path)
     example_ids = stored_questions(store, named, split, path, limit)
     with sampling_bar(teacher.identity.model, show=not as_json) as on_progress:
-        taught = teach(store, named, split, example_ids, teacher, seed, place.logs, notice, on_progress)
-    _report(as_json, taught, price)
+        taught = teach(store, named, split, example_ids, teacher, settings.seed, place.logs, notice, on_progress)
+    _report(as_json, taught, settings.price)
 
 
-def validated(kind: type[BaseModel], **values: Any) -> Any:
-    """A configuration, or one line that says which value is wrong and what is allowed.
+def settings_of(**values: Any) -> TeacherSettings:
+    """The settings that some options make, or one line that says which option is wrong and what is allowed.
 
     Raises:
         UsageError: a value is not allowed.
     """
-    from pydantic import ValidationError
-
     try:
-        return kind(**values)
+        return TeacherSettings(**values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        option = "--" + str(first["loc"][0] if first["loc"] else "option").replace("_", "-")
-        option = {"--base-url": "--url", "--request-timeout-s": "--timeout"}.get(option, option)
+        key = str(first["loc"][-1])
+        option = OPTIONS.get(key, f"--{key.replace('_', '-')}")
         message = first["msg"].removeprefix("Value error, ")
         # An endpoint's URL may hold a password, which belongs on no screen.
         given = "" if option == "--url" else f", not {first['input']!r}"
         raise UsageError(f"{option}: {message}{given}.") from (None if option == "--url" else error)
-
-
-def _lab_folder(place: Home) -> str:
-    from tasks.teacher.lab import find_lab
-
-    folder = find_lab(place.path)
-    if folder is None:
-        raise UsageError(f"The lab's teacher is not built under {place.path}; run `qcrd lab build` (about 3 minutes).")
-    return str(folder)
 
 
 def stored_questions(store: Store, dataset: Dataset, split: str, path: str | None, limit: int | None) -> list[str]:
@@ -189,7 +173,7 @@ def sampling_bar(teacher: str, *, show: bool) -> Iterator[Callable[["SamplingPro
         yield on_progress
 
 
-def _report(as_json: bool, taught: "Taught", price: "Price") -> None:
+def _report(as_json: bool, taught: "Taught", price: Price) -> None:
     plan, done = taught.plan, taught.done
     sampled, unparsed, refused = (done.sampled, done.unparsed, done.refused) if done else (0, 0, {})
     prompt, completion, seconds = (done.prompt_tokens, done.completion_tokens, done.seconds) if done else (0, 0, 0.0)

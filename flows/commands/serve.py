@@ -29,22 +29,23 @@ def serve_command(
     config: ConfigArgument,
     settings: SetOption = None,
     cron: Annotated[
-        str | None, typer.Option("--cron", help='When to run, as "0 3 * * *" (every night at three).')
+        str | None, typer.Option("--cron", help='When to run, such as "0 3 * * *" (every night at three).')
     ] = None,
-    every: Annotated[str | None, typer.Option("--every", help="Or how often: 30m, 6h, 1d.")] = None,
-    timezone: Annotated[str, typer.Option("--timezone", help="Of --cron, as Europe/Berlin.")] = "UTC",
+    every: Annotated[str | None, typer.Option("--every", help="Or the time between two runs: 30m, 6h, 1d.")] = None,
+    timezone: Annotated[str, typer.Option("--timezone", help="Time zone of --cron, such as Europe/Berlin.")] = "UTC",
     overlap: Annotated[
-        str, typer.Option("--overlap", help="A run that is due while one runs: refuse it, or queue it.")
+        str, typer.Option("--overlap", help="What to do with a run that is due while another runs: refuse or queue.")
     ] = "refuse",
-    at_once: Annotated[bool, typer.Option("--now", help="Also run once at the start.")] = False,
+    at_once: Annotated[bool, typer.Option("--now", help="Also run once right away.")] = False,
     prefect_port: PrefectPortOption = 4200,
     mlflow_port: MlflowPortOption = 5000,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Run a distillation on a schedule, until Ctrl-C. A run samples only what is new, and ends in the gate.
+    """Run a distillation on a schedule, until Ctrl-C.
 
-    Prefect's and MLflow's pages are served meanwhile, on this machine only. Where PREFECT_API_URL is set, that server
-    is used and none is started.
+    Each run samples only what is new, and ends in the gate. Meanwhile Prefect's
+    and MLflow's pages are served, on this machine only. If PREFECT_API_URL is
+    set, that server is used and none is started.
 
     Example: qcrd serve lab --every 1d --now
     """
@@ -54,9 +55,9 @@ def serve_command(
     when = _schedule(cron, every, timezone)
     one_of("--overlap", overlap, ("refuse", "queue"))
     place = home_at(home)
-    # Served runs are processes of their own; what they log is Prefect's to show, and it belongs into a service's log.
+    # Served runs are processes of their own. Prefect prints what they log, and it belongs in a service's log.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO")
-    # A run that dies without a word is found out by its missing heartbeats (`qcrd automations`).
+    # Missing heartbeats give away a run that died without a word (`qcrd automations`).
     os.environ.setdefault(HEARTBEAT_VARIABLE, str(HEARTBEAT_S))
     prepare_prefect(place.path)
     given = os.environ.get(API_VARIABLE)
@@ -72,7 +73,7 @@ def serve_command(
 
         name = Path(config).stem
         out.print(plain(f"serving  distill/{name}, {cron or 'every ' + str(every)}"), soft_wrap=True)
-        notice("Ctrl-C ends it; the schedule is paused then. A run that was stopped goes on with the next one.")
+        notice("Ctrl-C ends it and pauses the schedule. The next run goes on with what a stopped one has begun.")
         serve_distill(name, loaded, place.path, when, queue=overlap == "queue", at_once=at_once)
 
 

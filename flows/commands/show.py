@@ -27,11 +27,12 @@ app = typer.Typer(
     help="Read what is stored.\n\nExample: qcrd show rationales --dataset lab --limit 3", no_args_is_help=True
 )
 
-LimitOption = Annotated[int, typer.Option("--limit", help="How many questions.")]
+LimitOption = Annotated[int, typer.Option("--limit", help="How many to show.")]
 ExampleOption = Annotated[str | None, typer.Option("--example", help="Only the question with this id.")]
-VoteOption = Annotated[str | None, typer.Option("--vote", help="The vote's id; default: the newest.")]
+VoteOption = Annotated[str | None, typer.Option("--vote", help="Id of the vote; by default the newest.")]
 PickOption = Annotated[
-    str, typer.Option("--only", help="all, ties, wrong (winner is not the label) or unparsed (some sample is).")
+    str,
+    typer.Option("--only", help="all, ties, wrong (winner is not the label), or unparsed (a sample has no answer)."),
 ]
 # A row of `tasks.training.summary.round_rows` in a terminal's 80 columns; `--json` has all of it.
 ROUND_COLUMNS = {
@@ -51,7 +52,7 @@ def examples(
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Questions with their labels and how many samples each has.
+    """Show questions, their labels, and how many samples each has.
 
     Example: qcrd show examples --dataset svamp --limit 5
     """
@@ -87,7 +88,7 @@ def rationales(
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Every sample of some questions: its answer, whether the vote took it in, and why.
+    """Show the samples of questions, and what the vote made of them.
 
     Example: qcrd show rationales --dataset lab --limit 3 --only ties
     """
@@ -125,7 +126,7 @@ def rationales(
     for row in found:
         _print_rationales(row)
     if vote is None:
-        notice(f"not voted on yet: qcrd vote --dataset {dataset}")
+        notice(f"Not voted on yet; run qcrd vote --dataset {dataset}")
 
 
 @app.command("votes")
@@ -139,7 +140,9 @@ def votes(
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """One line per voted question: winner, label, right or wrong, votes, share. --json prints everything.
+    """Show votes, one line per question.
+
+    Winner, label, right or wrong, votes, share; --json prints everything.
 
     Example: qcrd show votes --dataset lab --only wrong
     """
@@ -283,15 +286,18 @@ def _print_rationales(row: dict[str, Any]) -> None:
 
 @app.command("rounds")
 def rounds(
-    training: Annotated[str | None, typer.Option("--training", help="Its id; default: the newest one.")] = None,
+    training: Annotated[
+        str | None, typer.Option("--training", help="Id of the training; by default the newest.")
+    ] = None,
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """A training's rounds.
+    """Show a training's rounds.
 
-    Accuracy on validation (of answers, and of explanations by their own answer; how often the two agree), the loss and
-    its terms, the share of questions with a negative below the margin, and how surely the discriminator ranks a
-    positive above a minority sample and above the student's own.
+    Accuracy on validation (of the answers, and of the answers that explanations
+    end in; how often the two agree), the loss and its terms, the share of
+    questions with a negative below the margin, and how surely the discriminator
+    ranks a positive above a minority sample and above the student's own.
 
     Example: qcrd show rounds
     """

@@ -21,11 +21,13 @@ ROWS_SHOWN = 40
 
 
 def sql(
-    statement: Annotated[str | None, typer.Argument(help="SQL; a prompt opens when absent.")] = None,
+    statement: Annotated[str | None, typer.Argument(help="An SQL statement; without one, a prompt opens.")] = None,
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Query the store with DuckDB: views examples, rationales, votes, scores, predictions, runs, figures.
+    """Query the store with DuckDB.
+
+    Its views: examples, rationales, votes, scores, predictions, runs, figures.
 
     Example: qcrd sql "SELECT model, count(*) FROM rationales GROUP BY ALL ORDER BY ALL"
     """

@@ -24,7 +24,9 @@ def check(
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Read every part file whole, checksums included. Exit code 1 where something is wrong and not repaired.
+    """Read every part file whole, checksums included.
+
+    The exit code is 1 if something is wrong and not repaired.
 
     Example: qcrd store check --repair
     """

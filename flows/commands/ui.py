@@ -10,8 +10,8 @@ from flows.prefect.embedded import prepare_prefect
 from flows.prefect.servers import refuse_dead, servers
 from flows.terminal import notice, out, plain
 
-PrefectPortOption = Annotated[int, typer.Option("--prefect-port", help="Of Prefect's pages.")]
-MlflowPortOption = Annotated[int, typer.Option("--mlflow-port", help="Of MLflow's pages.")]
+PrefectPortOption = Annotated[int, typer.Option("--prefect-port", help="Port of Prefect's pages.")]
+MlflowPortOption = Annotated[int, typer.Option("--mlflow-port", help="Port of MLflow's pages.")]
 
 
 def ui_command(
@@ -19,9 +19,10 @@ def ui_command(
     mlflow_port: MlflowPortOption = 5000,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Show runs in Prefect's UI and models in MLflow's; both only on this machine, until Ctrl-C.
+    """Serve Prefect's and MLflow's pages, until Ctrl-C.
 
-    While it runs, PREFECT_API_URL (printed) lets `qcrd distill` report to the same server as it goes.
+    Both are reachable from this machine only. With the PREFECT_API_URL that it
+    prints, `qcrd distill` reports to the same server as it runs.
 
     Example: qcrd ui
     """

@@ -1,6 +1,6 @@
 """`qcrd vote`: self-consistency votes."""
 
-from typing import Annotated, cast
+from typing import Annotated, cast, get_args
 
 import typer
 from rich.table import Table
@@ -13,35 +13,36 @@ from flows.commands.options import (
     SplitOption,
     at_least,
     home_at,
+    key_option,
     one_of,
 )
 from flows.terminal import notice, out, print_json
 from flows.vote_figures import vote_rows
 from storage.datasets.registry import get_dataset
-from storage.votes import Positives, VoteRule, VoteSummary, vote
+from storage.votes import Positives, VoteRule, VotesConfig, VoteSummary, vote
+
+DEFAULT = VotesConfig()
 
 
 def vote_command(
     dataset: DatasetOption,
     split: SplitOption = None,
     teacher: Annotated[
-        list[str] | None, typer.Option("--teacher", help="Teachers that take part, a glob; repeatable. Default: all.")
+        list[str] | None, typer.Option("--teacher", help="Teachers that vote, as a glob; by default all. Repeatable.")
     ] = None,
-    n: Annotated[
-        int | None, typer.Option("--n", help="Samples of each question, shuffled first; default: all.")
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of that shuffle.")] = 0,
-    positives: Annotated[
-        str, typer.Option("--positives", help="majority (the paper's), gold, or majority-and-gold.")
-    ] = "majority",
+    n: Annotated[int | None, key_option(VotesConfig, "n")] = DEFAULT.n,
+    seed: Annotated[int, key_option(VotesConfig, "seed")] = DEFAULT.seed,
+    positives: Annotated[str, key_option(VotesConfig, "positives")] = DEFAULT.positives,
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Find each question's majority answer, its positives and its negatives, and store them.
+    """Find each question's majority answer, positives and negatives.
+
+    They are stored; voting again adds only what has changed.
 
     Example: qcrd vote --dataset svamp --teacher "gpt-3.5-*" --n 5 --seed 1
     """
-    one_of("--positives", positives, ("majority", "gold", "majority-and-gold"))
+    one_of("--positives", positives, get_args(Positives))
     at_least("--n", n, 1)
     named = get_dataset(dataset)
     rule = VoteRule(

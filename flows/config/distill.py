@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from models.configs import DiscriminatorConfig, OptimisationConfig, StudentConfig
 from models.methods import MethodConfig, MethodName
 from storage.errors import BadFile, UnknownName, UsageError
-from storage.votes import Positives
+from storage.votes import VotesConfig
 from tasks.questions.sets import DatasetConfig
 from tasks.teacher.lab import lab_folder
 from tasks.teacher.settings import LAB, TeacherSettings
@@ -29,50 +29,33 @@ NEVER_REPEATED = ("url", "key_secret", "server_args")
 SHIPPED = Path(__file__).parents[1] / "configs"
 
 
-class VotesSection(BaseModel):
-    """Self-consistency votes.
-
-    Attributes:
-        n: samples a question that take part, drawn by `seed`; all if left out.
-        seed: of that draw.
-        positives: majority (paper), gold, or majority-and-gold.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    n: int | None = Field(default=None, ge=1)
-    seed: int = 0
-    positives: Positives = "majority"
-
-
 class DistillConfig(BaseModel):
-    """All that `distill` does, and how.
-
-    Attributes:
-        dataset: which questions.
-        teacher: where rationales come from.
-        votes: which of them are positives.
-        student: which model learns; `negatives`, `discriminator`, `optimisation` and `rounds` say how.
-        method: qcrd, its ablations, or a baseline.
-        compare: methods that are trained beside it on the same data and budget; never registered.
-        registry: what it becomes.
-        drift: when to warn that what comes in has changed.
-    """
+    """Everything that `distill` does, and how."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    dataset: DatasetConfig
-    teacher: TeacherSettings
-    votes: VotesSection = VotesSection()
-    student: StudentConfig
-    method: MethodConfig = MethodConfig()
-    compare: tuple[MethodName, ...] = ()
-    negatives: NegativesConfig = NegativesConfig()
-    discriminator: DiscriminatorConfig = DiscriminatorConfig()
-    optimisation: OptimisationConfig = OptimisationConfig()
-    rounds: RoundsConfig = RoundsConfig()
-    registry: RegistrySettings = RegistrySettings()
-    drift: DriftConfig = DriftConfig()
+    dataset: DatasetConfig = Field(description="Which questions.")
+    teacher: TeacherSettings = Field(description="Where the rationales come from.")
+    votes: VotesConfig = Field(default=VotesConfig(), description="Which of them are positives.")
+    student: StudentConfig = Field(description="Which model learns.")
+    method: MethodConfig = Field(default=MethodConfig(), description="qcrd, its ablations, or a baseline.")
+    compare: tuple[MethodName, ...] = Field(
+        default=(), description="Methods to train beside it on the same data and budget; they are never registered."
+    )
+    negatives: NegativesConfig = Field(
+        default=NegativesConfig(), description="The negatives that the student samples itself."
+    )
+    discriminator: DiscriminatorConfig = Field(
+        default=DiscriminatorConfig(), description="The discriminator, and how it is trained."
+    )
+    optimisation: OptimisationConfig = Field(default=OptimisationConfig(), description="How the student is trained.")
+    rounds: RoundsConfig = Field(
+        default=RoundsConfig(), description="How many rounds there are, and what is kept of them."
+    )
+    registry: RegistrySettings = Field(
+        default=RegistrySettings(), description="How the best student is registered and judged."
+    )
+    drift: DriftConfig = Field(default=DriftConfig(), description="When to warn that incoming data has changed.")
 
     @model_validator(mode="after")
     def _compare_with_others(self) -> Self:
@@ -196,7 +179,9 @@ def _complaint(path: list[str], details: list[Any]) -> str:
         names = sorted(_keys(path[:-1]))
         nearest = get_close_matches(path[-1], names, n=1, cutoff=0.5)
         hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-        return f"Unknown key {key!r}.{hint} Allowed there: {', '.join(names)}."
+        section = ".".join(part for part in path[:-1] if not part.isdigit())
+        told = f"`{f'qcrd keys {section}'.strip()}` explains them."
+        return f"Unknown key {key!r}.{hint} Allowed there: {', '.join(names)}. {told}"
     if detail["type"] == "missing":
         return f"{key} is missing."
     message = str(detail["msg"]).removeprefix("Value error, ").replace("a valid tuple", "a list, such as [a, b]")

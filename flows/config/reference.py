@@ -1,16 +1,24 @@
-"""The reference of a distillation's configuration, made from the code: every section and key with its type, its
-default, what is allowed, and the explanation from the docstring of the model that holds it.
+"""The reference of a configuration, made from the code: every key with its value, its default and its text.
 
     python -m flows.config.reference > docs/configuration.md
 
-`tests/flows/test_docs.py` fails where the page is not what this prints.
+`tests/flows/test_docs.py` fails where the page is not what this prints; `qcrd keys` prints the same in a terminal.
+
+A key's text is the `description` of its pydantic field, which Prefect's form and the help of `qcrd` show as well.
+pydantic would also read it from a docstring below the field (`use_attribute_docstrings`). That parses source code
+whenever a class is made: 8 to 10 ms a class in a process that has many modules loaded, for 16 classes in every process
+of a run; and where the source is out of reach it drops the texts without a word.
+
+A comment that stands between an empty line and a field is the heading of that field and those that follow.
 """
 
+import inspect
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from inspect import cleandoc
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import groupby
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -18,11 +26,13 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from flows.config.distill import SHIPPED, DistillConfig, model_in, shipped_configs
+from storage.datasets.custom import CustomDataset
+from storage.errors import UsageError
 
 PAGE = """\
 # Configuration
 
-Made from the code by `python -m flows.config.reference`; do not edit it.
+Made from the code by `python -m flows.config.reference`; do not edit it. `qcrd keys` shows the same in a terminal.
 
 A configuration is a YAML file with the sections below. `qcrd distill` takes its path, or the name of a shipped one, and
 `--set section.key=value` wins over the file:
@@ -33,104 +43,100 @@ qcrd distill lab --set rounds.rounds=6 --set method.scheme=mean --set "compare=[
 
 An unknown key or a value that is not allowed is answered with one line that says what is. `null` leaves a key out. A
 configuration of your own needs `dataset.name`, `teacher` and `student.model`; the rest has defaults, which are the
-paper's where the explanation says so. What the terms mean is in [distillation.md](distillation.md).
+paper's where the text says so. What the terms mean is in [distillation.md](distillation.md).
 """
-GROUP = re.compile(r"(?:Attributes|Parameters that (?P<what>.+)):")
-ENTRY = re.compile(r"(?P<names>\w+(?:, \w+)*): +(?P<text>.+)")
-SOURCE = re.compile(r" \(docs/distillation\.md\)")  # the page links there once, at its head
-SHORT = 45
-"""Characters of an explanation that is told again for each of the keys that share it."""
+DEFINITION = "A dataset of your own"
+DOCS = re.compile(r"docs/(\w+\.md)")
+HEADING = re.compile(r"\n\n    # (.+)\n    (\w+):")
 SCALARS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
-@dataclass
-class Group:
-    """Keys that a docstring explains together.
+@dataclass(frozen=True)
+class Key:
+    """One key of a section.
 
     Attributes:
-        title: what they control; empty for a block of attributes.
-        keys: key -> explanation; keys explained in one breath share it.
+        path: "rounds.patience".
+        group: heading that it stands under; empty where its section has none.
+        value: what is allowed, in words.
+        default: as YAML has it; "required" where there is none, "its own" for a section that may be left out.
+        text: what it means.
+        section: the model that its value is, or holds; None for any other value.
     """
 
-    title: str
-    keys: dict[str, str] = field(default_factory=dict)
+    path: str
+    group: str
+    value: str
+    default: str
+    text: str
+    section: type[BaseModel] | None = None
 
 
 @dataclass(frozen=True)
 class Section:
-    """One model of the configuration.
+    """One model of a configuration.
 
     Attributes:
-        path: "teacher.files", empty for the configuration itself.
+        path: "teacher.files"; empty for the configuration itself.
         kind: the model.
-        same_as: path of an earlier section of the same model, which explains it.
+        same_as: path of an earlier section of the same model, which has its keys.
     """
 
     path: str
     kind: type[BaseModel]
     same_as: str | None = None
 
+    @property
+    def summary(self) -> str:
+        """What it is about, in a sentence."""
+        return " ".join((self.kind.__doc__ or "").partition("\n\n")[0].split())
 
-def explained(kind: type[BaseModel]) -> tuple[str, list[Group]]:
-    """A model's summary, and its keys with what its docstring says of each.
-
-    Raises:
-        ValueError: the docstring explains a key that there is not, or some keys but not all.
-    """
-    summary: list[str] = []
-    groups: list[Group] = []
-    names: list[str] = []  # of the entry that the next indented line goes on with
-    for line in cleandoc(kind.__doc__ or "").splitlines():
-        text, depth = line.strip(), len(line) - len(line.lstrip())
-        if heading := GROUP.fullmatch(text):
-            groups.append(Group(_title(heading["what"] or "")))
-            names = []
-        elif depth <= 4 and (groups or depth) and (entry := ENTRY.fullmatch(text)):
-            if not depth:  # an entry that stands alone, after the groups
-                groups.append(Group("Besides"))
-            names = entry["names"].split(", ")
-            groups[-1].keys.update(dict.fromkeys(names, entry["text"]))
-        elif names:
-            groups[-1].keys.update({name: f"{groups[-1].keys[name]} {text}".strip() for name in names})
-        elif text and not groups:
-            summary.append(text)
-    groups = groups or [Group("", dict.fromkeys(kind.model_fields, ""))]  # the summary says it all
-    known = {name for group in groups for name in group.keys}
-    for name in kind.model_fields.keys() - known:  # a section explains itself
-        if inner := model_in(kind.model_fields[name].annotation):
-            groups[-1].keys[name] = explained(inner)[0]
-            known.add(name)
-    if known != kind.model_fields.keys():
-        raise ValueError(
-            f"The docstring of {kind.__name__} and its fields differ in {known ^ kind.model_fields.keys()}"
-        )
-    places = list(kind.model_fields)
-    for group in groups:
-        group.keys = dict(sorted(group.keys.items(), key=lambda item: places.index(item[0])))
-    return SOURCE.sub("", " ".join(summary)), groups
+    @property
+    def keys(self) -> list[Key]:
+        """Its keys, in the order of the code."""
+        headings = {name: heading for heading, name in HEADING.findall(inspect.getsource(self.kind))}
+        found, group = [], ""
+        for name, its in self.kind.model_fields.items():
+            group = headings.get(name, group)
+            inner = model_in(its.annotation)
+            value, text = type_text(its.annotation, its.metadata), its.description or ""
+            found.append(Key(f"{self.path}.{name}".lstrip("."), group, value, default_text(its), text, inner))
+        return found
 
 
-def _title(what: str) -> str:
-    """What a heading says after "Parameters that", as a title: "The splits" of "control the splits"."""
-    what = what.removeprefix("control ")
-    return what[:1].upper() + what[1:]
-
-
-def sections() -> Iterator[Section]:
-    """The configuration's models, each before those inside it."""
+def sections(root: type[BaseModel] = DistillConfig) -> Iterator[Section]:
+    """A configuration's models, each before those inside it."""
     known: dict[type[BaseModel], str] = {}
 
     def walk(kind: type[BaseModel], path: str) -> Iterator[Section]:
-        yield Section(path, kind, known.get(kind))
-        if kind in known:
-            return
-        known[kind] = path
-        for name, its in kind.model_fields.items():
-            if inner := model_in(its.annotation):
-                yield from walk(inner, f"{path}.{name}".lstrip("."))
+        section = Section(path, kind, known.get(kind))
+        yield section
+        if section.same_as is None:
+            known[kind] = path
+            for key in section.keys:
+                if key.section is not None:
+                    yield from walk(key.section, key.path)
 
-    yield from walk(DistillConfig, "")
+    yield from walk(root, "")
+
+
+def keys_at(path: str) -> list[Key]:
+    """The keys of a section of a distillation's configuration, or the one key of that path.
+
+    Raises:
+        UsageError: there is no such section or key; names the nearest one.
+    """
+    found = {section.path: section.keys for section in sections()}
+    if path in found:
+        return found[path]
+    every = {key.path: key for keys in found.values() for key in keys}
+    if path in every:
+        return [every[path]]
+    # "patience" alone is taken for the end of a path.
+    ends = [name for name in every if name.endswith(f".{path}")] or get_close_matches(path, every, n=1, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(map(repr, ends))}?" if ends else ""
+    raise UsageError(f"Unknown key {path!r}.{hint} `qcrd keys` lists the sections, `qcrd keys SECTION` its keys.")
 
 
 def type_text(annotation: Any, metadata: list[Any]) -> str:
@@ -146,7 +152,7 @@ def type_text(annotation: Any, metadata: list[Any]) -> str:
     if origin is tuple:
         listed = type_text(inner[0], metadata)
         return f"list of any of {listed}" if get_origin(inner[0]) is Literal else f"list of {listed}"
-    if origin is dict:
+    if origin in (dict, Mapping):
         return f"mapping of {type_text(inner[0], [])} to {type_text(inner[1], [])}"
     if model_in(annotation):
         return "section"
@@ -166,8 +172,8 @@ def default_text(its: FieldInfo) -> str:
     if isinstance(value, BaseModel):
         return "its own"
     if isinstance(value, float):
-        return f"`{value:g}`"
-    return f"`{value if isinstance(value, str) else json.dumps(value)}`"
+        return f"{value:g}"
+    return value if isinstance(value, str) and value else json.dumps(value)
 
 
 def page() -> str:
@@ -176,35 +182,33 @@ def page() -> str:
     for name in shipped_configs():
         first = (SHIPPED / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
         lines.append(f"| `{name}` | {_cell(first.removeprefix('#').strip())} |")
-    lines.append("")
-    for section in sections():
-        lines += _section(section)
+    lines += ["", *_chapter(DistillConfig, "All sections", 2), *_chapter(CustomDataset, DEFINITION, 3)]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _section(section: Section) -> list[str]:
-    """A heading, the summary, and a table for each group of keys."""
-    depth = section.path.count(".")
-    lines = ["#" * (2 + depth) + f" {section.path or 'All sections'}", ""]
-    if section.same_as is not None:
-        return [*lines, f"The keys are those of {_link(section.same_as)}.", ""]
-    summary, groups = explained(section.kind)
-    lines += [_cell(summary), ""]
-    for group in groups:
-        if group.title:
-            lines += [f"*{group.title}*", ""]
-        lines += ["| key | value | default | meaning |", "|---|---|---|---|"]
-        first: dict[str, str] = {}
-        for name, text in group.keys.items():
-            if len(text) > SHORT and first.setdefault(text, name) != name:
-                text = f"see `{first[text]}`"
-            its = section.kind.model_fields[name]
-            value = type_text(its.annotation, its.metadata)
-            if model_in(its.annotation):
-                value = value.replace("section", _link(f"{section.path}.{name}".lstrip("."), "section"))
-            lines.append(f"| `{name}` | {_cell(value)} | {default_text(its)} | {_cell(text)} |")
-        lines.append("")
-    return lines
+def _chapter(root: type[BaseModel], title: str, depth: int) -> Iterator[str]:
+    """Every section: a heading, what it is about, and a table for each group of keys.
+
+    Args:
+        title: of the root, whose heading has two signs.
+        depth: signs of the headings of the sections in it.
+    """
+    for section in sections(root):
+        signs = depth + section.path.count(".") if section.path else 2
+        yield from ("#" * signs + f" {section.path or title}", "")
+        if section.same_as is not None:
+            yield from (f"The keys are those of {_link(section.same_as)}.", "")
+            continue
+        yield from (DOCS.sub(r"[\1](\1)", _cell(section.summary)), "")
+        for group, keys in groupby(section.keys, lambda key: key.group):
+            if group:
+                yield from (f"*{group}*", "")
+            yield from ("| key | value | default | meaning |", "|---|---|---|---|")
+            for key in keys:
+                value = re.sub("section", _link(key.path, "section"), key.value) if key.section else _cell(key.value)
+                default = key.default if key.default in ("its own", "required") else f"`{key.default}`"
+                yield f"| `{key.path.rpartition('.')[2]}` | {value} | {default} | {_cell(key.text)} |"
+            yield ""
 
 
 def _link(path: str, text: str = "") -> str:
@@ -212,8 +216,8 @@ def _link(path: str, text: str = "") -> str:
 
 
 def _cell(text: str) -> str:
-    """Text as a table's cell shows it: nothing in it is markup but code, and None is what YAML calls it."""
-    return re.sub(r"\bNone\b", "`null`", re.sub(r"(?<!`)([|*<])", r"\\\1", text))
+    """Text as a table's cell shows it: nothing in it is markup but code."""
+    return re.sub(r"(?<!`)([|*<])", r"\\\1", text)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,17 @@
 """Prefect's and MLflow's servers on the state folder, for as long as a command runs; on this machine only."""
 
-import contextlib
 import os
-import signal
 import socket
-import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from flows.home import Home
-from flows.prefect.lifetime import end_with_this_process
+from models.watchdog import Watched
 from storage.errors import UsageError
 
 START_S = 90
@@ -28,13 +25,13 @@ class Server:
     Attributes:
         name: prefect or mlflow.
         address: of its pages.
-        process: it.
+        watched: it, with all that it starts.
         log: what it printed.
     """
 
     name: str
     address: str
-    process: "subprocess.Popen[bytes]"
+    watched: Watched
     log: str
 
 
@@ -67,30 +64,24 @@ def servers(place: Home, prefect_port: int, mlflow_port: int) -> Iterator[list[S
     if tracking.backend.artifacts:
         mlflow += ["--artifacts-destination", tracking.backend.artifacts, "--serve-artifacts"]
     started: list[Server] = []
-    try:
+    with ExitStack() as until_the_end:
         for name, command, env, port in (
             ("prefect", prefect, prefect_env, prefect_port),
             ("mlflow", mlflow, mlflow_env, mlflow_port),
         ):
             file = place.logs / f"{name}-server.log"
             with file.open("ab") as log:
-                process = subprocess.Popen(
-                    command, stdout=log, stderr=log, env={**os.environ, **env}, start_new_session=True
-                )
-            end_with_this_process(process.pid, group=True)
-            started.append(Server(name, f"http://{LOOPBACK}:{port}", process, str(file)))
+                watched = until_the_end.enter_context(Watched(command, stdout=log, stderr=log, env=os.environ | env))
+            started.append(Server(name, f"http://{LOOPBACK}:{port}", watched, str(file)))
         for server in started:
             _wait(server)
         yield started
-    finally:
-        for server in started:
-            _end(server.process)
 
 
 def refuse_dead(started: list[Server]) -> None:
     """Raises UsageError where one of the servers has ended by itself."""
     for server in started:
-        if server.process.poll() is not None:
+        if server.watched.process.poll() is not None:
             raise UsageError(f"The {server.name} server ended by itself; its log: {server.log}.")
 
 
@@ -113,22 +104,10 @@ def _wait(server: Server) -> None:
     """
     health = f"{server.address}/api/health" if server.name == "prefect" else f"{server.address}/health"
     deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline and server.process.poll() is None:
+    while time.monotonic() < deadline and server.watched.process.poll() is None:
         try:
             with urllib.request.urlopen(health, timeout=2):  # noqa: S310 - our own address
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.3)
     raise UsageError(f"The {server.name} server did not start; its log: {server.log}.")
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Ends a server and what it started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()

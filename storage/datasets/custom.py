@@ -50,29 +50,64 @@ class CustomExemplar(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    question: Text
-    rationale: Text
-    answer: Text
-    choices: tuple[Text, ...] = ()
+    question: Text = Field(description="The question as the teacher reads it.")
+    rationale: Text = Field(description="The explanation.")
+    answer: Text = Field(description="The answer that the explanation ends in.")
+    choices: tuple[Text, ...] = Field(default=(), description="The choices, where the dataset has some.")
 
 
 class CustomDataset(BaseModel):
-    """The content of a YAML file; the module's docstring shows one."""
+    """The YAML file that describes a dataset of your own (docs/datasets.md)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
-    description: str = ""
-    answers: Literal["number", "choice", "label", "custom"]
-    labels: tuple[Text, ...] = ()
-    synonyms: Mapping[str, tuple[Text, ...]] = Field(default_factory=dict)
-    question: Text = "{question}"
-    fields: Mapping[str, Text] = Field(default_factory=dict)
-    splits: Mapping[str, Text] = Field(min_length=1)
-    instruction: str = 'Answer the question. Think step by step, then finish with "So the answer is ANSWER."'
-    exemplars: tuple[CustomExemplar, ...] = ()
-    parser: str | None = None
-    normaliser: str | None = None
+    # The dataset
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")] = Field(
+        description="Name in the store: letters, digits, - and _; not that of a built-in dataset."
+    )
+    description: str = Field(default="", description="What the dataset is, in one line.")
+
+    # The answers
+    answers: Literal["number", "choice", "label", "custom"] = Field(
+        description="`number`, `choice`, `label`, or `custom` with a `parser`."
+    )
+    labels: tuple[Text, ...] = Field(
+        default=(), description="For answers: label, the labels in the order of their codes 0, 1, ..."
+    )
+    synonyms: Mapping[str, tuple[Text, ...]] = Field(
+        default_factory=dict, description="Other words for a label, as label: [word, ...]."
+    )
+    parser: str | None = Field(
+        default=None,
+        description="package.module:function, a Python function that is called with a sampled text and the choices and "
+        "returns the answer (None where there is none) or a pair (rationale, answer). Its module may lie beside the "
+        "YAML file.",
+    )
+    normaliser: str | None = Field(
+        default=None,
+        description="package.module:function, a Python function that is called with an answer and the choices and "
+        "returns its one spelling, or None.",
+    )
+
+    # The questions
+    question: Text = Field(
+        default="{question}", description="The question, made of columns in braces, such as Ticket: {ticket}."
+    )
+    fields: Mapping[str, Text] = Field(
+        default_factory=dict, description="Columns that have other names in the files, as field: column."
+    )
+    splits: Mapping[str, Text] = Field(
+        min_length=1,
+        description="Files with the questions, as split: file; JSONL or CSV (also .gz), or Parquet, beside the YAML "
+        "file.",
+    )
+
+    # The prompt
+    instruction: str = Field(
+        default='Answer the question. Think step by step, then finish with "So the answer is ANSWER."',
+        description="What the teacher is told before the questions.",
+    )
+    exemplars: tuple[CustomExemplar, ...] = Field(default=(), description="Worked questions shown to the teacher.")
 
     @model_validator(mode="after")
     def _fits_together(self) -> "CustomDataset":

@@ -20,34 +20,47 @@ PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
 
 class DatasetConfig(BaseModel):
-    """The dataset of a distillation.
-
-    Parameters that control what it is:
-        name: svamp, cqa, esnli, anli1, gsm8k, lab, reasoning-gym:NAME, or the path of your own YAML definition.
-        paths: split -> file with its questions, where they do not come from the dataset's own source.
-
-    Parameters that control the splits:
-        train_split, validation_split, test_split: names of the dataset's splits. Without a validation split,
-            `validation_share` of the training questions are held out; without a test split there is no final test.
-        validation_share: of the training questions, 0 to 1.
-        folds, fold: k-fold cross-validation inside the training split: fold number `fold` (from 0) of `folds` is the
-            test set and `validation_share` of the others the validation set.
-        limit, validation_limit, test_limit: at most so many questions of each.
-    """
+    """The dataset of a distillation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str
-    paths: dict[str, str] = Field(default_factory=dict)
-    train_split: str = "train"
-    validation_split: str | None = "validation"
-    test_split: str | None = "test"
-    validation_share: float = Field(default=0.1, gt=0, lt=1)
-    folds: int | None = Field(default=None, ge=2)
-    fold: int = Field(default=0, ge=0)
-    limit: int | None = Field(default=None, ge=1)
-    validation_limit: int | None = Field(default=None, ge=1)
-    test_limit: int | None = Field(default=None, ge=1)
+    # The dataset
+    name: str = Field(
+        description="svamp, cqa, esnli, anli1, gsm8k, lab, reasoning-gym:NAME, or the path of your own YAML definition."
+    )
+    paths: dict[str, str] = Field(
+        default_factory=dict,
+        description="Files with the questions of a split, as split: file, in place of the dataset's own source.",
+    )
+
+    # The splits
+    train_split: str = Field(default="train", description="Split with the training questions.")
+    validation_split: str | None = Field(
+        default="validation",
+        description="Split with the validation questions; null holds out `validation_share` of the training questions.",
+    )
+    test_split: str | None = Field(
+        default="test", description="Split with the test questions; null leaves out the final test."
+    )
+    validation_share: float = Field(
+        default=0.1, gt=0, lt=1, description="Share of the training questions that is held out, 0 to 1."
+    )
+    folds: int | None = Field(
+        default=None,
+        ge=2,
+        description="Number of folds, for cross-validation inside the training split: one fold is the test set, and "
+        "`validation_share` of the others is the validation set.",
+    )
+    fold: int = Field(default=0, ge=0, description="Number of the fold that is the test set, from 0.")
+    limit: int | None = Field(
+        default=None, ge=1, description="Take at most this many training questions; null takes all."
+    )
+    validation_limit: int | None = Field(
+        default=None, ge=1, description="Take at most this many validation questions; null takes all."
+    )
+    test_limit: int | None = Field(
+        default=None, ge=1, description="Take at most this many test questions; null takes all."
+    )
 
     @model_validator(mode="after")
     def _fold_exists(self) -> Self:

@@ -13,7 +13,7 @@ from tasks.steps.retries import STEP
 from tasks.teacher.key import key_of
 from tasks.teacher.lab import build_lab, find_lab
 from tasks.teacher.sampling import SamplingProgress
-from tasks.teacher.session import teach
+from tasks.teacher.session import choose_teacher, teach
 from tasks.teacher.settings import TeacherSettings
 
 
@@ -63,7 +63,7 @@ def ask_teacher(workspace: Workspace, config: DatasetConfig, teacher: TeacherSet
     store, dataset, log = workspace.open_store(), get_dataset(config.name), get_run_logger()
     if teacher.source != "sample":
         return Sampled(teachers=teacher.teachers or ("*",))
-    choice = teacher.choice(workspace.home)
+    choice = choose_teacher(teacher, workspace.home)
     # Where validation questions are carved from the same split, the teacher explains those too: their majority answer
     # stands in where there is no label.
     part = config.question_set(dataset.name, "train")

@@ -9,7 +9,9 @@ its samples slip independently. `slips=0` trains on faultless solutions.
 """
 
 import json
+import os
 import shutil
+import sys
 import time
 from dataclasses import dataclass
 from hashlib import sha256
@@ -17,12 +19,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.configs import LabTeacherConfig
+from models.hardware import usable_cores
 from storage.datasets.lab import teacher_texts
 from storage.datasets.lab_problems import PROBLEM_VERSION
 from storage.locks import file_lock
 
 if TYPE_CHECKING:
     from models.lab_teacher import Progress
+
+WAITING = "OMP_WAIT_POLICY"
+"""OpenMP's variable for what its threads do while they wait."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ def lab_folder(home: Path, config: LabTeacherConfig | None = None) -> Path:
     The name holds a hash of everything that decides its weights: the configuration and the problems' version.
     """
     settings = (config or LabTeacherConfig()).model_dump(mode="json") | {"problem_version": PROBLEM_VERSION}
+    settings["threads"] = 1  # was a setting once, and made no difference; teachers from then are still found
     digest = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     return home / "lab" / f"teacher-{digest[:12]}"
 
@@ -78,11 +85,26 @@ def build_lab(
     with file_lock(folder.with_name(f".{folder.name}.lock")):
         reused = not force and folder.is_dir()  # another build may have finished it while this one waited
         if not reused:
+            threads = _threads()
             from models.lab_teacher import train_lab_teacher  # with torch, which finding the teacher does not need
 
             _remove_leftovers(folder)
-            train_lab_teacher(teacher_texts(config.texts, config.slips), folder, config, on_progress)
+            texts = teacher_texts(config.texts, config.slips)
+            train_lab_teacher(texts, folder, config, on_progress, threads=threads)
     return LabBuild(folder, reused, time.monotonic() - started)
+
+
+def _threads() -> int:
+    """How many threads to train with; to be asked before torch is imported.
+
+    Two come to the same weights, bit for bit, in less time. But OpenMP's threads keep their cores busy while they wait
+    for each other, and wherever something else wants a core both of them get slower, 30 times was seen. So it is two
+    only where they can be told to sleep, and OpenMP listens to that when torch loads it. Whether more than two would
+    pay for a model this small has not been measured.
+    """
+    if "torch" in sys.modules or os.environ.setdefault(WAITING, "passive").lower() != "passive":
+        return 1
+    return min(2, len(usable_cores()))
 
 
 def _remove_leftovers(folder: Path) -> None:

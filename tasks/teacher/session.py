@@ -5,9 +5,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
 
 from models.hardware import detect_hardware
 from models.precision import SAMPLING_FACTOR, emulated_settings, emulation_warning
@@ -17,25 +15,14 @@ from models.server_settings import ServerConfig, default_served_name, served_dty
 from models.teacher import SamplingConfig, TeacherConfig, TeacherKey
 from storage.datasets.definition import Dataset
 from storage.store import Store
+from tasks.teacher.lab import build_lab
 from tasks.teacher.sampling import SamplingPlan, SamplingProgress, TeacherIdentity, plan_sampling, sample_teacher
+from tasks.teacher.settings import TeacherSettings
 
 OnProgress = Callable[[SamplingProgress], None]
 Notice = Callable[[str], None]
-
-
-class Price(BaseModel):
-    """What a teacher costs, in any currency, per million tokens."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    per_million_prompt: float = Field(default=0.0, ge=0)
-    per_million_completion: float = Field(default=0.0, ge=0)
-
-    def of(self, prompt_tokens: int, completion_tokens: int) -> float | None:
-        """The price of some tokens; None where no price is given."""
-        if not self.per_million_prompt and not self.per_million_completion:
-            return None
-        return (prompt_tokens * self.per_million_prompt + completion_tokens * self.per_million_completion) / 1e6
+LAB_NAME = "lab-teacher"
+"""What the lab's teacher is called in the store, where its settings give it no name."""
 
 
 @dataclass(frozen=True)
@@ -72,25 +59,39 @@ class Taught:
     seconds: float
 
 
-def choose_api(
-    api: Literal["auto", "chat", "completions"], model: str, url: str | None
-) -> Literal["chat", "completions"]:
-    """chat, unless the model is a local folder whose tokenizer has no chat template."""
-    if api != "auto":
-        return api
-    return "completions" if url is None and Path(model).is_dir() and not has_chat_template(model) else "chat"
+def choose_teacher(settings: TeacherSettings, home: Path) -> TeacherChoice:
+    """The teacher to sample.
 
-
-def identify(model: str, name: str | None, url: str | None) -> TeacherIdentity:
-    """Which teacher the samples are stored under.
+    Args:
+        settings: with source "sample".
+        home: the state folder, where the lab's teacher lies; where it is missing, it is trained.
 
     Raises:
-        BadModel: no endpoint is given and the model cannot be served.
+        BadModel: the model cannot be served.
     """
-    if url is not None:
-        return TeacherIdentity(name or model)
+    model, name = settings.model or "", settings.name
+    if settings.needs_lab():
+        model, name = str(build_lab(home).folder), name or LAB_NAME
+    api = settings.api
+    if api == "auto":  # chat, unless the model is a local folder whose tokenizer has no chat template
+        plain = settings.url is None and Path(model).is_dir() and not has_chat_template(model)
+        api = "completions" if plain else "chat"
+    sampling = SamplingConfig(
+        n=settings.n,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        max_tokens=settings.max_tokens,
+        logprobs=settings.logprobs,
+        api=api,
+    )
+    client = {"model": model, "in_flight": settings.in_flight, "request_timeout_s": settings.timeout_s,
+              "retries": settings.retries}  # fmt: skip
+    if settings.url is not None:
+        return TeacherChoice(TeacherIdentity(name or model), sampling, client, url=settings.url)
     check_model(model)
-    return TeacherIdentity(name or default_served_name(model), model_revision(model))
+    identity = TeacherIdentity(name or default_served_name(model), model_revision(model))
+    server = ServerConfig(model=model, port=settings.port, extra_args=settings.server_args)
+    return TeacherChoice(identity, sampling, client, server=server)
 
 
 def teach(

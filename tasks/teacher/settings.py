@@ -1,85 +1,125 @@
-"""Which teacher a distillation learns from: the section `teacher` of its configuration, and how it is read."""
+"""Which teacher a distillation learns from: the section `teacher` of its configuration."""
 
 import re
-from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from models.server_settings import ServerConfig, safe_arguments
-from models.teacher import SamplingConfig, plain_http_url
-from tasks.teacher.lab import build_lab
-from tasks.teacher.session import Price, TeacherChoice, choose_api, identify
+from models.server_settings import safe_arguments
+from models.teacher_settings import plain_http_url
 
 LAB = "lab"
-LAB_NAME = "lab-teacher"
+Api = Literal["auto", "chat", "completions"]
 
 
-class RecordedFile(BaseModel):
-    """Samples that somebody recorded, to be imported.
-
-    Attributes:
-        path: JSONL, CSV (also .gz) or Parquet.
-        columns: field -> column, where the file uses other names (`qcrd import --map`).
-        answers: `parsed` by the dataset's own parser, or `recorded` in the file.
-    """
+class Price(BaseModel):
+    """What the teacher costs per million tokens, in any currency."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    path: str
-    columns: dict[str, str] = Field(default_factory=dict)
-    answers: Literal["parsed", "recorded"] = "parsed"
+    per_million_prompt: float = Field(default=0.0, ge=0, description="Price of a million prompt tokens.")
+    per_million_completion: float = Field(default=0.0, ge=0, description="Price of a million completion tokens.")
+
+    def of(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        """The price of some tokens; None where no price is given."""
+        if not self.per_million_prompt and not self.per_million_completion:
+            return None
+        return (prompt_tokens * self.per_million_prompt + completion_tokens * self.per_million_completion) / 1e6
+
+
+class RecordedFile(BaseModel):
+    """Samples that somebody recorded, to be imported."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str = Field(
+        description="JSONL or CSV (also .gz), or Parquet: one sample per row, or a question with several."
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="Where the file's columns have other names: field and column."
+    )
+    answers: Literal["parsed", "recorded"] = Field(
+        default="parsed",
+        description="`parsed` reads the answers from the texts, with the dataset's own parser; `recorded` takes the "
+        "file's answers.",
+    )
 
 
 class TeacherSettings(BaseModel):
-    """Where rationales come from.
-
-    Parameters that control which teacher:
-        source: `sample` a model (what is stored already is not sampled again), `import` recorded files, or `stored`:
-            what the store holds.
-        model: to sample: a folder or hub id that vLLM serves, `lab` for the lab's teacher (trained if it is not there),
-            or with `url` the name that the endpoint serves.
-        url: an OpenAI-compatible endpoint; its key goes into QCRD_TEACHER_API_KEY, never into the URL.
-        key_secret: or into a Secret block of Prefect's; this is the block's name.
-        name: the teacher's name in the store; the model's if left out.
-        files: to import.
-        teachers: which of the stored teachers vote, as globs; the sampled one alone, or all, if left out.
-
-    Parameters that control the sampling:
-        n: samples a question (5, paper).
-        temperature: 0.7 (paper).
-        top_p, max_tokens, logprobs, seed: as for `qcrd sample`.
-        api: auto, chat or completions.
-        in_flight, timeout_s, retries: patience with the endpoint.
-        port: vLLM's; a free one if left out.
-        server_args: further arguments of vLLM's server.
-        price: per million tokens.
-    """
+    """Where the rationales come from."""
 
     # Somebody may have put a key where none belongs: no error repeats it.
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    source: Literal["sample", "import", "stored"] = "sample"
-    model: str | None = None
-    url: str | None = None
-    key_secret: str | None = Field(default=None, max_length=64)
-    name: str | None = None
-    files: tuple[RecordedFile, ...] = ()
-    teachers: tuple[str, ...] | None = None
+    # The teacher
+    source: Literal["sample", "import", "stored"] = Field(
+        default="sample",
+        description="`sample` a model (what is stored already is not sampled again), `import` recorded files, or take "
+        "what is `stored`.",
+    )
+    model: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Model to sample: a folder or hub id that vLLM serves, `lab` for the lab's teacher, or with `url` "
+        "the name that the endpoint serves.",
+    )
+    url: str | None = Field(
+        default=None,
+        description="An OpenAI-compatible endpoint; its key goes into QCRD_TEACHER_API_KEY, never into the URL.",
+    )
+    key_secret: str | None = Field(
+        default=None,
+        max_length=64,
+        description="Name of the Prefect Secret block that holds the endpoint's key, instead of QCRD_TEACHER_API_KEY.",
+    )
+    name: str | None = Field(default=None, description="The teacher's name in the store; the model's by default.")
+    files: tuple[RecordedFile, ...] = Field(default=(), description="Recorded samples to import.")
+    teachers: tuple[str, ...] | None = Field(
+        default=None,
+        description="Stored teachers that vote, as globs (gpt-*); by default the sampled one alone, or all.",
+    )
 
-    n: int = Field(default=5, ge=1)
-    temperature: float = Field(default=0.7, ge=0)
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    max_tokens: int = Field(default=256, ge=1)
-    logprobs: bool = False
-    seed: int = 0
-    api: Literal["auto", "chat", "completions"] = "auto"
-    in_flight: int = Field(default=64, ge=1)
-    timeout_s: float = Field(default=600.0, gt=0)
-    retries: int = Field(default=6, ge=0)
-    port: int | None = None
-    server_args: tuple[str, ...] = ()
-    price: Price = Price()
+    # The sampling
+    n: int = Field(default=5, ge=1, le=1024, description="Samples per question (paper: 5).")
+    temperature: float = Field(default=0.7, ge=0, le=10, description="Sampling temperature (paper: 0.7).")
+    top_p: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Probability mass to sample from; 1 is all of it (paper). Less makes vLLM half as fast on a CPU.",
+    )
+    max_tokens: int = Field(default=256, ge=1, description="Longest sample, in tokens.")
+    logprobs: bool = Field(
+        default=False, description="Also store each sample's mean log-probability; half as fast on a CPU."
+    )
+    seed: int = Field(default=0, description="Seed of the samples; another one gives other samples.")
+
+    # The endpoint, or vLLM's server
+    api: Api = Field(
+        default="auto",
+        description="`chat`, `completions`, or `auto`: `completions` for a local model without a chat template, else "
+        "`chat`.",
+    )
+    in_flight: int = Field(
+        default=64,
+        ge=1,
+        le=4096,
+        description="Requests under way at once, each for all samples of a question; a large GPU takes more than 64.",
+    )
+    timeout_s: float = Field(
+        default=600.0, gt=0, description="Seconds to wait for one reply, the endpoint's queue included."
+    )
+    retries: int = Field(
+        default=6,
+        ge=0,
+        description="Times a request is tried again after 429, 5xx, a timeout, a lost connection or an unreadable "
+        "reply.",
+    )
+    port: int | None = Field(default=None, ge=1, le=65535, description="Port of vLLM's server; a free one by default.")
+    server_args: tuple[str, ...] = Field(
+        default=(), description="More arguments of vLLM's server, as on its command line; they win over qcrd's own."
+    )
+    price: Price = Field(default=Price(), description="What the teacher costs.")
 
     @field_validator("url")
     @classmethod
@@ -115,30 +155,3 @@ class TeacherSettings(BaseModel):
     def needs_lab(self) -> bool:
         """Whether the lab's teacher is to be sampled, and so must be there."""
         return self.source == "sample" and self.url is None and self.model == LAB
-
-    def choice(self, home: Path) -> TeacherChoice:
-        """The teacher to sample.
-
-        Args:
-            home: the state folder, where the lab's teacher lies.
-
-        Raises:
-            BadModel: the model cannot be served.
-        """
-        model, name = self.model or "", self.name
-        if self.needs_lab():
-            model, name = str(build_lab(home).folder), name or LAB_NAME
-        sampling = SamplingConfig(
-            n=self.n,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            max_tokens=self.max_tokens,
-            logprobs=self.logprobs,
-            api=choose_api(self.api, model, self.url),
-        )
-        client = {"model": model, "in_flight": self.in_flight, "request_timeout_s": self.timeout_s,
-                  "retries": self.retries}  # fmt: skip
-        server = None
-        if self.url is None:
-            server = ServerConfig(model=model, port=self.port, extra_args=self.server_args)
-        return TeacherChoice(identify(model, name, self.url), sampling, client, self.url, server)

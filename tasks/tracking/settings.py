@@ -10,22 +10,27 @@ SCRATCH = "scratch"
 
 
 class RegistrySettings(BaseModel):
-    """The registered model.
-
-    Attributes:
-        name: in MLflow's registry; "qcrd-<dataset>" if left out.
-        level: the gate moves `champion` where an exact McNemar test finds a better challenger at this level.
-        register_model: false trains and evaluates only.
-        start_from: what a training starts from: scratch (the configured student), champion (scratch, too, where there
-            is none yet), or the number of a version.
-    """
+    """How the best student is registered, and how the gate judges it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str | None = None
-    level: float = Field(default=0.05, gt=0, lt=1)
-    register_model: bool = True
-    start_from: str = Field(default=SCRATCH, pattern=rf"^({SCRATCH}|{CHAMPION}|[1-9]\d*)$")
+    name: str | None = Field(default=None, description="Name in MLflow's registry; qcrd-<dataset> by default.")
+    level: float = Field(
+        default=0.05,
+        gt=0,
+        lt=1,
+        description="Significance level of the gate: `champion` moves when an exact McNemar test finds the challenger "
+        "better.",
+    )
+    register_model: bool = Field(
+        default=True, description="Register the best student; `false` only trains and evaluates."
+    )
+    start_from: str = Field(
+        default=SCRATCH,
+        pattern=rf"^({SCRATCH}|{CHAMPION}|[1-9]\d*)$",
+        description="What a training starts from: `scratch` (the configured student), `champion` (`scratch` while "
+        "there is none), or the number of a version.",
+    )
 
     @field_validator("name")
     @classmethod

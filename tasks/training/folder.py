@@ -242,12 +242,16 @@ class Training:
         Raises:
             RunStopped: somebody stops this run while it waits.
         """
-        with _locked(self.folder / ".run.lock", waiting):
+        with self.alone(waiting):
             with self.at_work():
                 self._remove_leftovers()
                 if not self.is_one or self.spec != spec:
                     self.write_spec(spec)
             yield
+
+    def alone(self, waiting: Callable[[], None] = lambda: None) -> AbstractContextManager[None]:
+        """The run lock by itself, to prepare the training; see `held`."""
+        return _locked(self.folder / ".run.lock", waiting)
 
     def at_work(self) -> AbstractContextManager[None]:
         """Keeps other processes from computing steps. Waits without a word: their run is gone, and so are they soon."""

@@ -27,8 +27,6 @@ def prepare_training(
 ) -> Prepared:
     """Makes `trainings/<training id>`, or finds it there.
 
-    Two runs may prepare one training side by side: every file appears whole, and both would write the same.
-
     Args:
         trainings: the folder of all trainings.
         dataset: name or path of the definition.
@@ -66,8 +64,7 @@ def prepare_training(
     for questions in filter(None, (parts.validation, parts.test)):  # now, not after hours of training
         judged_questions(store, questions, rule)
 
-    preparation = training.outcome(Preparation)
-    if preparation is None:
+    def prepare() -> Preparation:
         training.write_examples(found.table)
         arguments = (training.folder, dataset, config)
         made = worker.run(make_initial, *arguments) if worker else make_initial(*arguments)
@@ -87,9 +84,14 @@ def prepare_training(
             parameters=made.parameters,
             too_long=made.too_long,
         )
-        if not training.is_one:
-            training.write_spec(spec)
+        training.write_spec(spec)
         training.write_outcome(preparation)
+        return preparation
+
+    preparation = training.outcome(Preparation)
+    if preparation is None:  # a training that another run works on has one
+        with training.alone():
+            preparation = training.outcome(Preparation) or prepare()
     # Where the state folder lies may have changed since, or be told in another way.
     return Prepared(folder=training.folder, spec=spec, **preparation.model_dump())
 

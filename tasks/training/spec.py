@@ -26,26 +26,25 @@ _NO_PART_OF_THE_ID = {
 
 
 class NegativesConfig(BaseModel):
-    """The negatives that a student makes itself (docs/distillation.md).
-
-    Parameters that control which student:
-        lag: rounds back. Round t's negatives come from the student that round t - lag ended with (5, paper), before
-            there is one from the student as it was before training. `fixed` always takes the latter, `none` makes none.
-
-    Parameters that control the sampling:
-        temperature: 1.5 (paper).
-        top_p: probability mass sampled from.
-        max_tokens: longest one; None takes the student's longest target.
-        batch_size: texts at once.
-    """
+    """The negatives that the student samples itself (docs/distillation.md)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    lag: Annotated[int, Field(ge=1)] | Literal["fixed", "none"] = Field(default=5)
-    temperature: float = Field(default=1.5, gt=0)
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    max_tokens: int | None = Field(default=None, ge=1)
-    batch_size: int = Field(default=256, ge=1)
+    # Which student
+    lag: Annotated[int, Field(ge=1)] | Literal["fixed", "none"] = Field(
+        default=5,
+        description="How many rounds back: round t's negatives come from the student that round t - lag ended with "
+        "(paper: 5), or, while there is none, from the student before training. `fixed` always takes the latter, "
+        "`none` makes no negatives.",
+    )
+
+    # The sampling
+    temperature: float = Field(default=1.5, gt=0, description="Sampling temperature (paper: 1.5).")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="Probability mass to sample from; 1 is all of it.")
+    max_tokens: int | None = Field(
+        default=None, ge=1, description="Longest negative, in tokens; null takes the student's longest target."
+    )
+    batch_size: int = Field(default=256, ge=1, description="Texts sampled at once.")
 
     def round_before(self, t: int) -> int | None:
         """The round whose student makes the negatives of round t, INITIAL for the one before training; None for
@@ -56,37 +55,41 @@ class NegativesConfig(BaseModel):
 
 
 class RoundsConfig(BaseModel):
-    """How many rounds, and what is kept of them.
-
-    Parameters that control the length:
-        rounds: at most so many.
-        epochs_per_round: times each question is trained on in a round.
-        patience: the training ends when so many rounds in a row are no better on validation; None runs all.
-
-    Parameters that control the evaluation:
-        answer_tokens: longest answer, in tokens.
-        explain_validation: also let the student explain the validation questions in every round (the test questions
-            always).
-        evaluation_batch: questions at once.
-
-    Parameters that control the machine:
-        processes: training processes, one a GPU (torchrun); on a CPU more than one is for tests.
-        threads: of torch's on a CPU; None leaves it to torch.
-        keep: checkpoints of so many of the newest rounds are kept besides the best round's and those that `lag` still
-            needs.
-    """
+    """How many rounds there are, and what is kept of them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rounds: int = Field(default=20, ge=1)
-    epochs_per_round: int = Field(default=1, ge=1)
-    patience: int | None = Field(default=None, ge=1)
-    answer_tokens: int = Field(default=16, ge=1)
-    explain_validation: bool = True
-    evaluation_batch: int = Field(default=128, ge=1)
-    processes: int = Field(default=1, ge=1)
-    threads: int | None = Field(default=None, ge=1)
-    keep: int = Field(default=1, ge=1)
+    # The length
+    rounds: int = Field(default=20, ge=1, description="Number of rounds, unless `patience` ends the training earlier.")
+    epochs_per_round: int = Field(default=1, ge=1, description="Times that each question is trained on in a round.")
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        description="Stop after this many rounds in a row that are no better on validation; null trains all rounds.",
+    )
+
+    # The evaluation
+    answer_tokens: int = Field(default=16, ge=1, description="Longest answer, in tokens.")
+    explain_validation: bool = Field(
+        default=True,
+        description="Let the student explain the validation questions, too, not only answer them; it always explains "
+        "the test questions.",
+    )
+    evaluation_batch: int = Field(default=128, ge=1, description="Questions answered at once.")
+
+    # The machine
+    processes: int = Field(
+        default=1, ge=1, description="Training processes, one per GPU (torchrun); on a CPU, more than one is for tests."
+    )
+    threads: int | None = Field(
+        default=None, ge=1, description="Torch's threads on a CPU; null leaves the number to torch."
+    )
+    keep: int = Field(
+        default=1,
+        ge=1,
+        description="How many of the newest rounds keep their checkpoints, besides the best round and those that "
+        "`negatives.lag` still needs.",
+    )
 
 
 class TrainingConfig(BaseModel):

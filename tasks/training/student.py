@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from models import watchdog
 from models.batches import epoch_batches
 from models.errors import TrainingFailed
 from models.folders import MODEL
@@ -23,6 +22,7 @@ from models.student import EXPLAIN, PREDICT, Student
 from models.student_loading import load_student
 from models.student_training import Rationale, StudentTraining, TrainingExample, collate
 from models.trainer import RoundPlan, StepReport, train
+from models.watchdog import Watched
 from storage.datasets.definition import Dataset
 from storage.errors import NothingToDo
 from tasks.errors import ONE_LINE
@@ -179,22 +179,17 @@ def _launched(training: Training, t: int) -> RoundTrained:
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes),
         "-m", "tasks.training.student", str(training.folder), str(t),
     ]  # fmt: skip
-    # They end with this process, killed or not: the watchdog sees the pipe close.
-    watched, held = os.pipe()
-    try:
-        done = subprocess.run(
-            [sys.executable, "-I", "-S", watchdog.__file__, "--alive-fd", str(watched), "--grace", "5", "--", *command],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, pass_fds=(watched,), text=True, check=False,
-            env={"OMP_NUM_THREADS": str(rounds.threads or 1), **os.environ},
-        )  # fmt: skip
-    finally:
-        os.close(watched)
-        os.close(held)
+    environment = {"OMP_NUM_THREADS": str(rounds.threads or 1), **os.environ}
+    with Watched(
+        command, grace_s=5.0, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+    ) as launched:
+        _, errors = launched.process.communicate()
     trained = training.outcome(RoundTrained, t)
     if trained is None:
-        told = [line for line in done.stderr.splitlines() if line.startswith("{")]
-        reason = json.JSONDecoder().raw_decode(told[-1])[0]["error"] if told else " ".join(done.stderr.split())[-300:]
-        raise TrainingFailed(f"Round {t} failed in {processes} processes (exit code {done.returncode}): {reason}")
+        told = [line for line in errors.splitlines() if line.startswith("{")]
+        reason = json.JSONDecoder().raw_decode(told[-1])[0]["error"] if told else " ".join(errors.split())[-300:]
+        code = launched.process.returncode
+        raise TrainingFailed(f"Round {t} failed in {processes} processes (exit code {code}): {reason}")
     return trained
 
 

@@ -33,22 +33,29 @@ ANSWERS_COMPARED = 10
 
 
 class DriftConfig(BaseModel):
-    """Limits past which a run warns that what comes in has changed.
-
-    Attributes:
-        questions: fewer new ones are not compared; they wait for the next run.
-        agreement, unparsed: largest change of the two shares, 0 to 1.
-        answers: largest total variation distance of the answers' distributions, 0 to 1.
-        rationale_words: largest change of the mean length, as a share of the earlier one.
-    """
+    """Limits past which a run warns that incoming data has changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    questions: int = Field(default=50, ge=1)
-    agreement: float = Field(default=0.1, gt=0)
-    unparsed: float = Field(default=0.05, gt=0)
-    answers: float = Field(default=0.3, gt=0)
-    rationale_words: float = Field(default=0.3, gt=0)
+    questions: int = Field(
+        default=50, ge=1, description="Fewest new questions that are compared; fewer wait for the next run."
+    )
+    agreement: float = Field(
+        default=0.1, gt=0, description="Largest change in the mean share of votes for the winner, 0 to 1."
+    )
+    unparsed: float = Field(
+        default=0.05, gt=0, description="Largest change in the share of samples without an answer, 0 to 1."
+    )
+    answers: float = Field(
+        default=0.3,
+        gt=0,
+        description="Largest total variation distance between the distributions of the answers, 0 to 1.",
+    )
+    rationale_words: float = Field(
+        default=0.3,
+        gt=0,
+        description="Largest change in the mean length of rationales, as a share of the earlier mean.",
+    )
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,18 @@
 """What the commands print for people and for programs."""
 
+import inspect
 import json
 import shlex
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
+from flows.cli import app, run
+from flows.config.distill import DistillConfig
 from tests.conftest import Qcrd, figures, qcrd_command
 
 QUESTION = {
@@ -159,13 +164,41 @@ def test_doctor_shows_what_a_capped_processor_computes_and_what_is_chosen_from_i
     "command",
     [
         [], ["sample"], ["import"], ["vote"], ["sql"], ["doctor"], ["lab"], ["lab", "build"], ["show"],
-        ["show", "rationales"], ["show", "votes"], ["show", "examples"], ["store"], ["store", "check"],
+        ["show", "rationales"], ["show", "votes"], ["show", "examples"], ["store"], ["store", "check"], ["keys"],
     ],
 )  # fmt: skip
 def test_every_help_has_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    from flows.cli import run
-
     assert run([*command, "--help"]) == 0
     shown: Any = " ".join(capsys.readouterr().out.split())
     assert "qcrd " in shown.split("Usage:")[1].split("Options")[0].replace("Usage: qcrd", "")
     assert "Example: qcrd" in shown or "First steps: qcrd" in shown
+
+
+def test_the_help_of_every_command_fits_a_terminal_of_80_columns() -> None:
+    """Lines after the first paragraph are printed as they stand, so a longer one would be broken and leave a stub."""
+
+    def walk(command: Any) -> Iterator[tuple[str, str]]:
+        for name, inner in getattr(command, "commands", {}).items():
+            yield name, inspect.cleandoc(inner.help)
+            yield from walk(inner)
+
+    told = list(walk(typer.main.get_command(app)))
+    assert len(told) > 25
+    for name, text in told:
+        first, _, more = text.partition("\n\n")
+        assert len(first) <= 65, f"qcrd --help breaks what it says of {name}"
+        assert [line for line in more.splitlines() if len(line) > 78 and not line.startswith("Example")] == [], name
+
+
+def test_keys_explains_a_section_and_the_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["keys", "rounds"]) == 0
+    shown = capsys.readouterr().out
+    assert "rounds.patience (whole number at least 1, or null; default: null)" in shown
+    assert "Stop after this many rounds in a row" in shown
+    assert "\n\nThe evaluation\n" in shown
+    assert run(["keys", "--json"]) == 0
+    got = json.loads(capsys.readouterr().out)
+    assert [key["path"] for key in got] == list(DistillConfig.model_fields)
+    assert {key["path"] for key in got if not key["section"]} == {"compare"}
+    assert run(["keys", "round"]) == 2
+    assert capsys.readouterr().err.startswith("qcrd: Unknown key 'round'. Did you mean 'rounds'?")

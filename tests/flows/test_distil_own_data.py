@@ -1,9 +1,8 @@
-"""`qcrd distill` on somebody's own data, with recorded samples: interrupted, killed, gone on; and wrong data."""
+"""`qcrd distill` on somebody's own data, with recorded samples: interrupted, served; and wrong data."""
 
 import json
 import os
 import pty
-import random
 import select
 import signal
 import socket
@@ -16,14 +15,11 @@ import httpx
 import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
-from storage.checking import check_store
 from storage.store import Store
-from tests.conftest import Qcrd, figures, qcrd_command
-from tests.flows.own_data import family, still_running, weights, without_clock, write_own_data
+from tests.conftest import Qcrd, qcrd_command
+from tests.flows.own_data import family, still_running, write_own_data
 
 pytestmark = pytest.mark.slow
-
-KILLS = 3
 
 
 @pytest.fixture
@@ -112,35 +108,3 @@ def run_states(home: Path) -> list[str]:
         return []
     states: list[str] = Store(home / "store").query("SELECT state FROM runs")["state"].to_pylist()
     return states
-
-
-def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(own_data: Path, home: Path, qcrd: Qcrd) -> None:
-    undisturbed = own_data / "undisturbed"
-    started = time.monotonic()
-    expected = figures(qcrd("distill", "small.yaml", "--json", home=undisturbed))
-    whole = time.monotonic() - started
-
-    seed = int.from_bytes(os.urandom(4), "big")
-    print(f"seed of the moments: {seed}")  # shown where the test fails
-    moments = random.Random(seed)
-    for _ in range(KILLS):
-        with subprocess.Popen(
-            qcrd_command(home, "distill", "small.yaml"),
-            stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
-        ) as run:  # fmt: skip
-            time.sleep(moments.uniform(0.1, 0.9) * whole)
-            os.killpg(run.pid, signal.SIGKILL)
-
-    result = figures(qcrd("distill", "small.yaml", "--json"))
-    assert without_clock(result) == without_clock(expected)
-    assert weights(home, result) == weights(undisturbed, expected)
-    assert result["registered"]["version"] == "1"
-    assert result["registered"]["champion"]
-
-    store = Store(home / "store")
-    report = check_store(store, repair=True)
-    assert (report.damaged, report.repeated) == ([], {})
-    assert not list((home / "trainings").rglob("*.partial-*"))
-    for table in ("rationales", "scores", "predictions"):
-        count = f"SELECT count(*) AS n FROM {table}"
-        assert store.query(count).to_pylist() == Store(undisturbed / "store").query(count).to_pylist()

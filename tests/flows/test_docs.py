@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 import typer
 import yaml
-from pydantic import BaseModel
 
 from flows.cli import app
 from flows.config.distill import checked, load_config, shipped_configs
-from flows.config.reference import explained, page
+from flows.config.reference import page
 from tasks.training.spec import _NO_PART_OF_THE_ID
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,22 +79,6 @@ def test_configuration_page_is_what_the_code_says() -> None:
     assert (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8") == page(), (
         "run: python -m flows.config.reference > docs/configuration.md"
     )
-
-
-def test_a_docstring_that_forgets_a_key_is_an_error() -> None:
-    class Forgetful(BaseModel):
-        """Two keys.
-
-        Attributes:
-            first: told,
-                in two lines.
-        """
-
-        first: int = 1
-        second: int = 2
-
-    with pytest.raises(ValueError, match=r"Forgetful and its fields differ in \{'second'\}"):
-        explained(Forgetful)
 
 
 @each_page()

@@ -81,8 +81,8 @@ def test_unknown_option_command_and_missing_option(complaint: Complain) -> None:
     )
     assert complaint("vot") == ("No such command 'vot'. Did you mean 'vote'? See `qcrd --help`.")
     assert complaint("xyz") == (
-        "No such command 'xyz'. Allowed: distill, resume, sample, import, vote, sql, predict, evaluate, registry, "
-        "rollback, serve, automations, metrics, ui, doctor, lab, show, store. See `qcrd --help`."
+        "No such command 'xyz'. Allowed: distill, keys, resume, serve, sample, import, vote, predict, evaluate, "
+        "registry, rollback, sql, ui, metrics, automations, doctor, lab, show, store. See `qcrd --help`."
     )
     assert complaint("vote") == "Missing option '--dataset'. See `qcrd vote --help`."
 
@@ -93,6 +93,13 @@ def test_n_that_is_not_at_least_one(complaint: Complain) -> None:
     assert complaint("sample", "--dataset", "lab", "--url", "http://x/v1", "--model", "m", "--temperature", -1) == (
         "--temperature: Input should be greater than or equal to 0, not -1.0."
     )
+
+
+def test_an_option_is_named_as_it_was_given(complaint: Complain) -> None:
+    endpoint = ("sample", "--dataset", "lab", "--url", "http://x/v1", "--model", "m")
+    for option, value, shown in (("--timeout", 0, "0.0"), ("--price-prompt", -1, "-1.0"), ("--port", 0, "0")):
+        assert complaint(*endpoint, option, value).startswith(f"{option}: Input should be greater than ")
+        assert complaint(*endpoint, option, value).endswith(f", not {shown}.")
 
 
 def test_missing_file(complaint: Complain) -> None:

@@ -1,8 +1,9 @@
 """The whole flow killed with -9 at fifty random moments, its own and its workers' processes, and resumed every time.
 
-Nothing is sampled twice, no row is lost, and in the end there are the same weights, figures and one registered version
-as of a run that nobody killed. A real vLLM server answers as the teacher, one question after the other: the same batch
-gives the same samples on a CPU, so that the killed run and the other one learn from the same texts.
+Two methods are trained side by side. Nothing is sampled twice, no row is lost, and in the end there are the same
+weights, figures and one registered version as of a run that nobody killed. A real vLLM server answers as the teacher,
+one question after the other: the same batch gives the same samples on a CPU, so that the killed run and the other one
+learn from the same texts.
 """
 
 import contextlib
@@ -12,11 +13,9 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,15 +32,15 @@ from storage.checking import check_store
 from storage.datasets.registry import get_dataset
 from storage.store import Store
 from tests.flows.own_data import family, still_running, weights, without_clock, write_own_data
+from tests.warm_start import Started, WarmStart
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
-ROOT = Path(__file__).resolve().parents[2]
 KILLS = 50
 LONGEST_S = 2.5  # a kill comes at most so long after a stage is reached
 QUESTIONS, N = 60, 4
 SETTINGS = [
-    "compare=[]", f"teacher.n={N}", "teacher.in_flight=1", "teacher.files=[]", "teacher.source=sample",
+    f"teacher.n={N}", "teacher.in_flight=1", "teacher.files=[]", "teacher.source=sample",
     "teacher.model=sums-teacher", "teacher.api=completions", "teacher.max_tokens=40", "teacher.temperature=0.7",
 ]  # fmt: skip
 RESUME = ["resume", "--json"]
@@ -80,43 +79,37 @@ class Runs:
     Args:
         home: the state folder.
         folder: with the dataset; the working directory.
+        warm: who starts it.
     """
 
-    def __init__(self, home: Path, folder: Path) -> None:
+    def __init__(self, home: Path, folder: Path, warm: WarmStart) -> None:
         self.home, self.log, self._out = home, home.with_suffix(".log"), home.with_suffix(".json")
-        env = {**os.environ, "QCRD_HOME": str(home), "PYTHONPATH": str(ROOT)}
-        self._warm = subprocess.Popen(
-            [sys.executable, "-m", "tests.flows.warm_start"],
-            cwd=folder, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        self._folder, self._warm = folder, warm
 
-    def start(self, *arguments: str) -> int:
-        """Starts a command; returns its pid."""
-        assert self._warm.stdin
-        order = {"arguments": arguments, "out": str(self._out), "log": str(self.log)}
-        self._warm.stdin.write(json.dumps(order) + "\n")
-        self._warm.stdin.flush()
-        return self._answer()
+    def start(self, *arguments: str) -> Started:
+        """Starts a command."""
+        with self._out.open("wb") as out, self.log.open("ab") as log:
+            return self._warm.start(self.home, *arguments, stdout=out, stderr=log, cwd=self._folder)
 
-    def end(self) -> int:
-        """Waits until it has ended; its exit code, as subprocess has it."""
-        return self._answer()
+    def to_the_end(self, *arguments: str) -> dict[str, Any]:
+        """Runs a command that nobody kills; what it printed."""
+        with self.start(*arguments) as run:
+            assert run.wait() == 0, self.log.read_text()
+        return self.result()
 
     def result(self) -> dict[str, Any]:
         """What the last one printed."""
         found: dict[str, Any] = json.loads(self._out.read_text())
         return found
 
-    def close(self) -> None:
-        """Ends what the others are forked from."""
-        self._warm.kill()
-        self._warm.communicate()
 
-    def _answer(self) -> int:
-        assert self._warm.stdout
-        line = self._warm.stdout.readline()
-        assert line, f"the process that starts the others is gone; {self.log}"
-        return int(line)
+MakeRuns = Callable[[Path], Runs]
+
+
+@pytest.fixture(scope="module")
+def make_runs(own_data: Path, warm_start: WarmStart, new_databases: Callable[[Path], Path]) -> MakeRuns:
+    """For a state folder, which gets new databases."""
+    return lambda home: Runs(new_databases(home), own_data, warm_start)
 
 
 def locks_held(home: Path) -> list[Path]:
@@ -173,13 +166,6 @@ def begun(home: Path) -> bool:
     return bool(found(home, "store/runs/**/*.parquet"))
 
 
-def to_the_end(runs: Runs, command: list[str]) -> dict[str, Any]:
-    """A run that nobody kills."""
-    runs.start(*command)
-    assert runs.end() == 0, runs.log.read_text()
-    return runs.result()
-
-
 @dataclass(frozen=True)
 class Undisturbed:
     """A run that nobody killed.
@@ -198,15 +184,15 @@ class Undisturbed:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(own_data: Path, teacher: VllmServer, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+def undisturbed(make_runs: MakeRuns, teacher: VllmServer, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     """What every other run is to come to."""
     command = ["distill", "small.yaml", "--json"]
     for setting in (*SETTINGS, f"teacher.url={teacher.base_url}"):
         command += ["--set", setting]
-    with contextlib.closing(Runs(tmp_path_factory.mktemp("undisturbed") / "home", own_data)) as runs:
-        started = time.monotonic()
-        result = to_the_end(runs, command)
-        seconds = time.monotonic() - started
+    runs = make_runs(tmp_path_factory.mktemp("undisturbed") / "home")
+    started = time.monotonic()
+    result = runs.to_the_end(*command)
+    seconds = time.monotonic() - started
     assert result["sampled"]["samples"] == QUESTIONS * N
     assert 0.6 < result["votes"]["single_accuracy"] < 1, "the teacher is to be usefully wrong"
     return Undisturbed(command, runs.home, result, seconds)
@@ -222,7 +208,7 @@ COUNTS = [f"SELECT count(*) AS n FROM {table}" for table in ("votes", "scores", 
 
 
 def test_killed_and_resumed_it_ends_as_if_it_had_not_been(
-    own_data: Path, undisturbed: Undisturbed, tmp_path: Path
+    own_data: Path, warm_start: WarmStart, make_runs: MakeRuns, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
     seed = int.from_bytes(os.urandom(4), "big")
     print(f"seed of the moments: {seed}")  # shown where the test fails
@@ -231,24 +217,23 @@ def test_killed_and_resumed_it_ends_as_if_it_had_not_been(
     while killed.total() < KILLS:
         home = tmp_path / f"home-{campaign}"
         processes, code = list[psutil.Process](), None
-        with contextlib.closing(Runs(home, own_data)) as runs:
-            while code != 0:
-                pid = runs.start(*(RESUME if can_resume(home) else undisturbed.command))
-                if killed.total() < KILLS:
-                    wanted = min(reached(home) + moments.randint(0, AHEAD), len(STAGES))
-                    while psutil.pid_exists(pid) and (reached(home) < wanted or not locks_held(home)):
-                        time.sleep(0.02)
-                    # At the last stage a resumed run still has to come there: it must be able to end before its kill.
-                    time.sleep(moments.uniform(0, LONGEST_S if wanted < len(STAGES) else undisturbed.seconds))
-                    processes += family(pid)
-                    with contextlib.suppress(ProcessLookupError):  # it was faster
-                        os.killpg(pid, signal.SIGKILL)
-                code = runs.end()
-                assert code in (0, -signal.SIGKILL), runs.log.read_text()
-                if code != 0:
-                    stage = ["starting", *STAGES][reached(home)]
-                    killed[stage] += 1
-                    print(f"{time.monotonic() - began:.0f} s: kill {killed.total()}, {stage}", flush=True)
+        runs = make_runs(home) if campaign else Runs(home, own_data, warm_start)  # the first makes its databases itself
+        while code != 0:
+            run = runs.start(*(RESUME if can_resume(home) else undisturbed.command))
+            if killed.total() < KILLS:
+                wanted = min(reached(home) + moments.randint(0, AHEAD), len(STAGES))
+                while run.poll() is None and (reached(home) < wanted or not locks_held(home)):
+                    time.sleep(0.02)
+                # At the last stage a resumed run still has to come there: it must be able to end before its kill.
+                time.sleep(moments.uniform(0, LONGEST_S if wanted < len(STAGES) else undisturbed.seconds))
+                processes += family(run.pid)
+                run.kill_group()
+            code = run.wait()
+            assert code in (0, -signal.SIGKILL), runs.log.read_text()
+            if code != 0:
+                stage = ["starting", *STAGES][reached(home)]
+                killed[stage] += 1
+                print(f"{time.monotonic() - began:.0f} s: kill {killed.total()}, {stage}", flush=True)
         same_as(runs, undisturbed)
         assert still_running(processes) == []
         campaign += 1
@@ -256,23 +241,23 @@ def test_killed_and_resumed_it_ends_as_if_it_had_not_been(
 
 
 def test_a_teacher_that_goes_away_fails_the_run_and_the_next_one_asks_only_for_the_rest(
-    own_data: Path, teacher: VllmServer, undisturbed: Undisturbed, tmp_path: Path
+    make_runs: MakeRuns, teacher: VllmServer, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    with contextlib.closing(Runs(tmp_path / "home", own_data)) as runs:
-        runs.start(*undisturbed.command, "--set", "teacher.retries=1")
+    runs = make_runs(tmp_path / "home")
+    with runs.start(*undisturbed.command, "--set", "teacher.retries=1") as run:
         while reached(runs.home) == 0:  # the first samples
             time.sleep(0.02)
         teacher.stop()
-        assert runs.end() == 2, runs.log.read_text()
-        *_, hint, complaint = runs.log.read_text().splitlines()
-        assert complaint.startswith("qcrd: "), complaint
-        assert teacher.base_url in complaint
-        assert "qcrd resume" in hint, hint
-        stored = rows(runs.home, "SELECT count(*) AS n FROM rationales")[0]["n"]
-        assert 0 < stored < QUESTIONS * N
+        assert run.wait() == 2, runs.log.read_text()
+    *_, hint, complaint = runs.log.read_text().splitlines()
+    assert complaint.startswith("qcrd: "), complaint
+    assert teacher.base_url in complaint
+    assert "qcrd resume" in hint, hint
+    stored = rows(runs.home, "SELECT count(*) AS n FROM rationales")[0]["n"]
+    assert 0 < stored < QUESTIONS * N
 
-        teacher.start()
-        result = to_the_end(runs, RESUME)
+    teacher.start()
+    result = runs.to_the_end(*RESUME)
     assert result["sampled"]["sampled"] == QUESTIONS * N - stored
     same_as(runs, undisturbed)
 

@@ -35,6 +35,13 @@ def test_outputs_and_gradients_are_the_same(bias: bool, shape: tuple[int, ...]) 
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("inside", "outside"), [(24, 96), (96, 24)])
+def test_a_weights_gradient_is_the_same_bits_either_way_round(inside: int, outside: int) -> None:
+    gradient, inputs = torch.randn(300, outside), torch.randn(300, inside)
+    plain = cpu_linear._product(gradient.t(), inputs.t())
+    assert torch.equal(cpu_linear._weight_gradient(gradient, inputs), plain)
+
+
 def test_frozen_weights_get_no_gradient() -> None:
     model = network(bias=True)
     model[0].weight.requires_grad_(False)

@@ -82,6 +82,11 @@ def test_the_same_seed_gives_the_same_weights(folder: Path, tmp_path: Path) -> N
     assert (other / "model.safetensors").read_bytes() != weights
 
 
+def test_two_threads_train_the_same_teacher(folder: Path, tmp_path: Path) -> None:
+    other = train_lab_teacher(TEXTS, tmp_path / "teacher", TINY, threads=2)
+    assert (other / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+
+
 def test_training_leaves_the_callers_random_state_and_threads_alone(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.manual_seed(7)

@@ -198,12 +198,18 @@ class Program:
 
     def wait_until_engine_starts(self) -> None:
         deadline = time.monotonic() + 120
-        while not any("EngineCore" in " ".join(process.cmdline()) for process in self.all):
+        while not self._has_engine():
             assert time.monotonic() < deadline, "no engine was started"
             time.sleep(0.05)
-            with contextlib.suppress(psutil.NoSuchProcess):
-                self.all = psutil.Process(self.process.pid).children(recursive=True)
         self.port = int(self.all[1].cmdline()[self.all[1].cmdline().index("--port") + 1])
+
+    def _has_engine(self) -> bool:
+        self.all = psutil.Process(self.process.pid).children(recursive=True)
+        for process in self.all:
+            with contextlib.suppress(psutil.NoSuchProcess):  # a helper that has ended since, collected or not
+                if "EngineCore" in " ".join(process.cmdline()):
+                    return True
+        return False
 
     def close(self) -> None:
         self.process.kill()

@@ -1,4 +1,4 @@
-"""A student of 60,000 parameters that knows four questions by heart, with a discriminator, and an empty MLflow."""
+"""A student of 60,000 parameters that knows four questions by heart, with a discriminator."""
 
 import shutil
 from dataclasses import dataclass
@@ -65,20 +65,6 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Taught:
     student.save(folder / "round" / "model")
     make_discriminator(DiscriminatorConfig(), student).save(folder / "quality" / "model")
     return Taught(folder / "round" / "model", folder / "quality" / "model", ANSWERS, RATIONALES)
-
-
-@pytest.fixture(scope="session")
-def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new MLflow database; making one takes some seconds, so tests copy it."""
-    from tasks.tracking.client import open_tracking
-
-    folder = tmp_path_factory.mktemp("mlflow")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.chdir(folder)
-        open_tracking(folder / "home")
-    assert {path.name for path in folder.iterdir()} == {"home"}
-    return folder / "home" / "mlflow" / "mlflow.db"
 
 
 def home_with(database: Path, home: Path) -> Path:

@@ -116,13 +116,15 @@ NAMES = (
     ("setting", "text"),
     [
         ("negatives.lga=3", "Unknown key 'negatives.lga'. Did you mean 'lag'? Allowed there: batch_size, lag, "
-                            "max_tokens, temperature, top_p."),
-        ("optimization.seed=1", f"Unknown key 'optimization'. Did you mean 'optimisation'? Allowed there: {NAMES}."),
-        ("xyz=1", f"Unknown key 'xyz'. Allowed there: {NAMES}."),
+                            "max_tokens, temperature, top_p. `qcrd keys negatives` explains them."),
+        ("optimization.seed=1", f"Unknown key 'optimization'. Did you mean 'optimisation'? Allowed there: {NAMES}. "
+                                "`qcrd keys` explains them."),
+        ("xyz=1", f"Unknown key 'xyz'. Allowed there: {NAMES}. `qcrd keys` explains them."),
         ("student.new.hiden=3", "Unknown key 'student.new.hiden'. Did you mean 'hidden'? Allowed there: activation, "
-                                "architecture, heads, hidden, intermediate, layers, seed, vocab_size."),
+                                "architecture, heads, hidden, intermediate, layers, seed, vocab_size. "
+                                "`qcrd keys student.new` explains them."),
         ("votes.positive=gold", "Unknown key 'votes.positive'. Did you mean 'positives'? Allowed there: n, positives, "
-                                "seed."),
+                                "seed. `qcrd keys votes` explains them."),
         ("method.scheme=minmax", "method.scheme: 'minmax' is not allowed. Did you mean 'min-max'? Allowed: 'min-max', "
                                  "'max-min', 'mean', 'sample' or 'weighted-mean'."),
         ("compare=[dds]", "compare.0: 'dds' is not allowed. Did you mean 'dss'? Allowed: 'finetune', 'label-distill', "

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from models.configs import LabTeacherConfig
+from models.hardware import usable_cores
 from storage.locks import is_held
 from tasks.teacher.lab import build_lab, find_lab, lab_folder
 
@@ -50,6 +51,19 @@ def test_the_second_build_reuses_the_first(tmp_path: Path) -> None:
     assert second.reused
     assert second.folder == first.folder == find_lab(tmp_path, TINY) == lab_folder(tmp_path, TINY)
     assert second.seconds < 1
+
+
+@pytest.mark.parametrize(
+    ("before", "patient"),
+    [("import os", True), ("import os; os.environ['OMP_WAIT_POLICY'] = 'active'", False), ("import torch", False)],
+)
+def test_two_threads_train_only_where_they_can_sleep_while_they_wait(before: str, patient: bool) -> None:
+    code = f"{before}; from tasks.teacher.lab import _threads; print(_threads())"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) == (min(2, len(usable_cores())) if patient else 1)
 
 
 def test_force_trains_again(tmp_path: Path) -> None:
