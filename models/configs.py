@@ -84,7 +84,7 @@ class StudentConfig(BaseModel):
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32",
         description="Type of the weights in memory. bfloat16 halves the student, but training one loses small steps: "
-        "train a float32 student with `optimisation.precision: bfloat16`, or train adapters.",
+        "train a float32 one and leave bfloat16 to `optimisation.precision`, or train adapters.",
     )
     dropout: float | None = Field(
         default=None, ge=0, lt=1, description="Share of activations dropped in training; the model's own by default."
@@ -202,8 +202,8 @@ class OptimisationConfig(BaseModel):
     # The machine
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
-        description="`float32`, or `bfloat16` for autocast over float32 weights; `auto` takes bfloat16 on a GPU or an "
-        "AMX processor that multiplies in it, else float32. A training keeps the one it began with, on whatever "
+        description="`float32`, or `bfloat16` for autocast over float32 weights; `auto` takes `bfloat16` on a GPU or "
+        "an AMX processor that multiplies in it, else `float32`. A training keeps the one it began with, on whatever "
         "machine it goes on. float16 is refused: T5 overflows in it.",
     )
     device: Literal["auto", "cpu"] = Field(default="auto", description="`auto` takes a GPU where there is one.")

@@ -33,7 +33,7 @@ import pyarrow.parquet as pq
 from filelock import Timeout
 
 from storage.columns import misfit, no_rows, quoted, selection, unknown, with_unknown
-from storage.errors import BadFile, DamagedPart, NewerStore, StorageError, UnknownName, one_line
+from storage.errors import BadFile, DamagedPart, NewerStore, StorageError, one_line
 from storage.files import Files, folder_name, translated
 from storage.ids import content_id
 from storage.locks import file_lock
@@ -339,17 +339,6 @@ class Store:
         for table in TABLES.values():
             for path in self.parts(table):
                 self._schema(table, path)
-
-
-def table_named(name: str) -> Table:
-    """The table of that name.
-
-    Raises:
-        UnknownName: no table has it.
-    """
-    if name not in TABLES:
-        raise UnknownName("table", name, TABLES)
-    return TABLES[name]
 
 
 def _part_name(kind: str) -> str:

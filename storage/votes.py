@@ -53,8 +53,8 @@ class VotesConfig(BaseModel):
 class VoteRule(VotesConfig):
     """Which samples vote and what counts as a positive. Its content gives the `vote_id`.
 
-    Negatives are the other parsed samples; where the gold label decides what is a positive, those that differ from it.
-    By these two rules a question without a gold label has no targets at all.
+    Negatives are the other parsed samples; if the gold label decides what is a positive, only those that differ from
+    it. An example without a gold label then gets no targets.
 
     Attributes:
         dataset: the dataset's name.

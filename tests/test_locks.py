@@ -26,7 +26,8 @@ LEFT_OUT = {"torchvision", "torchaudio", "torchcodec", "pycosat"}
 def environment(python: str, extra: str = "") -> dict[str, str]:
     """What markers are asked about, on this machine with another Python."""
     here = {name: str(value) for name, value in default_environment().items()}
-    return here | {"python_version": python, "python_full_version": f"{python}.5", "extra": extra}
+    # The second patch release: Debian 12 has 3.11.2, and markers ask for more before 3.11.3.
+    return here | {"python_version": python, "python_full_version": f"{python}.2", "extra": extra}
 
 
 def applies(requirement: Requirement, python: str, extra: str = "") -> bool:

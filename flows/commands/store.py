@@ -44,7 +44,8 @@ def check(
         for file in report.damaged:
             out.print(f"damaged: {file.path} ({file.reason})", soft_wrap=True, markup=False)
         for column, files in report.newer.items():
-            notice(f"{column}, in {files:,} part files, is a column of a newer qcrd's; it is kept. Upgrade to use it.")
+            what = f"newer: column {column} in {files:,} part files is unknown to this qcrd"
+            notice(f"{what}. It is kept; upgrade to use it.")
         for table, keys in report.repeated.items():
             out.print(f"repeated: {keys:,} keys of {table} are stored more than once")
         if report.unfinished:

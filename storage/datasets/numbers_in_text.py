@@ -81,13 +81,13 @@ def _stated_number(said: str) -> Fraction | None:
     """The number in an announced answer. A long announcement is read like any other conclusion."""
     said = _plain_text(said)
     value = _concluding_value(said)
-    return _any_value(said) if value is None else value
+    return _last_value(said) if value is None else value
 
 
 def _concluded_number(text: str) -> Fraction | None:
     """The number in an unannounced conclusion; parentheses count only if there is no number outside them."""
     sentences = [_plain_text(sentence) for sentence in split_sentences(text)]
-    for reading in (_concluding_value, _any_value):
+    for reading in (_concluding_value, _last_value):
         for sentence in reversed(sentences):
             value = reading(sentence)
             if value is not None:
@@ -117,11 +117,6 @@ def _concluding_value(sentence: str) -> Fraction | None:
                 return found[0]
             values = found or values
     return values[0] if values else None
-
-
-def _any_value(sentence: str) -> Fraction | None:
-    values = _values(sentence)
-    return values[-1] if values else None
 
 
 def _number_after_equals(text: str) -> Fraction | None:

@@ -20,7 +20,7 @@ def _lab() -> Dataset:
     return lab_dataset()
 
 
-_BUILT_IN: dict[str, Callable[[], Dataset]] = {
+BUILT_IN: dict[str, Callable[[], Dataset]] = {
     "anli1": anli1,
     "cqa": cqa,
     "esnli": esnli,
@@ -28,11 +28,7 @@ _BUILT_IN: dict[str, Callable[[], Dataset]] = {
     "lab": _lab,
     "svamp": svamp,
 }
-
-
-def dataset_names() -> list[str]:
-    """The names of the built-in datasets; those of reasoning-gym are `reasoning_gym.reasoning_gym_names()`."""
-    return sorted(_BUILT_IN)
+"""Built-in datasets by name; `custom.RESERVED_NAMES` repeats the names."""
 
 
 def get_dataset(name: str) -> Dataset:
@@ -45,8 +41,8 @@ def get_dataset(name: str) -> Dataset:
         UnknownName: there is no such dataset.
         BadFile: the YAML file is missing or wrong.
     """
-    if name in _BUILT_IN:
-        return _BUILT_IN[name]()
+    if name in BUILT_IN:
+        return BUILT_IN[name]()
     if name.startswith(REASONING_GYM):
         # Imported here because it takes a second or two.
         from storage.datasets.reasoning_gym import reasoning_gym_dataset
@@ -54,4 +50,4 @@ def get_dataset(name: str) -> Dataset:
         return reasoning_gym_dataset(name.removeprefix(REASONING_GYM))
     if name.lower().endswith((".yaml", ".yml")):
         return load_custom(name)
-    raise UnknownName("dataset", name, _BUILT_IN, _HINT)
+    raise UnknownName("dataset", name, BUILT_IN, _HINT)

@@ -44,9 +44,9 @@ def sample_negatives(folder: Path, t: int, on_progress: Callable[[int, int], Non
 def own_negatives(
     store: Store, spec: TrainingSpec, t: int, rows: Iterable[Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """The student's rationales that round t takes as negatives: at most one a question.
+    """The student's rationales that round t takes as negatives: at most one per question.
 
-    A text that repeats a positive is no negative, and one that repeats the teacher's negative is no second one.
+    A text that repeats a positive or a teacher's negative of its question is left out: a text counts once.
 
     Args:
         t: the round; the student is that of an earlier one.

@@ -170,7 +170,8 @@ def test_every_make_target_exists(file: Path) -> None:
 def test_every_module_that_is_run_exists(file: Path) -> None:
     for given in commands(file, "python"):
         if given[:1] == ["-m"]:
-            assert ROOT.joinpath(*given[1].split(".")).with_suffix(".py").is_file(), f"{file.name}: {given[1]}"
+            module = ROOT.joinpath(*given[1].split("."))
+            assert module.with_suffix(".py").is_file() or (module / "__main__.py").is_file(), f"{file.name}: {given[1]}"
 
 
 @pytest.mark.parametrize(("section", "keys"), _NO_PART_OF_THE_ID.items())

@@ -1,7 +1,5 @@
 """Two processes train like one: the same steps, and the same weights but for rounding."""
 
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from models.configs import OptimisationConfig
 from models.folders import MODEL, read_steps
 from models.methods import MethodConfig
 from models.trainer import Trained
-from tests.models.tiny_round import TinyRound, end_state, lasting_folder, write_plans
+from tests.models.tiny_round import TinyRound, end_state, lasting_folder, run_together, write_plans
 
 BASE: dict[str, Any] = {"batch_size": 4, "device": "cpu", "learning_rate": 1e-3, "log_every": 1}
 # 13 examples: the last batch of an epoch holds a single one, so that one of two processes has none.
@@ -36,7 +34,7 @@ THREE = {"kept choices": (MethodConfig(delta=9.0, refresh_every=3), {"batch_size
 
 @cache
 def trained(processes: int) -> dict[str, tuple[Trained, Path]]:
-    """All cases in this process, and the rounds' folders of the same in two; launched once, because that is slow."""
+    """All cases in this process, and the rounds' folders of the same in several, which are started once for all."""
     folder = lasting_folder()
     cases = CASES if processes == 2 else THREE
     ones = {
@@ -53,12 +51,7 @@ def trained(processes: int) -> dict[str, tuple[Trained, Path]]:
     results = {name: tiny.run() for name, tiny in ones.items()}
     twos = [tiny.model_copy(update={"folder": folder / "several" / name}) for name, tiny in ones.items()]
     write_plans(twos, folder / "plans.json")
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes),
-        "-m", "tests.models.tiny_round", str(folder / "plans.json"),
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
-    assert done.returncode == 0, done.stderr
+    run_together(processes, folder / "plans.json")
     return {name: (result, folder / "several" / name) for name, result in results.items()}
 
 

@@ -5,8 +5,10 @@ torchrun --standalone --nproc_per_node 2 -m tests.models.tiny_round PLANS.json
 
 import atexit
 import json
+import os
 import shutil
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -184,6 +186,26 @@ def start_process(function: Callable[..., object], *arguments: object) -> Any:
     process = _context.Process(target=function, args=arguments)
     process.start()
     return process
+
+
+def run_together(processes: int, file: Path) -> None:
+    """Runs the rounds of a file in so many processes, which know of each other as torchrun's do."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+    ranks = [
+        meeting | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes), "OMP_NUM_THREADS": "1"}
+        for rank in range(processes)
+    ]
+    started = [start_process(_run_as, rank, file) for rank in ranks]
+    for process in started:
+        process.join()
+    assert [process.exitcode for process in started] == [0] * processes
+
+
+def _run_as(rank: dict[str, str], file: Path) -> None:
+    os.environ.update(rank)
+    main(file)
 
 
 def kill(process: Any) -> bool:

@@ -17,7 +17,7 @@ import pytest
 from storage.checking import check_store
 from storage.errors import BadFile, DamagedPart, NewerStore, UnknownName, UsageError
 from storage.schemas import EXAMPLES, RATIONALES, SCHEMA_VERSION, TABLES
-from storage.store import Store, now, table_named
+from storage.store import Store, now
 
 
 def example_rows(count: int, label: str | None = "1", dataset: str = "made-up", first: int = 0) -> pa.Table:
@@ -203,9 +203,9 @@ def test_a_root_that_is_a_file_is_refused(tmp_path: Path) -> None:
 def test_wrong_sql_and_unknown_names_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(BadFile, match=r"^DuckDB: Parser Error: syntax error"):
         Store(tmp_path).query("SELEC 1")
-    with pytest.raises(UnknownName) as caught:
-        table_named("rationale")
-    assert str(caught.value).startswith("Unknown table 'rationale'. Did you mean 'rationales'? Allowed: examples, ")
+    assert str(UnknownName("table", "rationale", TABLES)).startswith(
+        "Unknown table 'rationale'. Did you mean 'rationales'? Allowed: examples, "
+    )
     with pytest.raises(UsageError, match="Cannot open the store at 'ftp://x/y'"):
         Store("ftp://x/y")
 
