@@ -1,5 +1,6 @@
 """The flow `distill` as a deployment of Prefect's: on a schedule, its parameters a form in the UI."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from prefect.types.entrypoint import EntrypointType
 from flows.config.distill import DistillConfig
 from flows.config.schedule import When
 from flows.distill import distill
+from flows.runs import SERVED_BY
 from storage.errors import UsageError
 
 
@@ -33,6 +35,7 @@ def serve_distill(name: str, config: DistillConfig, home: Path, when: When, *, q
         schedule = Cron(when.cron, timezone=when.timezone) if when.cron else Interval(when.interval or 0)
     except ValueError as error:
         raise UsageError(f"--cron {when.cron!r} is none: {' '.join(str(error).split())[:200]}") from error
+    os.environ[SERVED_BY] = str(os.getpid())  # runs are started by this process, and end with it
     strategy = ConcurrencyLimitStrategy.ENQUEUE if queue else ConcurrencyLimitStrategy.CANCEL_NEW
     deployment: Any = distill.to_deployment(
         name,

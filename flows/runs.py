@@ -6,6 +6,7 @@ a process gives back however it dies; so a row that says "running", and whose lo
 """
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psutil
 import pyarrow as pa
 from filelock import Timeout
 from prefect.client.orchestration import get_client
@@ -26,18 +28,20 @@ from prefect.states import Crashed
 from flows.config.distill import DistillConfig, checked
 from flows.home import Home
 from flows.results import DistillResult
+from models.errors import RunStopped
 from storage.datasets.registry import get_dataset
 from storage.errors import NothingToDo, UnknownName, UsageError
 from storage.ids import content_id
 from storage.locks import file_lock, is_held
 from storage.schemas import RUNS
 from storage.store import Store, now
-from tasks.running.worker import stop_workers
+from tasks.running.worker import end_after, stop_workers
 from tasks.running.workspace import Workspace
 from tasks.tracking.start_from import choose_start
 from tasks.watching.figures import store_figures
 
 LOOK_S = 0.2  # somebody who only looks whether the run is alive has its lock for a moment
+SERVED_BY = "QCRD_SERVED_BY"  # in the environment of a served run: pid of the process that serves it
 VERSIONS = ("qcrd", "torch", "transformers", "prefect", "mlflow", "duckdb", "pyarrow")
 
 
@@ -132,6 +136,7 @@ def recorded_run(
     Raises:
         UsageError: the run to go on with cannot.
     """
+    _end_with_who_serves()
     at, this = Home(home), str(flow_run.id)
     # Prefect retries under the id of the flow run.
     earlier = find_run(at, resume) if resume else next((r for r in stored_runs(at) if r.prefect_run_id == this), None)
@@ -162,6 +167,20 @@ def recorded_run(
         if results:
             store_figures(workspace.open_store(), run_id, get_dataset(config.dataset.name).name, results[-1].figures())
         _store(workspace, config, "finished", results[-1].methods[0].mlflow_run if results else None)
+
+
+def _end_with_who_serves() -> None:
+    """A served run ends with `qcrd serve`, kill -9 included: the servers it reports to may be gone, too.
+
+    Raises:
+        RunStopped: it is gone already.
+    """
+    serving = os.environ.get(SERVED_BY)
+    if serving is not None:
+        try:
+            end_after(psutil.Process(int(serving)).wait)
+        except psutil.NoSuchProcess:
+            raise RunStopped("The `qcrd serve` that started this run is gone.") from None
 
 
 def _store(workspace: Workspace, config: DistillConfig, state: str, mlflow_run: str | None) -> None:

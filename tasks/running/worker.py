@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection, forkserver
+from multiprocessing import forkserver
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -169,19 +169,23 @@ def _begin(reports: Any, threads: int | None) -> None:
     global _reports
     _reports = reports
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the run's business, which then stops this process
-    threading.Thread(target=_end_with_the_run, daemon=True).start()
+    run = multiprocessing.parent_process()
+    assert run is not None  # noqa: S101 - a worker has a parent
+    end_after(run.join)  # a pipe of the run's, which closes when the run is gone, kill -9 included
     if threads:
         import torch
 
         torch.set_num_threads(threads)
 
 
-def _end_with_the_run() -> None:
-    """Ends this process when the run is gone, kill -9 included: a pipe of its closes then."""
-    run = multiprocessing.parent_process()
-    assert run is not None  # noqa: S101 - a worker has a parent
-    connection.wait([run.sentinel])
-    os._exit(1)
+def end_after(wait: Callable[[], object]) -> None:
+    """Ends this process, at once, when a function returns: one that waits until the process it works for is gone."""
+
+    def end() -> None:
+        wait()
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()
 
 
 def _run(function: Callable[..., Result], arguments: tuple[Any, ...], reports: str | None, call: int) -> Result:
