@@ -32,7 +32,7 @@ def build(
 
     Example: qcrd lab build
     """
-    from tasks.teacher.lab import build_lab  # imports torch
+    from tasks.teacher.lab import build_lab
 
     place = home_at(home)
     with progress_bar(show=not as_json) as progress:

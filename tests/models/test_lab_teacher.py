@@ -107,6 +107,22 @@ def test_training_lowers_the_loss_and_reports(tmp_path: Path) -> None:
     assert all(tokens_per_s > 0 for *_, tokens_per_s in calls)
 
 
+def test_bfloat16_that_is_emulated_is_said_once_and_honoured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")  # whatever this machine has
+    half = TINY.model_copy(update={"dtype": "bfloat16"})
+    weights = [
+        (train_lab_teacher(TEXTS, tmp_path / str(place), config) / "model.safetensors").read_bytes()
+        for place, config in enumerate((TINY, half))
+    ]
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith(
+        "The lab teacher's dtype is bfloat16, which this processor (AVX2) only emulates"
+    )
+    assert weights[0] != weights[1]
+
+
 @pytest.mark.parametrize("dtype", ["float16", "fp16", "half"])
 def test_fp16_is_refused_with_the_reason(dtype: str) -> None:
     with pytest.raises(ValidationError, match=r"float16 overflows.*use 'bfloat16' or 'float32'"):
