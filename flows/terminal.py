@@ -15,7 +15,7 @@ from rich.text import Text
 
 
 class Output(Console):
-    """Standard output. A reader that has seen enough (`| head`) is no error: `flows.cli` exits with 0."""
+    """Standard output. It is no error if its reader has closed it (`| head`): `flows.cli` then exits with 0."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
@@ -24,7 +24,7 @@ class Output(Console):
 out = Output(highlight=False, soft_wrap=False)
 err = Console(stderr=True, highlight=False)
 
-# Everything a terminal acts on but line feed and tab: dataset texts and teachers' samples are data, never commands.
+# Everything a terminal acts on, except line feed and tab: texts of datasets and teachers are data, never commands.
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -34,7 +34,7 @@ def plain(text: str | None, style: str = "") -> Text:
 
 
 def inert(text: str) -> str:
-    """A text with a mark in place of everything that a terminal would act on."""
+    """A text with a replacement mark for everything that a terminal would act on."""
     return CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 

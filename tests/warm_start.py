@@ -239,6 +239,7 @@ def become(order: dict[str, Any], out: int, err: int) -> NoReturn:
 
     from flows.cli import main
     from flows.prefect.embedded import prepare_prefect
+    from storage.errors import UsageError
 
     os.setsid()
     for number, file in enumerate((os.open(os.devnull, os.O_RDONLY), out, err)):
@@ -251,7 +252,8 @@ def become(order: dict[str, Any], out: int, err: int) -> NoReturn:
     os.environ.clear()
     os.environ.update(order["env"])
     reload(import_module("tasks"))  # sets variables that nobody has set
-    prepare_prefect(Path(order["home"]))
+    with suppress(UsageError):  # the command says so itself, if it needs Prefect
+        prepare_prefect(Path(order["home"]))
     refresh_global_settings_context()  # Prefect read its settings when it was imported
     if order["arguments"][0] in TRAIN:
         warm_workers()

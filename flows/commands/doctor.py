@@ -1,4 +1,4 @@
-"""`qcrd doctor`: is everything here that qcrd needs, and what to do where it is not."""
+"""`qcrd doctor`: is everything here that qcrd needs, and if not, what to do."""
 
 import importlib.util
 import os
@@ -33,7 +33,7 @@ STYLES = {"ok": "green", "note": "yellow", "problem": "bold red"}
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: what, how it is, in which state, and what to do about it (empty where nothing)."""
+    """One thing that was checked: its name, its state, what was found, and what to do about it (empty if nothing)."""
 
     what: str
     status: Status

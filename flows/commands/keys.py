@@ -2,14 +2,16 @@
 
 from dataclasses import asdict
 from itertools import groupby
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.padding import Padding
 
 from flows.commands.options import JsonOption
-from flows.config.reference import Key, keys_at
 from flows.terminal import notice, out, plain, print_json
+
+if TYPE_CHECKING:
+    from flows.config.reference import Key
 
 
 def keys_command(
@@ -25,6 +27,8 @@ def keys_command(
 
     Example: qcrd keys rounds
     """
+    from flows.config.reference import keys_at  # all configurations
+
     keys = keys_at(path or "")
     if as_json:
         print_json([asdict(key) | {"section": key.section is not None} for key in keys])
@@ -39,7 +43,7 @@ def keys_command(
         notice("qcrd keys SECTION explains the keys of a section.")
 
 
-def _allowed(key: Key) -> str:
+def _allowed(key: "Key") -> str:
     """What may stand at a key, and what stands there if it is left out."""
     value = key.value.replace("`", "")
     if key.default == "its own":

@@ -24,7 +24,6 @@ from storage.datasets.registry import get_dataset
 from storage.errors import StorageError, UsageError
 from storage.schemas import EXAMPLES
 from storage.store import Store
-from tasks.teacher.lab import find_lab
 from tasks.teacher.settings import LAB, Api, Price, TeacherSettings
 
 if TYPE_CHECKING:
@@ -105,10 +104,11 @@ def sample(
         port=port,
         price={"per_million_prompt": price_prompt, "per_million_completion": price_completion},
     )
-    if settings.needs_lab() and find_lab(place.path) is None:
-        raise UsageError(f"The lab's teacher is not built under {place.path}; run `qcrd lab build` (about 3 minutes).")
+    from tasks.teacher.lab import find_lab
     from tasks.teacher.session import choose_teacher, teach  # imports the openai package, which takes a moment
 
+    if settings.needs_lab() and find_lab(place.path) is None:
+        raise UsageError(f"The lab's teacher is not built under {place.path}; run `qcrd lab build` (about 3 minutes).")
     teacher = choose_teacher(settings, place.path)
     example_ids = stored_questions(store, named, split, path, limit)
     with sampling_bar(teacher.identity.model, show=not as_json) as on_progress:

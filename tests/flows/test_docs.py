@@ -118,7 +118,7 @@ def test_every_key_in_a_sentence_exists(file: Path) -> None:
     for code in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)(?:: [^`]*|=[^`]*)?`", prose(file)):
         section, *keys = code.split(".")
         place: Any = load_config("lab", ["student.lora={}"] if "lora" in keys else []).model_dump()
-        if section not in sections:
+        if section not in sections or keys == ["py"]:  # registry.py is a file
             continue
         for key in code.split("."):
             assert isinstance(place, dict), code
