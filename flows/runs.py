@@ -7,6 +7,7 @@ a process gives back however it dies; so a row that says "running", and whose lo
 
 import json
 import os
+import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import psutil
 import pyarrow as pa
 from filelock import Timeout
 from prefect.client.orchestration import get_client
@@ -178,9 +178,12 @@ def _end_with_who_serves() -> None:
     serving = os.environ.get(SERVED_BY)
     if serving is not None:
         try:
-            end_after(psutil.Process(int(serving)).wait)
-        except psutil.NoSuchProcess:
+            process = os.pidfd_open(int(serving))
+        except ProcessLookupError:
             raise RunStopped("The `qcrd serve` that started this run is gone.") from None
+        gone = select.poll()
+        gone.register(process, select.POLLIN)  # it can be "read" once the process is dead, collected or not
+        end_after(gone.poll)
 
 
 def _store(workspace: Workspace, config: DistillConfig, state: str, mlflow_run: str | None) -> None:

@@ -6,6 +6,7 @@ import pty
 import select
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 import urllib.request
@@ -66,6 +67,9 @@ def test_ctrl_c_in_a_terminal_ends_it_at_once(home: Path) -> None:
     assert "go on" in shown, "it says that nothing is lost"
     assert still_running(processes) == []
     assert run_states(home) == ["stopped"]
+    with sqlite3.connect(home / "prefect" / "prefect.db") as database:
+        told = database.execute("SELECT state_type FROM flow_run").fetchall()
+    assert told == [("CRASHED",)], "its own server lived long enough to be told"
 
 
 def test_served_it_runs_as_a_deployment_until_it_is_told_to_end(own_data: Path, home: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
+from models import watchdog
 from models.hardware import detect_hardware
 from models.server_settings import ServerConfig, server_command
 from tests.conftest import qcrd_command
@@ -44,9 +45,11 @@ def test_the_pages_of_qcrd_ui(tmp_path: Path) -> None:
                 assert time.monotonic() < deadline, (tmp_path / "log").read_text()
                 time.sleep(0.5)
             found = listening(run.pid)
+            started = {process.cmdline()[3] for process in psutil.Process(run.pid).children()}
         finally:
             run.send_signal(signal.SIGINT)
             assert run.wait(timeout=60) == 130
+    assert started == {watchdog.__file__}, "else they would outlive a command that is killed with -9"
     assert found.keys() >= set(ports)
     assert set().union(*found.values()) == {"127.0.0.1"}
 
