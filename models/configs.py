@@ -181,8 +181,9 @@ class OptimisationConfig(BaseModel):
     micro_batch_size: int | None = Field(
         default=None,
         ge=1,
-        description="Questions at once in a process's memory; null takes its whole share of the batch. Gradients are "
-        "accumulated, so the result is the same.",
+        description="Questions at once in a process's memory; null takes as many of its share of the batch as are "
+        "expected to fit into the memory that the machine has. Gradients are accumulated, so the result is the same up "
+        "to rounding.",
     )
 
     # The optimizer

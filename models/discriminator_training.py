@@ -10,6 +10,7 @@ from torch import Tensor
 from models.configs import DiscriminatorLoss
 from models.discriminator import Discriminator
 from models.losses import discriminator_loss
+from models.memory import footprint
 from models.student import pad
 
 
@@ -97,6 +98,11 @@ class DiscriminatorTraining(torch.nn.Module):
                 "negative_score": _sum_of_means(negative.sigmoid(), mask_n & both[:, None]),
                 "ranking": _sum_of_means(right.float().flatten(1), pairs.flatten(1)),
             }
+
+    def step_bytes(self, batch: JudgedBatch) -> int:
+        """See `models.trainer.Trainable`."""
+        encoder = self.discriminator.encoder
+        return footprint(encoder, encoder.config, decoder=False).training_bytes(*batch.ids.shape)
 
     def memory(self) -> dict[str, Tensor]:
         """See `models.trainer.Trainable`: nothing."""

@@ -108,6 +108,14 @@ def usable_cores() -> tuple[int, ...]:
     return tuple(cores)
 
 
+@functools.cache
+def memory_limit() -> int:
+    """Bytes of the machine's memory, or of the container's limit, whatever is in use."""
+    limit = _read_words("/sys/fs/cgroup/memory.max")  # "max", or bytes
+    total: int = psutil.virtual_memory().total
+    return min(total, int(limit[0])) if limit and limit[0].isdigit() else total
+
+
 def _available_memory() -> int:
     """Bytes."""
     available: int = psutil.virtual_memory().available

@@ -13,7 +13,8 @@ import inspect
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -28,6 +29,7 @@ from models.errors import BadStudent
 from models.lab_teacher import save_model_folder
 from models.lora import has_lora, merged
 from models.losses import IGNORED, token_cross_entropy
+from models.memory import Footprint, footprint
 
 PREDICT = "predict: "
 """Put before an input whose target is the label (Hsieh et al. 2023, section 3.2)."""
@@ -179,6 +181,16 @@ class Student(torch.nn.Module, ABC):
             (N, T, V) logits; at padded places without meaning.
         """
 
+    @cached_property
+    @abstractmethod
+    def reader(self) -> Footprint:
+        """What decides the memory of `encode`."""
+
+    @cached_property
+    def writer(self) -> Footprint:
+        """What decides the memory of `token_logits`."""
+        return footprint(self.model, self.model.config, decoder=True)
+
     def cross_entropy(self, encoded: Encoded, targets: Tensor) -> Tensor:
         """CE of docs/distillation.md: the mean token cross-entropy of each target, padding left out.
 
@@ -232,6 +244,10 @@ class EncoderDecoderStudent(Student):
         hidden = self.model.get_encoder()(input_ids=ids, attention_mask=mask.long()).last_hidden_state  # (B, S, D)
         return Encoded((hidden,), mask.bool(), ids.new_full((len(ids),), self.start_id))
 
+    @cached_property
+    def reader(self) -> Footprint:
+        return footprint(self.model.get_encoder(), self.model.config, decoder=False)
+
     def token_logits(self, encoded: Encoded, targets: Tensor) -> Tensor:
         # No mask over the target: padding is on the right, so no real token can look at it.
         logits: Tensor = self.model(
@@ -273,9 +289,14 @@ class DecoderOnlyStudent(Student):
         last = mask.sum(1, keepdim=True) - 1  # (B, 1)
         before = mask.bool().scatter(1, last, value=False)
         # Padding is on the right, so no real token looks at it and no mask is needed here.
-        cache = self.model(input_ids=ids, past_key_values=DynamicCache(), use_cache=True).past_key_values
+        # The model without its output layer: nobody reads the input's logits.
+        cache = self.model.base_model(input_ids=ids, past_key_values=DynamicCache(), use_cache=True).past_key_values
         states = tuple(state for layer in cache.layers for state in (layer.keys, layer.values))
         return Encoded(states, before, ids.gather(1, last).squeeze(1))
+
+    @cached_property
+    def reader(self) -> Footprint:
+        return replace(self.writer, logits=0)
 
     def token_logits(self, encoded: Encoded, targets: Tensor) -> Tensor:
         cache = DynamicCache(list(zip(encoded.states[::2], encoded.states[1::2], strict=True)))

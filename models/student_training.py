@@ -15,10 +15,13 @@ from torch import Tensor
 
 from models.kept_choices import KeptChoices
 from models.losses import IGNORED, Candidates, Weights, mean_over_tokens, token_nats
+from models.memory import room
 from models.methods import MethodConfig
 from models.objectives.objective import Passed
 from models.objectives.registry import objective_of
 from models.student import Encoded, Student
+
+SCORING_SHARE = 4  # candidates are compared in a quarter of a step's room: what the answers keep is there already
 
 
 @dataclass(frozen=True)
@@ -222,9 +225,13 @@ class StudentTraining(torch.nn.Module):
         ce = tables[0][2].new_zeros(len(rows))
         training = self.student.training
         self.student.eval()
+        read = encoded.detach()
         for part in _by_length((targets != IGNORED).sum(dim=1)):
             short = _cut(targets[part])
-            ce[part] = self.student.cross_entropy(encoded.detach().rows(owners[part]), short).to(ce.dtype)
+            of_a_row = self.student.writer.reading_bytes(1, short.shape[1], batch.inputs.shape[1])
+            at_once = max(1, room(self.student.device) // (SCORING_SHARE * of_a_row))
+            for some, texts in zip(torch.split(part, at_once), torch.split(short, at_once), strict=True):
+                ce[some] = self.student.cross_entropy(read.rows(owners[some]), texts).to(ce.dtype)
         self.student.train(training)
         for (_, _, filled), place in zip(tables, places, strict=True):
             filled[place[:, 0], place[:, 1]] = ce[: len(place)]
@@ -257,6 +264,17 @@ class StudentTraining(torch.nn.Module):
         return Passed(example, column, targets, nats, mean_over_tokens(nats, targets), kept)
 
     # ---- see models.trainer.Trainable ----
+
+    def step_bytes(self, batch: StudentBatch) -> int:
+        sides = (batch.positive >= 0, batch.negative >= 0)
+        most = sum(int((side.any(dim=1) if self.objective.one_of_each else side).sum()) for side in sides)
+        inputs, width = batch.inputs.shape
+        read = self.student.reader.training_bytes(inputs, width)
+        written = (
+            self.student.writer.training_bytes(rows, targets.shape[1], width)
+            for rows, targets in ((len(batch.answers), batch.answers), (most, batch.rationales))
+        )
+        return read + sum(written)
 
     def memory(self) -> dict[str, Tensor]:
         return {"choices": self._choices.table}

@@ -28,6 +28,7 @@ from models.configs import OptimisationConfig
 from models.cpu_linear import faster_linears
 from models.errors import TrainingDiverged
 from models.folders import MODEL, STATE, STEPS_FILE, read_steps
+from models.memory import fitting, room
 from models.precision import decided_precision
 from models.seeds import derived_seed
 
@@ -42,6 +43,9 @@ class Trainable(Protocol):
 
     def forward(self, batch: Any) -> dict[str, torch.Tensor]:
         """Sums over the batch's examples, each a scalar; "loss" is what is minimised."""
+
+    def step_bytes(self, batch: Any) -> int:
+        """About how much memory a step with the batch takes, beside weights, gradients and optimizer."""
 
     def save(self, folder: Path) -> None:
         """Writes the trained weights and all that is needed to load them."""
@@ -126,6 +130,7 @@ def train(
     first = read_position(checkpoint).step_of_round if checkpoint != start else 0
     wrapped, optimizer = accelerator.prepare(module, optimizer)
     module.train()
+    available = _available(accelerator, module)
     record = _Record(folder, plan, config, accelerator, checkpoint, first, on_report)
     saved = started = time.monotonic()
     with faster_linears(module):
@@ -133,7 +138,7 @@ def train(
             batch = plan.batches[done - 1]
             # Dropout follows from the position alone, so a resumed run needs no stored random state.
             torch.manual_seed(derived_seed("step", config.seed, plan.first_step + done, accelerator.process_index))
-            _backward(accelerator, wrapped, collate, batch, config, record)
+            _backward(accelerator, module, wrapped, collate, batch, config.micro_batch_size, available, record)
             norm = accelerator.clip_grad_norm_(wrapped.parameters(), config.clip_norm or math.inf)
             optimizer.step()
             schedule.step()
@@ -164,18 +169,23 @@ def train(
 
 def _backward(
     accelerator: Accelerator,
+    module: Any,
     wrapped: Any,
     collate: Callable[[Sequence[int]], Any],
     batch: Sequence[int],
-    config: OptimisationConfig,
+    micro_batch_size: int | None,
+    available: int,
     record: "_Record",
 ) -> None:
-    """The gradients of one batch: this process's share of it, in micro-batches."""
+    """The gradients of one batch: this process's share of it, in pieces that fit into the available bytes."""
     world, rank = accelerator.num_processes, accelerator.process_index
-    largest_share = -(-len(batch) // world)
-    size = config.micro_batch_size or largest_share
-    pieces = micro_batches(share(batch, rank, world), size)
-    number_of_pieces = -(-largest_share // size)  # the same in every process: each must take part in every exchange
+    largest = share(batch, 0, world)  # every process goes by the first one's share: all must make as many pieces
+    collated = None
+    if micro_batch_size is None:
+        collated = collate(largest)
+        micro_batch_size = fitting(module.step_bytes(collated), available, len(largest))
+    pieces = micro_batches(share(batch, rank, world), micro_batch_size)
+    number_of_pieces = -(-len(largest) // micro_batch_size)
     for number in range(number_of_pieces):
         piece = pieces[number] if number < len(pieces) else []
         weight = 1.0 if piece else 0.0  # a process that has no example left takes part with one that counts nothing
@@ -183,12 +193,20 @@ def _backward(
         if not piece:
             wrapped.eval()  # nor may the module remember anything of it: another process has that example too
         with exchange:
-            sums = wrapped(collate(piece or batch[:1]))
+            whole = collated is not None and piece == largest
+            sums = wrapped(collated if whole else collate(piece or batch[:1]))
             # Processes average their gradients; times `world` makes that a sum over the whole batch.
             accelerator.backward(sums["loss"] * (weight * world / len(batch)))
         record.add(sums, weight)
         if not piece:
             wrapped.train()
+
+
+def _available(accelerator: Accelerator, module: torch.nn.Module) -> int:
+    """Bytes that a step may take; in every process those of the first, since their GPUs may differ."""
+    trained = [weight for weight in module.parameters() if weight.requires_grad]
+    bytes_here = torch.tensor([room(accelerator.device, trained)], device=accelerator.device)
+    return int((broadcast(bytes_here) if accelerator.num_processes > 1 else bytes_here).item())
 
 
 class _Record:

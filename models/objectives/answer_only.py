@@ -11,7 +11,7 @@ from models.objectives.objective import Passed
 class AnswerOnly:
     """a1 L_pred (eq. 8)."""
 
-    reads_logits = False
+    reads_logits, one_of_each = False, True
 
     def __init__(self, method: MethodConfig) -> None:
         self.a1, _ = method.weights

@@ -17,6 +17,7 @@ class Attraction:
     def __init__(self, method: MethodConfig) -> None:
         self.method = method
         self.a1, self.a2 = method.weights
+        self.one_of_each = method.scheme not in ("mean", "weighted-mean")
 
     def compared(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         several = positive.sum(dim=1, keepdim=True) > 1  # a single one needs no comparison

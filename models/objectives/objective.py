@@ -57,9 +57,11 @@ class Objective(Protocol):
 
     Attributes:
         reads_logits: whether `loss` needs `Passed.logits`, which take much memory.
+        one_of_each: whether it weighs at most one positive and one negative of each example.
     """
 
     reads_logits: bool
+    one_of_each: bool
 
     def compared(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """Which candidates' CE `weigh` goes by.

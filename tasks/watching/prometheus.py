@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector
 from storage.errors import StorageError
 from storage.schemas import FIGURES, RUNS
 from storage.store import Store
+from tasks.errors import ServiceFailed
 from tasks.running.progress_file import live_runs
 from tasks.tracking.backend import URI_VARIABLE
 from tasks.tracking.registry import registered_models
@@ -82,7 +83,7 @@ class HomeCollector(Collector):
             try:
                 self._kept[source] = reader()
                 self._said.pop(source, None)
-            except (StorageError, OSError) as error:
+            except (StorageError, ServiceFailed, OSError) as error:
                 self._kept.pop(source, None)
                 self._errors[source] += 1
                 line = f"The {source} cannot be read: {' '.join(str(error).split())}"

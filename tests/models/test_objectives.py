@@ -48,7 +48,7 @@ class Relative:
     """The first positive and the first negative of each example: a function of the difference between their summed
     log-probabilities that is no line, and -log(1 - p) at every second token of the negative."""
 
-    reads_logits = False
+    reads_logits, one_of_each = False, True
 
     def compared(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(positive), torch.zeros_like(negative)

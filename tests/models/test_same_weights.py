@@ -49,7 +49,9 @@ def rounds(folder: Path) -> list[TinyRound]:
             start=folder / f"start-{architecture}",
             student=tiny_config(architecture, dropout=0.1),
             method=method,
-            optimisation=OptimisationConfig(batch_size=3, device="cpu", learning_rate=1e-3, log_every=1),
+            optimisation=OptimisationConfig(
+                batch_size=3, device="cpu", precision="float32", learning_rate=1e-3, log_every=1
+            ),
             epochs=EPOCHS.get(name, 4),
         )
         for name, method in METHODS.items()

@@ -84,7 +84,7 @@ def test_all_targets_share_one_pass_over_their_questions(student: Student) -> No
     def count(_: Any, __: Any, arguments: dict[str, Any]) -> None:
         passes.append(tuple(arguments["input_ids"].shape))
 
-    inner = student.model.get_encoder() if student.kind == "encoder-decoder" else student.model
+    inner = student.model.get_encoder() if student.kind == "encoder-decoder" else student.model.base_model
     inner.register_forward_pre_hook(count, with_kwargs=True)
     ids, mask, targets = batch(student)
     encoded = student.encode(ids, mask)

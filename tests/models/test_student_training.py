@@ -14,7 +14,15 @@ from torch import Tensor
 
 from models.methods import READS_CE, MethodConfig, Scheme
 from models.student import Student
-from models.student_training import Rationale, StudentBatch, StudentTraining, TrainingExample, _by_length, collate
+from models.student_training import (
+    SCORING_SHARE,
+    Rationale,
+    StudentBatch,
+    StudentTraining,
+    TrainingExample,
+    _by_length,
+    collate,
+)
 from tests.models.tiny_round import tiny_config, tiny_examples, tiny_student
 
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
@@ -284,6 +292,37 @@ def test_one_encoder_pass_and_gradients_for_the_chosen_only(
     assert compared > 10
     assert sum(counted.without) == (compared if scheme in READS_CE else 0)
     assert len(counted.without) <= 2
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_candidates_that_do_not_fit_together_are_compared_in_parts(
+    student: Student, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = tiny_examples(student, 8)
+    training = StudentTraining(student, MethodConfig(delta=50.0), 8).eval()
+    whole = training(batch_of(student, examples))
+    largest = max(len(one.ids) for example in examples for one in (*example.positives, *example.negatives))
+    width = batch_of(student, examples).inputs.shape[1]
+    # As much as the longest texts need; shorter ones fit in larger numbers.
+    needed = SCORING_SHARE * at_once * student.writer.reading_bytes(1, largest, width)
+    monkeypatch.setattr("models.student_training.room", lambda *_: needed)
+    counted = Counted(student, monkeypatch)
+    parts = training(batch_of(student, examples))
+    assert len(counted.without) > 2
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-10, atol=1e-10)
+
+
+def test_a_step_is_expected_to_take_more_the_more_it_holds() -> None:
+    student = tiny_student(tiny_config())
+    examples = tiny_examples(student, 8)
+
+    def expected(count: int, **method: Any) -> int:
+        training = StudentTraining(student, MethodConfig(**method), 8)
+        return training.step_bytes(collate(examples, range(count), student.pad_id))
+
+    assert 0 < expected(2) < expected(8)
+    assert expected(8, scheme="mean") > expected(8), "which gives all candidates gradients"
 
 
 def test_the_models_own_encoder_runs_once() -> None:

@@ -29,6 +29,8 @@ CONFIG = OptimisationConfig(device="cpu", learning_rate=0.05, schedule="constant
 class Line(torch.nn.Module):
     """Fits a line; its loss is a sum over the examples."""
 
+    bytes_of_an_example = 0
+
     def __init__(self) -> None:
         super().__init__()
         self.layer = torch.nn.Linear(WIDTH, 1)
@@ -37,6 +39,9 @@ class Line(torch.nn.Module):
     def forward(self, index: Tensor) -> dict[str, Tensor]:
         error = self.layer(INPUTS[index]).squeeze(1).float() - TARGETS[index]
         return {"loss": self.spoil(error.square().sum()), "distance": error.abs().sum().detach()}
+
+    def step_bytes(self, index: Tensor) -> int:
+        return self.bytes_of_an_example * len(index)
 
     def memory(self) -> dict[str, Tensor]:
         return {}
@@ -126,6 +131,33 @@ def test_a_step_follows_the_mean_of_its_whole_batch(start: Path, optimizer: str,
     assert result.steps == len(BATCHES)
     assert read_position(result.checkpoint) == Position(5, 5)
     assert_close(weights(result), plainly(start, config, [0.05] * 5))
+
+
+@pytest.mark.parametrize(("room", "at_once"), [(1000, 4), (99, 3), (50, 2), (1, 1)])
+def test_a_batch_is_split_as_the_memory_asks(
+    start: Path, monkeypatch: pytest.MonkeyPatch, room: int, at_once: int
+) -> None:
+    """An example needs 25 bytes here, and the batches have up to four."""
+    sizes: list[int] = []
+
+    class Large(Line):
+        bytes_of_an_example = 25
+
+        def forward(self, index: Tensor) -> dict[str, Tensor]:
+            sizes.append(len(index))
+            return super().forward(index)
+
+    def load_large(folder: Path) -> Line:
+        line = Large()
+        line.load_state_dict(load(folder).state_dict())
+        return line
+
+    monkeypatch.setattr("models.trainer.room", lambda *_: room)
+    found = trained(start, CONFIG, making=load_large)
+    assert max(sizes) == at_once
+    by_hand = trained(start, CONFIG.model_copy(update={"micro_batch_size": at_once}), name="by hand")
+    for name, value in weights(by_hand).items():
+        assert torch.equal(weights(found)[name], value)
 
 
 @pytest.mark.parametrize("clip_norm", [0.0, 0.01, 1.0, 1e6])
