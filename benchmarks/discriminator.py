@@ -92,7 +92,7 @@ def show(scores: dict[str, list[float]]) -> None:
 
 
 def plot(scores: dict[str, list[float]], file: Path) -> None:
-    """One histogram a kind, on the same axis."""
+    """One histogram per kind, on the same axis."""
     figure, axes = plt.subplots(len(scores), 1, figsize=(6.4, 1.5 * len(scores)), sharex=True, layout="constrained")
     for axis, (kind, values) in zip(axes, scores.items(), strict=True):
         axis.hist(values, bins=40, range=(0, 1), color="tab:green" if kind == "positive" else "tab:red", alpha=0.8)

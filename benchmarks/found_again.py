@@ -49,7 +49,7 @@ def once(words: list[str]) -> None:
 
 
 def measure(checkout: Path, place: Path, config: str) -> dict[str, float]:
-    """One run of a checkout, in the folder that its state folder lies in."""
+    """One run of a checkout, in the folder that holds its state folder."""
     env = os.environ | {"QCRD_HOME": HOME, "PYTHONPATH": str(checkout)}  # relative: older versions stored it as given
     command = [sys.executable, str(Path(__file__).resolve()), ONCE, "distill", config]
     done = subprocess.run(command, cwd=place, env=env, capture_output=True, text=True)

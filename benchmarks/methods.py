@@ -137,7 +137,7 @@ def rule_of(config: DistillConfig, dataset: str) -> VoteRule:
 
 
 def ready(home: Path, config: DistillConfig, recorded: Path | None) -> None:
-    """Questions, samples and votes, in this process, before the others begin."""
+    """Questions, samples and votes, in this process, before the others start."""
     store, dataset = Store(home / "store"), get_dataset(config.dataset.name)
     if recorded:
         import_recorded(store, dataset, str(recorded), config.dataset.train_split)
@@ -152,7 +152,7 @@ def ready(home: Path, config: DistillConfig, recorded: Path | None) -> None:
 
 
 def outcomes(jobs: list[Job], processes: int) -> Iterator[Done]:
-    """Runs the jobs, a few at a time, and tells of each."""
+    """Runs the jobs, a few at a time, and reports each."""
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         futures = [pool.submit(run, job) for job in jobs]
         for number, future in enumerate(as_completed(futures), start=1):
@@ -177,7 +177,7 @@ def interval(values: list[float]) -> str:
 
 
 def show(found: list[Done], methods: list[str]) -> None:
-    """The table: a row a method."""
+    """The table: one row per method."""
     table = Table(box=None, pad_edge=False)
     for name in ("method", "test accuracy", "explanations", "best round", "s", "minus dss, paired by question"):
         table.add_column(name, justify="left" if name == "method" else "right")

@@ -42,7 +42,7 @@ OFFLINE = "benchmarks.sampling"
 
 
 def offline_worker() -> None:
-    """A process of its own: loads the model once, then reads a job a line and writes a result a line."""
+    """A process of its own: loads the model once, then reads one job per line and writes one result per line."""
     from vllm import LLM, SamplingParams
     from vllm.engine.arg_utils import EngineArgs
     from vllm.utils.argparse_utils import FlexibleArgumentParser

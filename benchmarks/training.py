@@ -110,7 +110,7 @@ def examples_of(student: Student, questions: Sequence[Question], *, everything: 
 
 
 class Step:
-    """One way to train: a closure over a model of its own, called with batches of places."""
+    """One way to train: a closure over a model of its own, called with batches of indices."""
 
     def __init__(self, student: Student, loss: Callable[[Sequence[int]], torch.Tensor], precision: str) -> None:
         self.student, self.loss = student, loss

@@ -15,9 +15,9 @@ def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int) -> list[li
     """One epoch: every index exactly once.
 
     Args:
-        lengths: of each example, in tokens; what padding is decided by.
-        batch_size: examples a batch; one batch of the epoch, anywhere in it, may hold fewer.
-        seed: another epoch takes another one.
+        lengths: of each example, in tokens; they decide the padding.
+        batch_size: examples per batch; one batch of the epoch, anywhere in it, may hold fewer.
+        seed: a different one for each epoch.
 
     Returns:
         Lists of indices into `lengths`.
@@ -26,7 +26,7 @@ def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int) -> list[li
     shuffled = order.sample(range(len(lengths)), len(lengths))
     batches = []
     for start in range(0, len(shuffled), WINDOW * batch_size):
-        # The index breaks ties, so that the order is certain.
+        # The index breaks ties, so that the order is deterministic.
         near = sorted(shuffled[start : start + WINDOW * batch_size], key=lambda index: (lengths[index], index))
         batches += [near[first : first + batch_size] for first in range(0, len(near), batch_size)]
     order.shuffle(batches)

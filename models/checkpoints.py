@@ -1,4 +1,4 @@
-"""Checkpoints: everything a training needs to go on as if it had never stopped.
+"""Checkpoints: everything a training run needs to resume as if it had never stopped.
 
     <checkpoint>/model/                 what was trained, as `Trainable.save` writes it (safetensors, config, tokenizer)
     <checkpoint>/optimizer.safetensors  the optimizer's tensors, and the module's own memory
@@ -28,11 +28,11 @@ _PREFIX = "step-"
 
 @dataclass(frozen=True)
 class Position:
-    """How far a training is.
+    """How far a training run has got.
 
     Attributes:
         step: optimizer steps done since round 0 began.
-        step_of_round: those of the current round.
+        step_of_round: steps done in the current round.
     """
 
     step: int = 0
@@ -50,12 +50,12 @@ def write_checkpoint(
     """Writes a checkpoint; `folder` exists only once it is complete.
 
     Args:
-        folder: to be made; one that is there is replaced.
+        folder: created; an existing one is replaced.
         position: steps done.
         save_model: writes the trained module into the folder it is given.
         optimizer: its state is stored.
         schedule: the learning-rate schedule's `state_dict()`.
-        memory: the module's own tensors that are no parameters.
+        memory: the module's own tensors that are not parameters.
     """
     with whole_folder(folder) as partial:
         save_model(partial / MODEL)
@@ -92,7 +92,7 @@ def read_position(checkpoint: Path) -> Position:
 def restore(
     checkpoint: Path, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler
 ) -> dict[str, torch.Tensor]:
-    """Brings optimizer and schedule to where a checkpoint left them.
+    """Restores optimizer and schedule from a checkpoint.
 
     Returns:
         The module's own memory.
@@ -131,7 +131,7 @@ def latest(folder: Path) -> Path | None:
 
 
 def drop_older(folder: Path) -> None:
-    """Removes a round's checkpoints but the newest two: the second stands in should the newest be damaged."""
+    """Removes all but a round's newest two checkpoints: the second is the fallback if the newest is damaged."""
     for old in sorted(folder.glob(f"{_PREFIX}[0-9]*"))[:-2]:
         gone = folder / f".{old.name}.partial-{os.getpid()}"
         old.rename(gone)  # a killed process must not leave half a checkpoint under a checkpoint's name

@@ -1,7 +1,7 @@
 """What can be set about the models: the student, the discriminator, their training, and the lab's teacher.
 
 Checked as they are read, before anything starts. What they configure is built in other modules, which import torch and
-transformers; that takes seconds, and a process that only reads or passes on a configuration goes without.
+transformers; that takes seconds, and a process that only reads or passes on a configuration need not wait for it.
 """
 
 from typing import Any, Literal, Self
@@ -241,7 +241,7 @@ class LabTeacherConfig(BaseModel):
         slips: share of their calculations whose result is off by one.
 
     Parameters that control the model:
-        vocab_size: most tokens the tokenizer may have; 256 bytes and 3 special tokens are always among them.
+        vocab_size: maximum number of tokens in the tokenizer; 256 bytes and 3 special tokens are always among them.
         hidden, layers, heads, intermediate: the Llama's sizes; hidden / heads must be a head size that vLLM's CPU
             attention has.
         max_tokens: longest sequence the model takes, in tokens.

@@ -1,7 +1,7 @@
 """Bad rationales made from good ones, so that the discriminator sees as many negatives as positives
 (docs/distillation.md): random words are masked, others are replaced by random words of other rationales.
 
-Words are what lies between blanks. As in the paper every word is treated alike: a number is not preferred, and may be
+Words are separated by whitespace. As in the paper every word is treated alike: a number is not preferred, and may be
 replaced by any word. The paper does not say how many words it changes; the default shares are ours.
 """
 
@@ -49,16 +49,16 @@ def words_of(texts: Iterable[str]) -> list[str]:
 
 
 def corrupt(text: str, words: Sequence[str], mask: str, config: CorruptionConfig, rng: Random) -> str:
-    """One text, spoilt; never the same text.
+    """Corrupts one text; the result always differs from the original.
 
     Args:
         text: a rationale; blanks and line breaks stay where they are.
-        words: replacements, from `words_of` other rationales; where there is no other word, the mask is taken.
+        words: replacements, from `words_of` other rationales; where there is no other word, the mask is used.
         mask: from `mask_word`.
         config: how many words change.
         rng: decides everything; the same state gives the same text.
     """
-    parts = re.split(r"(\s+)", text)  # words at even places, blanks between them
+    parts = re.split(r"(\s+)", text)  # words at even indices, whitespace between them
     places = [place for place in range(0, len(parts), 2) if parts[place]]
     share = config.masked + config.replaced
     chosen = [place for place in places if rng.random() < share] or ([rng.choice(places)] if places else [])
@@ -67,7 +67,7 @@ def corrupt(text: str, words: Sequence[str], mask: str, config: CorruptionConfig
         word = rng.choice(words) if replaced else mask
         parts[place] = mask if word == parts[place] else word
     corrupted = "".join(parts)
-    # An empty text, and one whose chosen words were masks already, gets one more mask.
+    # An empty text, or one whose chosen words were already masks, gets one more mask.
     return corrupted if corrupted != text else f"{text} {mask}".strip()
 
 
@@ -79,15 +79,15 @@ def balancing_negatives(
     config: CorruptionConfig,
     seed: int,
 ) -> list[str]:
-    """As many corrupted positives as one example lacks negatives, and none where it has enough.
+    """As many corrupted positives as one example lacks negatives, or none where it has enough.
 
     Args:
         positives, negatives: the example's different rationales.
         words, mask, config: see `corrupt`.
-        seed: another example, or another round, takes another one.
+        seed: a different one for each example and round.
 
     Returns:
-        max(0, len(positives) - len(negatives)) texts; none is a positive.
+        max(0, len(positives) - len(negatives)) texts; none repeats a positive.
     """
     rng = Random(seed)  # noqa: S311 - which words change, no secret
     made = []

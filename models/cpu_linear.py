@@ -1,7 +1,7 @@
 """Faster linear layers on AMD processors, where float32 products otherwise run at half speed.
 
-torch multiplies float32 matrices on a CPU with Intel's MKL, which uses AVX2 instructions on processors of other makers
-even where they have AVX-512. oneDNN, which torch also carries and uses for bfloat16, asks the processor what it can do:
+torch multiplies float32 matrices on a CPU with Intel's MKL, which uses AVX2 instructions on other vendors' processors
+even where they have AVX-512. oneDNN, which torch also carries and uses for bfloat16, detects what the processor has:
 210 instead of 90 GFLOP/s on one core of an AMD EPYC with AVX-512. On other machines nothing is changed.
 """
 
@@ -17,7 +17,7 @@ from models.processor import AVX512, LADDER, detect_processor
 
 AVX512_AND_MORE = LADDER[LADDER.index(AVX512) :]
 FEW_ROWS = 8
-"""Products of fewer rows are left to MKL: they take microseconds, and oneDNN more of those to begin."""
+"""Products of fewer rows are left to MKL: they take microseconds, and oneDNN has the higher startup cost."""
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def faster_linears(model: torch.nn.Module) -> Iterator[None]:
     """
     layers = [layer for layer in model.modules() if type(layer) is torch.nn.Linear] if mkl_is_held_back() else []
     for layer in layers:
-        vars(layer)["forward"] = functools.partial(_forward, layer)  # goes before the class's own
+        vars(layer)["forward"] = functools.partial(_forward, layer)  # takes precedence over the class's own
     try:
         yield
     finally:

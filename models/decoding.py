@@ -26,11 +26,11 @@ class Decoder(Protocol):
         """
 
     def keep(self, rows: Tensor) -> None:
-        """Forgets all rows but these, (M,) indices; they get the numbers 0 to M - 1."""
+        """Drops all rows but these, (M,) indices; they are renumbered 0 to M - 1."""
 
 
 def decoder_for(student: Student, encoded: Encoded) -> Decoder:
-    """The fastest way this student has."""
+    """The fastest decoder for this student."""
     if isinstance(student, DecoderOnlyStudent):
         return DecoderOnlyDecoder(student, encoded)
     if isinstance(student.model, T5_MODELS):

@@ -38,7 +38,7 @@ class Discriminator(torch.nn.Module):
         encoder: a transformers T5EncoderModel.
         tokenizer: its tokenizer, with an end token.
         hidden: width between the two linear layers.
-        max_tokens: pairs that are longer are refused by `score`.
+        max_tokens: `score` refuses longer pairs.
     """
 
     def __init__(self, encoder: Any, tokenizer: Any, hidden: int, max_tokens: int) -> None:
@@ -87,7 +87,7 @@ class Discriminator(torch.nn.Module):
 
         Args:
             questions, rationales: as for `pair_ids`.
-            batch_tokens: most tokens at once, padding included (one pair may have more).
+            batch_tokens: maximum tokens per batch, padding included (one pair may have more).
 
         Returns:
             (N,) float32 on the CPU, in the order given, each in [0, 1].
@@ -110,7 +110,7 @@ class Discriminator(torch.nn.Module):
         return scores
 
     def save(self, folder: Path) -> None:
-        """Saves all that `load_discriminator` needs; `folder` is complete or not there, an older one is replaced."""
+        """Saves all that `load_discriminator` needs; `folder` is complete or absent; an old one is replaced."""
         settings = {"hidden": self.first.out_features, "max_tokens": self.max_tokens}
         head = {f"{name}.{key}": value for name in ("first", "second") for key, value in self._layer(name).items()}
         transformers_logging.disable_progress_bar()
@@ -138,7 +138,7 @@ class Discriminator(torch.nn.Module):
 
 
 def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Places of rows, the longest first, as many at once as fit with their padding."""
+    """Row indices, longest first, as many per batch as fit with their padding."""
     order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
     start = 0
     while start < len(order):
@@ -155,7 +155,7 @@ def make_discriminator(config: DiscriminatorConfig, student: Student) -> Discrim
         student: gives its encoder's weights where `encoder` is "student", and its tokenizer there and for "new".
 
     Raises:
-        BadDiscriminator: the encoder is no T5's, or is not there.
+        BadDiscriminator: the encoder is not a T5's, or does not exist.
     """
     tokenizer = student.tokenizer
     with torch.random.fork_rng(devices=[]):  # leaves the caller's random state alone
@@ -174,7 +174,7 @@ def load_discriminator(folder: Path) -> Discriminator:
     """A discriminator that `Discriminator.save` wrote, in evaluation mode on the CPU.
 
     Raises:
-        BadDiscriminator: it is not there, or damaged.
+        BadDiscriminator: it is missing or damaged.
     """
     if not (folder / SETTINGS).is_file():
         raise BadDiscriminator(f"{str(folder)!r} holds no discriminator: it has no {SETTINGS}.")

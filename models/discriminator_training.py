@@ -28,7 +28,7 @@ class JudgedExample:
 
     @property
     def length(self) -> int:
-        """What padding is decided by: its longest pair, in tokens."""
+        """Its longest pair, in tokens; decides the padding."""
         return max((len(ids) for ids in (*self.positives, *self.negatives)), default=0)
 
 
@@ -81,7 +81,7 @@ class DiscriminatorTraining(torch.nn.Module):
     def forward(self, batch: JudgedBatch) -> dict[str, Tensor]:
         """The sums over the batch's examples of the loss (eq. 2), of the mean scores of positives and of negatives, and
         of "ranking", the share of (positive, negative) pairs in which the positive has the higher score. An example
-        without positives or without negatives counts 0 everywhere: leave such out.
+        without positives or without negatives counts 0 everywhere: leave such examples out.
         """
         batch = batch.to(self.discriminator.device)
         mask_p, mask_n = batch.positive >= 0, batch.negative >= 0
@@ -120,5 +120,5 @@ class DiscriminatorTraining(torch.nn.Module):
 
 
 def _sum_of_means(values: Tensor, mask: Tensor) -> Tensor:
-    """The sum over rows of each row's mean over the mask; rows without any count 0."""
+    """The sum over rows of each row's mean over the mask; empty rows count 0."""
     return ((values * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)).sum()

@@ -22,7 +22,7 @@ class BadCheckpoint(ModelError):
 
 
 class RunStopped(ModelError):
-    """Somebody stops the run."""
+    """Somebody stopped the run."""
 
 
 class WorkerDied(ModelError):
@@ -34,7 +34,7 @@ class TrainingFailed(ModelError):
 
 
 class TrainingDiverged(ModelError):
-    """The loss is no number or grew without end; the message names the last good checkpoint."""
+    """The loss is NaN or infinite, or grew without bound; the message names the last good checkpoint."""
 
 
 class TeacherFailed(ModelError):
@@ -50,7 +50,7 @@ class BadStudent(ModelError):
 
 
 class BadDiscriminator(ModelError):
-    """No such discriminator, a damaged one, or an encoder that is no T5's."""
+    """No such discriminator, a damaged one, or an encoder that is not a T5's."""
 
 
 class TextTooLong(ModelError):

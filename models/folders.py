@@ -1,4 +1,4 @@
-"""What lies in the folder of a model or of a round, and how files and folders appear whole or not at all."""
+"""What the folder of a model or round contains, and how files and folders appear whole or not at all."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def read_steps(folder: Path) -> list[dict[str, float]]:
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A folder to fill that becomes `folder` at the end of the block, flushed to the disk, or never exists.
 
-    One that is there already is replaced. A process that is killed leaves a sibling `.NAME.partial-PID` behind.
+    An existing one is replaced. A process that is killed leaves a sibling `.NAME.partial-PID` behind.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.parent / f".{folder.name}.partial-{os.getpid()}"
@@ -56,7 +56,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 def whole_file(file: Path) -> Iterator[Path]:
     """A path to write that becomes `file` at the end of the block, flushed to the disk, or never exists.
 
-    A file that is there already is replaced; a reader sees the old one or the new one. Folders above it are made. A
+    An existing file is replaced; a reader sees the old one or the new one. Parent folders are created. A
     process that is killed leaves a sibling `.NAME.partial-PID` behind. Threads of one process must take turns.
 
     Raises:

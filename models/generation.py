@@ -3,7 +3,7 @@
     generate(student, ["predict: Ann has 3 apples ..."], max_new_tokens=8)
     generate(student, questions, max_new_tokens=128, temperature=1.5, seeds=seeds)
 
-vLLM cannot run a T5, and transformers' `generate` computes every row to the end of the longest. Here rows of like
+vLLM cannot run a T5, and transformers' `generate` computes every row to the end of the longest. Here rows of similar
 length share a batch, and finished rows leave it.
 """
 
@@ -56,14 +56,14 @@ def generate(
     """Writes one text for each input.
 
     Args:
-        student: put into evaluation mode meanwhile.
+        student: put into evaluation mode for the duration.
         texts: inputs with their prefix; none is cut.
         max_new_tokens: longest output, the end token included.
         temperature: 0 always takes the most likely token; 1.5 is the paper's for negatives.
         top_p: only the most likely tokens that together reach this probability, 0 < top_p <= 1.
-        seeds: one a text, 0 to 2**64 - 1; the same seed gives the same text. Needed where temperature is above 0.
-        batch_size: rows at once, for machines short of memory; None takes as many as fit BATCH_TOKENS.
-        on_progress: told how many texts are done, and of how many.
+        seeds: one per text, 0 to 2**64 - 1; the same seed gives the same text. Needed where temperature is above 0.
+        batch_size: rows per batch, for machines short of memory; None takes as many as fit BATCH_TOKENS.
+        on_progress: called with the number of texts done and the total.
 
     Returns:
         One for each text, in the order of `texts`.

@@ -1,4 +1,4 @@
-"""The lab's teacher: a small Llama trained from nothing on worked problems, saved as an ordinary model folder.
+"""The lab's teacher: a small Llama trained from scratch on worked problems, saved as an ordinary model folder.
 
 It receives (prompt, completion) texts and knows nothing about where they come from. What it saves is what any
 Hugging Face model is: safetensors, config, tokenizer, generation config; vLLM serves it like any other.
@@ -35,7 +35,7 @@ BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 
 
 class Progress(Protocol):
-    """Told how far a training is.
+    """Called with the progress of a training run.
 
     Args:
         step, steps: optimizer steps done, and in all.
@@ -51,7 +51,7 @@ def build_tokenizer(texts: Sequence[str], vocab_size: int, max_tokens: int) -> P
 
     Args:
         texts: what to learn the merges from.
-        vocab_size: most tokens it may have.
+        vocab_size: maximum number of tokens.
         max_tokens: the length it reports as the model's limit.
     """
     tokenizer = Tokenizer(BPE())
@@ -123,11 +123,11 @@ def train_lab_teacher(
 
     Args:
         texts: (prompt, completion) pairs; a prompt ends exactly where the teacher is to continue.
-        folder: the model folder to make; one that is there is replaced.
+        folder: the model folder to create; an existing one is replaced.
         config: sizes, budget, seed. The same config and texts give the same weights on the same machine.
         on_progress: called after the first, every `progress_every`-th and the last step.
         progress_every: steps between two calls of `on_progress`.
-        threads: of torch's, while it trains.
+        threads: number of torch threads during training.
 
     Raises:
         BadModel: no texts, a text longer than `max_tokens`, or sizes that do not fit together.
@@ -245,7 +245,7 @@ def _train(
 
 
 def save_model_folder(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Saves model and tokenizer so that `folder` is either complete or not there.
+    """Saves model and tokenizer so that `folder` is either complete or absent.
 
     Everything is written to a sibling `.NAME.partial-PID`, flushed to the disk and renamed. A process killed in
     between leaves at most such a sibling; `folder` keeps what it held before.

@@ -4,7 +4,7 @@ All of them return one value per example, (B,), and no mean: the trainer adds th
 the whole batch, however it is spread over processes. An example that a term does not apply to has 0 there.
 
 B examples of a batch · P, N columns of the widest example's positives, negatives (may be 0) · T tokens · V vocabulary.
-A table (B, P) or (B, N) is padded; its mask is True where there is a candidate, and what lies elsewhere is never read.
+A table (B, P) or (B, N) is padded; its mask is True where there is a candidate, and values elsewhere are never read.
 
     weights = choose("min-max", positives, negatives, delta)        # from values without gradients
     # gradients are needed only for candidates with weights.positive > 0 and weights.negative > 0
@@ -123,7 +123,7 @@ def choose(
     positive = _scheme_weights(scheme, positives.ce, positives.scores, positives.mask, draws[0])
     # The largest min(CE - delta, 0) is that of the largest CE, and the smallest that of the smallest.
     negative = _scheme_weights(scheme, -negatives.ce, 1 - negatives.scores, negatives.mask, draws[1])
-    # Not `ce < delta`: a CE that is no number must show up in the loss.
+    # Not `ce < delta`: a NaN CE must show up in the loss.
     return Weights(positive, negative.masked_fill(negatives.ce >= delta, 0.0))
 
 

@@ -135,7 +135,7 @@ class MethodConfig(BaseModel):
         return (0.0, 1.0) if self.one_target else (self.label_weight, self.rationale_weight)
 
     def in_use(self) -> dict[str, Any]:
-        """The settings that have an effect on this method, so that two that do the same compare equal."""
+        """The settings that affect this method, so that two equivalent configurations compare equal."""
         idle: set[str] = set()
         if self.name == "label-distill":
             idle |= {"labels"}

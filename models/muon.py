@@ -1,4 +1,4 @@
-"""Muon in a precision of one's choice.
+"""Muon in a selectable precision.
 
 torch's Muon (2.13) orthogonalises its updates in bfloat16. Where the processor only emulates that, those few products
 take longer than all the rest of a training step (docs/measurements.md); float32 gives the same updates up to bfloat16's
@@ -33,7 +33,7 @@ class Muon(torch.optim.Muon):
         weight_decay: decoupled.
 
     Raises:
-        ValueError: a parameter is no matrix.
+        ValueError: a parameter is not a matrix.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Muon(torch.optim.Muon):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Takes a step with the gradients that are there."""
+        """Takes a step with the current gradients."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -74,7 +74,7 @@ def orthogonalised(matrix: Tensor, precision: torch.dtype) -> Tensor:
 
     Args:
         matrix: (rows, columns).
-        precision: what is computed in.
+        precision: in which it is computed.
 
     Returns:
         (rows, columns), in that precision.

@@ -1,4 +1,4 @@
-"""Which precision is computed in, on this machine; the one place that decides it.
+"""Which precision this machine computes in; the one place that decides it.
 
 What the choices rest on was measured with `python -m benchmarks.precision` (docs/measurements.md).
 """
@@ -25,7 +25,7 @@ def trains_on_gpu(config: OptimisationConfig) -> bool:
 
 
 def product_precision(device: Device, processor: Processor | None = None) -> Precision:
-    """The faster one for products that bear bfloat16's rounding, such as Muon's orthogonalisation.
+    """The faster precision for products that tolerate bfloat16's rounding, such as Muon's orthogonalisation.
 
     Args:
         device: where they are computed.

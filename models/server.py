@@ -33,13 +33,13 @@ logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, float], None]  # (what the server is doing, seconds since the start)
 
-LOOK_S = 0.25  # between two looks at a starting or an ailing server
+LOOK_S = 0.25  # between two checks of a starting or unresponsive server
 AILING_S = 30.0  # a running server that does not answer /health for so long is started again
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class VllmServer:
-    """A running vLLM server; start and stop it with `with`. Use it from one process.
+    """A running vLLM server; start and stop it with `with`. Use it from one process only.
 
     Args:
         config: what to serve, and how.
@@ -71,11 +71,11 @@ class VllmServer:
         self._log_offset = 0  # where the present start's output begins
         self._lock = threading.Lock()  # one start or check at a time
         self._stopped = False
-        self._leave = threading.Event()  # ends every waiting at once
+        self._leave = threading.Event()  # ends every wait at once
 
     @property
     def base_url(self) -> str:
-        """What an OpenAI client needs."""
+        """The base URL for an OpenAI client."""
         return f"http://{self.config.host}:{self.port}/v1"
 
     @property
@@ -120,7 +120,7 @@ class VllmServer:
             self._end()
 
     async def ensure_alive(self) -> bool:
-        """Looks whether the server answers, and starts it again if it died; a teacher's `recover`.
+        """Checks whether the server answers, and restarts it if it died; a teacher's `recover`.
 
         Returns:
             True: it answers. False: it is being stopped.

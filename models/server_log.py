@@ -5,7 +5,7 @@ from pathlib import Path
 
 TAIL_BYTES = 200_000  # enough for vLLM's longest start, its stack traces included
 
-# "(EngineCore pid=7) ERROR 11-21 07:31:50 [core.py:133] " in front of what is really said
+# "(EngineCore pid=7) ERROR 11-21 07:31:50 [core.py:133] " in front of the actual message
 PREFIX = re.compile(r"^(\([^)]*pid=\d+\)\s*)?((DEBUG|INFO|WARNING|ERROR|CRITICAL) [\d-]+ [\d:.]+ (\[[^\]]*\] ?)?)?")
 ERROR = re.compile(r"^(\S+\.py: error: |([\w]+\.)*\w*(Error|Exception|Killed)\b: ?\S)")
 # These only point at an error that is printed elsewhere.
@@ -49,7 +49,7 @@ def phase(lines: list[str]) -> str:
 
 def last_words(lines: list[str]) -> str:
     """The line that says best why the server died: the first error that is not a pointer to another, else the last
-    line that is no warning; "nothing in its log" for an empty log."""
+    line that is not a warning; "nothing in its log" for an empty log."""
     said = [PREFIX.sub("", line).strip() for line in lines]
     errors = [line for line in said if ERROR.match(line) and not any(mark in line for mark in POINTERS)]
     spoken = [line for line in said if line and "Warning" not in line and "warnings.warn" not in line]

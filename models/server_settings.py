@@ -18,7 +18,7 @@ FEW_CORES = 4  # up to this many, every core computes; above it vLLM's own bindi
 SEQUENCES = 256  # that are sampled at once on a CPU
 BLOCK = 128  # tokens; vLLM's unit of the key-value cache on a CPU
 WEIGHTS_SHARE = 0.7  # of a machine's memory; the rest is for the key-value cache and vLLM itself
-# Our keys are not the server's business, and a VLLM_API_KEY would make the server ask us for one.
+# The server has no need of our keys, and a VLLM_API_KEY would make the server ask us for one.
 SECRETS = (
     *("QCRD_TEACHER_API_KEY", "OPENAI_API_KEY", "VLLM_API_KEY"),
     *("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PREFECT_API_AUTH_STRING", "PREFECT_API_KEY"),
@@ -136,7 +136,7 @@ def _can_be_float32(folder: Path, memory_gib: float) -> bool:
 
 
 def child_environment(model: str, hardware: Hardware) -> dict[str, str]:
-    """The server's environment: ours without keys, no telemetry, no look at the hub for a local folder."""
+    """The server's environment: ours without keys, no telemetry, no hub lookup for a local folder."""
     environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
     environment |= server_environment(hardware)
     environment |= {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}

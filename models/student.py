@@ -92,7 +92,7 @@ class Student(torch.nn.Module, ABC):
     Attributes:
         kind: "encoder-decoder" or "decoder-only".
         base: of a student with adapters: what they were put on; `save` notes it.
-        pad_id, eos_id: the tokenizer's padding and end token.
+        pad_id, eos_id: ids of the tokenizer's padding and end tokens.
 
     Raises:
         BadStudent: the model is of the other kind or cannot be a student, or the limits are longer than the model's.
@@ -178,7 +178,7 @@ class Student(torch.nn.Module, ABC):
             targets: (N, T) token ids, padded on the right with -100.
 
         Returns:
-            (N, T, V) logits; at padded places without meaning.
+            (N, T, V) logits; meaningless at padded positions.
         """
 
     @cached_property

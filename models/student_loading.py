@@ -54,7 +54,7 @@ def load_student(model: str | Path, config: StudentConfig | None = None) -> Stud
             own config loads its checkpoints. None: the limits that were saved, else the defaults.
 
     Raises:
-        BadStudent: nothing there, no safetensors, damaged, or no model that can be a student.
+        BadStudent: missing, without safetensors, damaged, or not a model that can be a student.
     """
     name, folder = str(model), Path(model)
     note = _read_note(folder)
@@ -135,7 +135,7 @@ def _refuse_pickles(folder: Path, weights: str) -> None:
 
 
 def _read_note(folder: Path) -> dict[str, Any]:
-    """What `Student.save` noted; empty for models of other origin."""
+    """What `Student.save` noted; empty for models from elsewhere."""
     file = folder / STUDENT_FILE
     if not file.is_file():
         return {}

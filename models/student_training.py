@@ -55,7 +55,7 @@ class TrainingExample:
 
     @property
     def length(self) -> int:
-        """What padding is decided by: the longest input and the longest target."""
+        """The longest input and the longest target; decides the padding."""
         targets = [rationale.ids for rationale in (*self.positives, *self.negatives)]
         return len(self.explain_ids) + max((len(ids) for ids in targets), default=0)
 
@@ -128,7 +128,7 @@ def collate(examples: Sequence[TrainingExample], index: Sequence[int], pad_id: i
 
 
 def _padded(rows: Sequence[Sequence[int] | None], filling: int) -> Tensor:
-    """(len(rows), longest) on the right padded integers; (0, 0) for no rows."""
+    """(len(rows), longest) integers padded on the right; (0, 0) for no rows."""
     width = max((len(row) for row in rows if row is not None), default=0)
     table = torch.full((len(rows), width), filling)
     for place, row in enumerate(rows):
@@ -188,7 +188,7 @@ class StudentTraining(torch.nn.Module):
             sums["loss"] = sums["loss"] + 0.0 * sum(weight.sum() for weight in self.parameters())
         return sums
 
-    # ---- without gradients: what weighs what ----
+    # ---- without gradients: the weights ----
 
     def _weights(self, batch: StudentBatch, encoded: Encoded) -> Weights:
         """The objective's weights, after a pass without gradients over the candidates that it compares."""

@@ -14,7 +14,7 @@ from transformers import MT5ForConditionalGeneration, T5ForConditionalGeneration
 from models.student import Encoded, Student
 
 GROW = 32
-"""Tokens by which the room for keys and values grows. Unused room is computed in vain, growing copies everything."""
+"""Tokens by which the room for keys and values grows. Unused room wastes computation; growing copies everything."""
 T5_MODELS = (T5ForConditionalGeneration, MT5ForConditionalGeneration)
 
 
@@ -84,7 +84,7 @@ class T5Decoder:
     def _grow(self) -> None:
         """Makes room for more tokens.
 
-        The table holds what is added to the score of a key by how far back it lies: `_table[:, 0, room - 1 - t + j]`
+        The table holds what is added to the score of a key by its distance back: `_table[:, 0, room - 1 - t + j]`
         for key j seen from token t is the learnt bias of distance t - j, and hides keys that are yet to be written.
         """
         self._room += GROW

@@ -171,7 +171,7 @@ class Teacher:
             raise TeacherFailed(wrong_model_text(self.config.model, self.config.base_url, offered))
 
     async def models(self) -> list[str]:
-        """Names of the models the endpoint offers; empty where it answers something else than a list of models.
+        """Names of the models the endpoint offers; empty where it answers with anything but a list of models.
 
         Raises:
             openai.APIError: it cannot be reached or refuses.

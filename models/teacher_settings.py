@@ -57,12 +57,12 @@ def plain_http_url(url: str) -> str:
 class TeacherConfig(BaseModel):
     """Where a teacher is and how patient to be with it.
 
-    The API key is not part of it: it is given to `Teacher` apart, and stored nowhere.
+    The API key is not part of it: it is passed to `Teacher` separately, and stored nowhere.
 
     Attributes:
         base_url: of the API, usually ending in /v1.
         model: the model's name as the endpoint knows it.
-        in_flight: most requests under way at once; n samples each. 64 x 5 keeps a CPU engine's 256 places full;
+        in_flight: maximum concurrent requests; n samples each. 64 x 5 keeps a CPU engine's 256 places full;
             a large GPU takes more.
         connect_timeout_s: seconds to wait for a connection.
         request_timeout_s: seconds to wait for a whole reply, the endpoint's queue included.

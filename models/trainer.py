@@ -34,7 +34,7 @@ from models.seeds import derived_seed
 
 
 def torch_device(config: OptimisationConfig) -> torch.device:
-    """Where models are put."""
+    """The device that models are placed on."""
     return torch.device("cuda" if config.device == "auto" and torch.cuda.is_available() else "cpu")
 
 
@@ -51,7 +51,7 @@ class Trainable(Protocol):
         """Writes the trained weights and all that is needed to load them."""
 
     def memory(self) -> dict[str, torch.Tensor]:
-        """Tensors that are no parameters and that an exact resume needs."""
+        """Tensors that are not parameters but that an exact resume needs."""
 
     def remember(self, memory: Mapping[str, torch.Tensor]) -> None:
         """Takes `memory` back."""
@@ -83,7 +83,7 @@ class Trained:
         checkpoint: what it ended with.
         means: each figure of `Trainable.forward` per example, mean over the round; "learning_rate" at its end.
         steps: optimizer steps made by this call (fewer than the plan's after a resume).
-        seconds: they took.
+        seconds: how long they took.
     """
 
     checkpoint: Path
@@ -111,9 +111,9 @@ def train(
         load: makes the module (a `Trainable`) from a checkpoint's model folder.
         collate: makes a batch of tensors from indices of examples.
         plan: the round's steps.
-        config: how.
+        config: how to train.
         folder: of the round; its newest checkpoint is taken up again, and its last one is the result.
-        start: the checkpoint that the round before ended with.
+        start: the checkpoint that the previous round ended with.
         on_report: called at every look at the loss, on the first process only.
 
     Raises:

@@ -1,6 +1,6 @@
 """Keeps a child process from outliving the process that asked for it.
 
-    with Watched([sys.executable, "-m", "mlflow", "server"]) as server:   # all servers and torchrun are started so
+    with Watched([sys.executable, "-m", "mlflow", "server"]) as server:   # how all servers and torchrun are started
         server.process.wait()
 
 A server that is started directly becomes an orphan when its parent is killed with -9: it keeps its memory and
@@ -39,7 +39,7 @@ from typing import Any, Self
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 PR_SET_CHILD_SUBREAPER = 36
-LOOK_S = 1.0  # how often to look whether the asking process is still there
+LOOK_S = 1.0  # how often to check that the asking process is still there
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 BEYOND_GRACE_S = 20.0  # how long the watchdog may take after its command's time is over
 

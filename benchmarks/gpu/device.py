@@ -18,7 +18,7 @@ PEAKS = {"H200": 989e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12
 
 
 def peak_of(device: torch.device) -> float | None:
-    """The data sheet's bf16 FLOP/s; None for a device it is not known of."""
+    """The data sheet's bf16 FLOP/s; None for a device whose peak is unknown."""
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)

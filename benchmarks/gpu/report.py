@@ -15,8 +15,8 @@ class Report:
     same folder replaces the tables that it fills and keeps the others.
 
     Args:
-        folder: of the two files; made if it is not there.
-        seconds: that the whole run may take.
+        folder: for the two files; created if missing.
+        seconds: time limit of the whole run.
     """
 
     def __init__(self, folder: Path, seconds: float) -> None:
@@ -56,7 +56,7 @@ class Report:
         self._write()
 
     def check(self, table: str, what: str, value: float, limit: float) -> None:
-        """A row that passes where the value is at most the limit; a value that is no number fails."""
+        """A row that passes where the value is at most the limit; NaN fails."""
         passed = value <= limit
         self.failed += not passed
         self.row(table, what=what, value=value, limit=limit, result="PASS" if passed else "FAIL")

@@ -106,7 +106,7 @@ def one_positive(examples: Sequence[TrainingExample]) -> list[TrainingExample]:
 
 
 def batches_of(shape: str, count: int, size: int, seed: int) -> list[list[TrainingExample]]:
-    """So many whole batches, put together by length as the trainer's are."""
+    """`count` whole batches, grouped by length as the trainer's are."""
     examples = synthetic.make_examples(count * size, seed, vocabulary=synthetic.original(shape).model.config.vocab_size)
     return [[examples[place] for place in places] for places in epoch_batches([e.length for e in examples], size, seed)]
 
@@ -139,7 +139,7 @@ def measure_ceilings(report: Report, device: torch.device, small: bool) -> None:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a comparison is made at."""
+    """The conditions of a comparison."""
 
     shape: str
     precision: Precision

@@ -1,4 +1,4 @@
-"""Students and examples from nothing but sizes and a seed: no hub, no tokenizer file, no data set.
+"""Students and examples made from just sizes and a seed: no hub, no tokenizer file, no data set.
 
 Weights are random, and so are token ids. Lengths are drawn around those of SVAMP with a teacher's rationales: inputs of
 about 60 tokens, rationales of about 50, answers of two or three. A step's time depends on lengths, not on what is said.
@@ -80,7 +80,7 @@ def make_examples(
     """Questions with so many rationales each, every one with a score of its own.
 
     Args:
-        count: of questions.
+        count: number of questions.
         seed: the same seed gives the same examples.
         answers: whether they have an answer target.
     """
