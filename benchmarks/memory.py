@@ -23,8 +23,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from transformers import T5Config, T5EncoderModel, T5ForConditionalGeneration
 
 from models.configs import NewStudentConfig, OptimisationConfig
@@ -67,6 +65,7 @@ CASES = {
     "the lab's T5, qcrd": Case(LAB, "qcrd", 100, 384, 20, 0.0),
     "the lab's T5, discriminator": Case(LAB, "discriminator", 100, 384, 20, 0.0),  # recorded SVAMP has up to 10 + 10
 }
+WIDTH = max(map(len, CASES))
 
 
 def trainable(case: Case) -> tuple[Any, Any]:
@@ -140,9 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.here:
         print(json.dumps(measured(options.case[0], next(iter(options.at_once), None), options.dropout)))
         return
-    table = Table(box=None, pad_edge=False)
-    for name in ("", "at once", "estimate, GB", "peak, GB", "s a step"):
-        table.add_column(name, justify="left" if not name else "right")
+    print(f"{'':{WIDTH}}  at once  estimate, GB  peak, GB  s a step")
     for name in options.case:
         for at_once in options.at_once or [None]:
             command = [sys.executable, "-m", "benchmarks.memory", "--here", "--case", name]
@@ -150,11 +147,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             command += ["--dropout", str(options.dropout)] if options.dropout is not None else []
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             found = json.loads(done.stdout.splitlines()[-1])
-            table.add_row(
-                name, str(found["size"]), f"{found['estimate'] / 1e9:.2f}", f"{found['peak'] / 1e9:.2f}",
-                f"{found['seconds']:.1f}",
-            )  # fmt: skip
-    Console().print(table)
+            print(
+                f"{name:{WIDTH}}  {found['size']:7}  {found['estimate'] / 1e9:12.2f}  {found['peak'] / 1e9:8.2f}  "
+                f"{found['seconds']:8.1f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
