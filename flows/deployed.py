@@ -14,7 +14,7 @@ from flows.config.distill import DistillConfig
 from flows.config.schedule import When
 from flows.distill import distill
 from flows.runs import SERVED_BY
-from storage.errors import UsageError
+from storage.errors import UsageError, one_line
 
 
 def serve_distill(name: str, config: DistillConfig, home: Path, when: When, *, queue: bool, at_once: bool) -> None:
@@ -34,9 +34,7 @@ def serve_distill(name: str, config: DistillConfig, home: Path, when: When, *, q
     try:
         schedule = Cron(when.cron, timezone=when.timezone) if when.cron else Interval(when.interval or 0)
     except ValueError as error:
-        raise UsageError(
-            f"--cron {when.cron!r} is not a cron expression: {' '.join(str(error).split())[:200]}"
-        ) from error
+        raise UsageError(f"--cron {when.cron!r} is not a cron expression: {one_line(error)}.") from error
     os.environ[SERVED_BY] = str(os.getpid())  # runs are started by this process, and end with it
     strategy = ConcurrencyLimitStrategy.ENQUEUE if queue else ConcurrencyLimitStrategy.CANCEL_NEW
     deployment: Any = distill.to_deployment(

@@ -4,7 +4,7 @@ from prefect import get_run_logger, task
 from pydantic import BaseModel
 
 from storage.datasets.registry import get_dataset
-from storage.errors import OutOfReach, UnknownName
+from storage.errors import OutOfReach, UnknownName, one_line
 from storage.schemas import EXAMPLES
 from storage.store import Store
 from tasks.questions.sets import DatasetConfig, Part, questions_version
@@ -71,9 +71,7 @@ def store_questions(workspace: Workspace, config: DatasetConfig) -> Questions:
         except OutOfReach as error:
             if path is not None or not _is_stored(store, dataset.name, split):
                 raise
-            log.warning(
-                "%s. Taking the questions of split %s that are stored.", " ".join(str(error).split()).rstrip("."), split
-            )
+            log.warning("%s. Taking the questions of split %s that are stored.", one_line(error), split)
     sets = {part: config.question_set(dataset.name, part) for part in config.splits()}
     counts = {part: len(one.ids(store)) for part, one in sets.items()}
     version = questions_version(store, sets.values())

@@ -164,5 +164,6 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 
 def _one_line(error: BaseException) -> str:
+    # Not `storage.errors.one_line`: it shortens, and a password is not recognised in half a URL.
     text = without_password(" ".join(str(error).split()))
     return text if len(text) <= 300 else text[:299] + "…"

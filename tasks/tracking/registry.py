@@ -22,7 +22,7 @@ import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from storage.errors import UnknownName, UsageError
+from storage.errors import UnknownName, UsageError, one_line
 from tasks.tracking.backend import Backend, translated
 from tasks.tracking.client import MODEL_ID, ROUND, TRAINING_ID, LoggedRound, Tracking
 from tasks.tracking.gate import DEFAULT_LEVEL, Verdict, judge
@@ -184,7 +184,7 @@ class LoadedStudent:
             rows = pd.DataFrame(columns, dtype=object)
             found: list[dict[str, Any]] = self._model.predict(rows).to_dict(orient="records")
         except MlflowException as error:
-            raise UsageError(" ".join(str(error).split())[:300]) from error
+            raise UsageError(f"{one_line(error)}.") from error
         return found
 
 
