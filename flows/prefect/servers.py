@@ -36,7 +36,7 @@ class Server:
 
 
 @contextmanager
-def servers(place: Home, prefect_port: int, mlflow_port: int) -> Iterator[list[Server]]:
+def servers(home: Home, prefect_port: int, mlflow_port: int) -> Iterator[list[Server]]:
     """Starts both and waits until they answer; ends them after the block. `prepare_prefect` must have been called.
 
     Raises:
@@ -44,10 +44,10 @@ def servers(place: Home, prefect_port: int, mlflow_port: int) -> Iterator[list[S
     """
     from tasks.tracking.client import open_tracking
 
-    tracking = open_tracking(place.path)
+    tracking = open_tracking(home.path)
     for option, port in (("--prefect-port", prefect_port), ("--mlflow-port", mlflow_port)):
         _refuse_taken(option, port)
-    place.logs.mkdir(parents=True, exist_ok=True)
+    home.logs.mkdir(parents=True, exist_ok=True)
     api = f"http://{LOOPBACK}:{prefect_port}/api"
     prefect_env = {
         "PREFECT_API_URL": api,
@@ -69,7 +69,7 @@ def servers(place: Home, prefect_port: int, mlflow_port: int) -> Iterator[list[S
             ("prefect", prefect, prefect_env, prefect_port),
             ("mlflow", mlflow, mlflow_env, mlflow_port),
         ):
-            file = place.logs / f"{name}-server.log"
+            file = home.logs / f"{name}-server.log"
             with file.open("ab") as log:
                 watched = until_the_end.enter_context(Watched(command, stdout=log, stderr=log, env=os.environ | env))
             started.append(Server(name, f"http://{LOOPBACK}:{port}", watched, str(file)))
