@@ -111,7 +111,7 @@ class QualityUpdated(Outcome):
 
     Attributes:
         version: the round in which it last changed.
-        steps: optimizer steps of this round's update; 0 where there was none.
+        steps: optimizer steps of this round's update; 0 if there was none.
         scored: rationales that got a score in this round.
         too_long: rationales without one, because with their question they exceed `max_tokens`.
         positive_score, minority_score, student_score: means over the questions that it was not trained on.

@@ -27,7 +27,7 @@ def best_round(results: list[Evaluation]) -> int:
 
 
 def is_over(results: list[Evaluation], config: RoundsConfig) -> bool:
-    """Whether there is no round to come: all are done, or `patience` rounds in a row were no better."""
+    """Whether no round is left: all are done, or `patience` rounds in a row were no better."""
     if len(results) >= config.rounds:
         return True
     return config.patience is not None and bool(results) and len(results) - 1 - best_round(results) >= config.patience
