@@ -50,7 +50,6 @@ SHAPES = {
     "t5-small": NewStudentConfig(hidden=512, layers=6, heads=8, intermediate=2048, activation="relu"),
     "t5-base": NewStudentConfig(hidden=768, layers=12, heads=12, intermediate=3072, activation="relu"),
 }
-PEAK_FLOPS = {"NVIDIA H100": 989e12, "NVIDIA H200": 989e12, "NVIDIA A100": 312e12}  # dense bf16, from the data sheets
 
 
 class Question:

@@ -6,9 +6,9 @@
     qcrd vote --dataset lab                         majority answers, positives and negatives
     qcrd show rationales --dataset lab              read them
 
-Every command exits with 0 when it did its work, 1 when it found a problem (doctor, store check), 2 on bad input or a
-failed service, after one clear line on standard error; 130 or 143 after Ctrl-C or SIGTERM, with what was finished
-stored.
+Every command exits with 0 if it did its work, 1 if it found a problem (doctor, store check), 2 after bad input or a
+failed service, with one clear line on standard error. After Ctrl-C or SIGTERM it exits with 130 or 143; what was
+finished is stored.
 """
 
 import atexit
@@ -102,7 +102,7 @@ INTERRUPTED, TERMINATED = 130, 143  # 128 + the signal's number, as shells have 
 
 
 class _Signals:
-    """Treats SIGTERM like Ctrl-C, so that both end a sampling cleanly; remembers which one it was."""
+    """Treats SIGTERM like Ctrl-C, so that both end sampling cleanly; remembers which one it was."""
 
     terminated = False
 
@@ -113,8 +113,8 @@ class _Signals:
 
 def main() -> None:
     """Runs the command line and exits."""
-    # Runs after all other exit functions: nobody needs what DuckDB's binding prints while Python shuts down
-    # ("nanobind: leaked ...").
+    # Runs after all other exit functions, to hide what DuckDB's binding prints while Python shuts down ("nanobind:
+    # leaked ...").
     atexit.register(_forget_errors)
     sys.exit(run(sys.argv[1:]))
 
@@ -151,9 +151,9 @@ def run(arguments: list[str]) -> int:
         _complain(f"Cannot go on: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
         return 2
     except UnicodeEncodeError as error:
-        _complain(f"A name or value holds bytes that are no text: {error.reason}. Give it in UTF-8.")
+        _complain(f"A name or value contains bytes that are not text: {error.reason}. Give it in UTF-8.")
         return 2
-    if code == INTERRUPTED:  # typer turns Ctrl-C into this exit code by itself, without a word
+    if code == INTERRUPTED:  # typer turns Ctrl-C into this exit code by itself, without a message
         _complain("Stopped. What was finished is stored; run the same command again to go on.")
         return TERMINATED if signals.terminated else INTERRUPTED
     return code if isinstance(code, int) else 0

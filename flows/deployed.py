@@ -1,4 +1,4 @@
-"""The flow `distill` as a deployment of Prefect's: on a schedule, its parameters a form in the UI."""
+"""Serves the flow `distill` as a Prefect deployment: on a schedule, with its parameters as a form in the UI."""
 
 import os
 from pathlib import Path
@@ -14,27 +14,27 @@ from flows.config.distill import DistillConfig
 from flows.config.schedule import When
 from flows.distill import distill
 from flows.runs import SERVED_BY
-from storage.errors import UsageError
+from storage.errors import UsageError, one_line
 
 
 def serve_distill(name: str, config: DistillConfig, home: Path, when: When, *, queue: bool, at_once: bool) -> None:
-    """Serves it until the process is told to end.
+    """Serves the deployment until the process is told to end.
 
     Args:
-        name: of the deployment.
-        config: of every run; a run that is started by hand in the UI may change it there.
+        name: the deployment's name.
+        config: every run's configuration; a run that is started by hand in the UI may change it there.
         home: the state folder.
         when: the schedule.
         queue: a run that is due while another one runs waits for it; otherwise it is cancelled.
         at_once: also start one run now.
 
     Raises:
-        UsageError: no cron expression.
+        UsageError: the cron expression is wrong.
     """
     try:
         schedule = Cron(when.cron, timezone=when.timezone) if when.cron else Interval(when.interval or 0)
     except ValueError as error:
-        raise UsageError(f"--cron {when.cron!r} is none: {' '.join(str(error).split())[:200]}") from error
+        raise UsageError(f"--cron {when.cron!r} is not a cron expression: {one_line(error)}.") from error
     os.environ[SERVED_BY] = str(os.getpid())  # runs are started by this process, and end with it
     strategy = ConcurrencyLimitStrategy.ENQUEUE if queue else ConcurrencyLimitStrategy.CANCEL_NEW
     deployment: Any = distill.to_deployment(

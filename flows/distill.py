@@ -3,8 +3,8 @@
     dataset -> examples -> teacher samples -> votes -> [ negatives -> discriminator -> student -> evaluation ] x rounds
     -> best round -> registered model -> champion?
 
-Everything that has been done before is found, not done again: run the same configuration after a crash, or with new
-questions, and it goes on from there.
+What was done before is found, not done again. After a crash, or when there are new questions, run the same
+configuration to go on from there.
 """
 
 from pathlib import Path
@@ -47,8 +47,8 @@ def distill(config: DistillConfig, home: Path = Path(".qcrd"), resume: str | Non
 
     Args:
         config: what to do, and how; `qcrd keys` explains it in a terminal.
-        home: the state folder: store, trainings, and, where no servers are configured, MLflow's and Prefect's state.
-        resume: id of a run that ended early, to go on with; the configuration it began with is taken.
+        home: the state folder: store, trainings and, if no servers are configured, MLflow's and Prefect's state.
+        resume: id of a run that ended early, to go on with; it keeps the configuration it began with.
     """
     with recorded_run(home, config, resume) as (workspace, config, results):
         if config.teacher.source == "import":
@@ -116,8 +116,7 @@ def train(
 
 
 def _results(futures: list[PrefectFuture[Any]]) -> list[Any]:
-    """The results of submitted tasks. Waits in short turns, between which Ctrl-C gets through; waiting for a result
-    blocks it."""
+    """The results of submitted tasks. Waits in short turns: waiting for a result would block Ctrl-C."""
     for future in futures:
         while not future.state.is_final():
             future.wait(timeout=0.5)

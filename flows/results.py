@@ -1,4 +1,4 @@
-"""What a distillation came to: small, and the same for the command line, Prefect and tests."""
+"""The result of a distillation: small, and the same for the command line, Prefect and tests."""
 
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,13 @@ class MethodResult(BaseModel):
         method: its name.
         training_id: content id of the training.
         student: its name in the store's `model` columns; "@round" follows there.
-        folder: of the training.
-        parameters: of the student.
+        folder: the training's folder.
+        parameters: how many the student has.
         rounds: validation results of all rounds.
         best: the round with the highest validation accuracy.
-        test: of the best round's student; None where there are no test questions.
+        test: test result of the best round's student; None if there are no test questions.
         test_interval: 95 % Wilson interval of the test accuracy.
-        seconds: training, sampling and evaluating took, over all rounds, as noted when each was done.
+        seconds: how long training, sampling and evaluating took over all rounds, as noted when each was done.
         mlflow_run: the training's run; `mlflow_round` and `mlflow_model` those of the best round.
     """
 
@@ -50,12 +50,12 @@ class MethodResult(BaseModel):
     mlflow_url: str | None = None
 
     def logged_round(self) -> LoggedRound:
-        """The best round, as MLflow knows it."""
+        """The best round in MLflow."""
         return LoggedRound(self.mlflow_run, self.best, self.mlflow_round, self.mlflow_model)
 
 
 class Compared(BaseModel):
-    """The method against another one on the same test questions.
+    """The method compared with another one on the same test questions.
 
     Attributes:
         method: the other one.
@@ -89,12 +89,12 @@ class DistillResult(BaseModel):
     """What `distill` returns.
 
     Attributes:
-        run_id: of the store's `runs` table.
+        run_id: the run's id in the store's `runs` table.
         sampled: the teacher's part.
         votes: the figures of the vote.
         methods: the method, then those it was compared with.
-        compared: the method against each of those.
-        registered: None where nothing was to be registered.
+        compared: the method compared with each of those.
+        registered: None if nothing was to be registered.
     """
 
     run_id: str
@@ -105,7 +105,7 @@ class DistillResult(BaseModel):
     registered: RegisteredResult | None
 
     def figures(self) -> dict[str, float | None]:
-        """What is kept to be watched over time (`tasks.watching.figures`); None where there is no such figure."""
+        """The figures to watch over time (`tasks.watching.figures`); None for those that do not exist."""
         method, votes, sampled = self.methods[0], self.votes, self.sampled
         best = method.rounds[method.best]
         return {
@@ -133,8 +133,8 @@ def method_result(
         prepared: the training.
         best: its best round.
         test: the evaluation of that round's student on the test questions.
-        logged: the round, as MLflow knows it.
-        url: where a browser shows the training in MLflow.
+        logged: the round in MLflow.
+        url: the URL of the training's page in MLflow.
     """
     training = Training(prepared.folder)
     return MethodResult(
@@ -170,7 +170,7 @@ def distill_result(
     methods: list[MethodResult],
     registered: RegisteredResult | None,
 ) -> DistillResult:
-    """The result of a run: the first method is held against each of the others."""
+    """The result of a run; the first method is compared with each of the others."""
     store, test = workspace.open_store(), parts.test
     answers = [test.rights(store, f"{one.student}@{one.best}") for one in methods] if test else []
     others = zip(methods[1:], answers[1:], strict=False)  # no answers without test questions
@@ -185,7 +185,7 @@ def distill_result(
 
 
 def compared(first: dict[str, bool], other: dict[str, bool], method: str) -> Compared:
-    """The first method's answers against another's, by an exact McNemar test (`tasks.tracking.gate`)."""
+    """Compares the first method's answers with another's by an exact McNemar test (`tasks.tracking.gate`)."""
     verdict = judge(first, other)
     return Compared(
         method=method,

@@ -2,7 +2,7 @@
 
 A run that ended early (killed, failed, stopped) goes on as the same run, with the configuration it began with: by
 `qcrd resume RUN`, or by Prefect's own retry of the flow run. While it runs it holds `<home>/runs/<run_id>.lock`, which
-a process gives back however it dies; so a row that says "running", and whose lock is free, is of a run that was killed.
+is released however its process dies. So a row that says "running" although the lock is free belongs to a killed run.
 """
 
 import json
@@ -40,8 +40,8 @@ from tasks.running.workspace import Workspace
 from tasks.tracking.start_from import choose_start
 from tasks.watching.figures import store_figures
 
-LOOK_S = 0.2  # somebody who only looks whether the run is alive has its lock for a moment
-SERVED_BY = "QCRD_SERVED_BY"  # in the environment of a served run: pid of the process that serves it
+LOOK_S = 0.2  # whoever checks whether the run is alive holds its lock for a moment
+SERVED_BY = "QCRD_SERVED_BY"  # in a served run's environment: pid of the process that serves it
 VERSIONS = ("qcrd", "torch", "transformers", "prefect", "mlflow", "duckdb", "pyarrow")
 
 
@@ -50,13 +50,13 @@ class Run:
     """A run as it is stored.
 
     Attributes:
-        run_id: of the `runs` table.
+        run_id: its id in the `runs` table.
         dataset: its stored name.
         state: running, finished, failed, stopped, or killed (it says "running", but nobody holds its lock).
-        since: when it came into that state, UTC; of a killed one: when it began.
+        since: when it entered that state, UTC; for a killed run, when it began.
         config: its configuration, as stored.
-        prefect_run_id: of the flow run that ran it last.
-        mlflow_run_id: of its training; None before it is finished.
+        prefect_run_id: id of the flow run that ran it last.
+        mlflow_run_id: id of its training's run in MLflow; None before it is finished.
     """
 
     run_id: str
@@ -107,7 +107,7 @@ def find_run(home: Home, name: str | None) -> Run:
 
 
 def refuse_to_resume(run: Run) -> None:
-    """Raises where a run cannot go on.
+    """Raises if a run cannot go on.
 
     Raises:
         NothingToDo: it is finished.
@@ -127,18 +127,18 @@ def recorded_run(
 
     Args:
         home: the state folder.
-        config: of a new run.
-        resume: id of a run to go on with; its own configuration is taken.
+        config: configuration of a new run.
+        resume: id of a run to go on with; it keeps its own configuration.
 
     Yields:
-        Where it works, its configuration, and a list that takes its result.
+        The run's workspace, its configuration, and a list that takes its result.
 
     Raises:
-        UsageError: the run to go on with cannot.
+        UsageError: the run cannot go on.
     """
     _end_with_who_serves()
     at, this = Home(home), str(flow_run.id)
-    # Prefect retries under the id of the flow run.
+    # A retry by Prefect has the id of the flow run.
     earlier = find_run(at, resume) if resume else next((r for r in stored_runs(at) if r.prefect_run_id == this), None)
     if earlier:
         refuse_to_resume(earlier)
@@ -148,8 +148,8 @@ def recorded_run(
     run_id = earlier.run_id if earlier else content_id("run", this, now().isoformat())
     workspace = Workspace(home=home, store=at.store_root, run_id=run_id)
     with _held(home, run_id):
-        # From here on a version's number stands where the configuration said "champion": whatever the registry says by
-        # then, the run goes on with what it began with.
+        # A version's number takes the place of "champion" in the configuration, so that the run can go on later with
+        # the student that it began with, whatever the registry says by then.
         student, registry = choose_start(home, config.dataset, config.student, config.registry)
         config = config.model_copy(update={"student": student, "registry": registry})
         results: list[DistillResult] = []
@@ -170,10 +170,10 @@ def recorded_run(
 
 
 def _end_with_who_serves() -> None:
-    """A served run ends with `qcrd serve`, kill -9 included: the servers it reports to may be gone, too.
+    """Ends a served run when `qcrd serve` ends, kill -9 included: the servers it reports to may be gone, too.
 
     Raises:
-        RunStopped: it is gone already.
+        RunStopped: `qcrd serve` is gone already.
     """
     serving = os.environ.get(SERVED_BY)
     if serving is not None:
@@ -182,7 +182,7 @@ def _end_with_who_serves() -> None:
         except ProcessLookupError:
             raise RunStopped("The `qcrd serve` that started this run is gone.") from None
         gone = select.poll()
-        gone.register(process, select.POLLIN)  # it can be "read" once the process is dead, collected or not
+        gone.register(process, select.POLLIN)  # readable once the process is dead, even as a zombie
         end_after(gone.poll)
 
 
@@ -203,7 +203,7 @@ def _store(workspace: Workspace, config: DistillConfig, state: str, mlflow_run: 
 
 
 def lock_path(home: Path, run_id: str) -> Path:
-    """Locked by the process that runs a run."""
+    """The file that a run's process locks."""
     return home / "runs" / f"{run_id}.lock"
 
 
@@ -220,13 +220,13 @@ def _held(home: Path, run_id: str) -> Iterator[None]:
 def _state(home: Path, row: dict[str, Any]) -> str:
     state: str = row["state"]
     file = lock_path(home, row["run_id"])
-    if state != "running" or not file.exists() or is_held(file):  # no file: another machine's run
+    if state != "running" or not file.exists() or is_held(file):  # no file: a run on another machine
         return state
     return "killed"
 
 
 def _tell_crashed(prefect_run_id: str) -> None:
-    """Prefect never learns of a kill: the flow run that is gone on with would be shown as running for ever."""
+    """Marks a killed flow run as crashed: Prefect never learns of the kill, and would show it as running for ever."""
     with get_client(sync_client=True) as client:
         try:
             known = client.read_flow_run(UUID(prefect_run_id))

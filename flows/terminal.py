@@ -15,7 +15,7 @@ from rich.text import Text
 
 
 class Output(Console):
-    """Standard output. It is no error if its reader has closed it (`| head`): `flows.cli` then exits with 0."""
+    """Standard output. It is not an error if the reader closes it (`| head`): `flows.cli` then exits with 0."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
@@ -79,7 +79,7 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def progress_bar(*, show: bool) -> Iterator[Progress]:
-    """A progress bar on standard error; silent when that is no terminal or `show` is false."""
+    """A progress bar on standard error; silent if that is not a terminal or `show` is false."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),

@@ -1,5 +1,8 @@
-"""One unit of work each. Whatever of this package is imported first, MLflow is imported after these lines, which it
-looks at while it is imported: no telemetry leaves the machine, and MLflow writes nothing on our standard output."""
+"""The steps of a distillation, and what they are made of.
+
+MLflow reads these variables when it is imported. This file runs before any module of the package, so MLflow sends no
+telemetry and writes nothing to standard output.
+"""
 
 import os
 

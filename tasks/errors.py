@@ -1,4 +1,4 @@
-"""Everything that qcrd raises by itself, as one tree.
+"""All exceptions of qcrd, as one tree.
 
     Exception
     ├── StorageError               storage/errors.py
@@ -6,7 +6,7 @@
     │   │   ├── UnknownName        no such dataset, table, column or value; the message names the nearest
     │   │   └── NothingToDo        the selection holds no rows (no samples to vote on, no examples)
     │   ├── BadFile                a file that the user gave is not what it should be
-    │   │   └── OutOfReach         it cannot be had now; what is stored of it may serve
+    │   │   └── OutOfReach         it cannot be reached now; its stored questions may do instead
     │   ├── DamagedPart            a part file is damaged; `qcrd store check --repair` sets it aside
     │   ├── NewerStore             the store was written by a newer schema version
     │   └── StoreWriteFailed       the disk or object store refused a write; what was stored before is untouched
@@ -14,20 +14,20 @@
     │   ├── BadModel               no such model, or one that cannot be served
     │   ├── BadStudent             no such student, one that cannot be trained, or settings that do not fit it
     │   ├── BadDiscriminator       no such discriminator, a damaged one, or an encoder that is not a T5's
-    │   ├── BadCheckpoint          a checkpoint is damaged, or of another model
+    │   ├── BadCheckpoint          a checkpoint is damaged or belongs to another model
     │   ├── TextTooLong            a text has more tokens than the settings allow
     │   ├── ServerFailed           the vLLM server did not start, or died too often
     │   │   └── PortTaken          its port is in use
     │   ├── TeacherFailed          the endpoint refused for good: wrong key, wrong model name, wrong request
     │   │   ├── TeacherUnavailable  it kept failing past the retries; trying later may help
     │   │   └── RequestRefused     it refused this one request; others may pass (models/teacher_refusals.py)
-    │   ├── TrainingDiverged       the loss is not a number, or grew without end
+    │   ├── TrainingDiverged       the loss is not a number or grew without bound
     │   ├── TrainingFailed         one of several training processes died
     │   ├── WorkerDied             the process that did the heavy work died
     │   └── RunStopped             somebody stopped the run; what was finished is kept
     ├── ServiceFailed              tasks/errors.py
-    │   ├── TrackingFailed         MLflow cannot be reached, or refused what it was asked
-    │   └── ServerRefused          Prefect cannot be reached, or refused what it was asked
+    │   ├── TrackingFailed         MLflow cannot be reached or refused a request
+    │   └── ServerRefused          Prefect cannot be reached or refused a request
     ├── NonsenseError              a teacher's reply is not what was asked for; retried (models/teacher_api.py)
     ├── _AttemptError              one request to a teacher failed; retried (models/teacher.py)
     └── _Unreadable                a text is not arithmetic (storage/datasets/arithmetic.py)
@@ -41,16 +41,16 @@ from storage.errors import StorageError
 
 
 class ServiceFailed(Exception):
-    """A server beside qcrd cannot be reached, or refused what it was asked."""
+    """A server that qcrd uses cannot be reached or refused a request."""
 
 
 class TrackingFailed(ServiceFailed):
-    """MLflow cannot be reached, or refused what it was asked."""
+    """MLflow cannot be reached or refused a request."""
 
 
 class ServerRefused(ServiceFailed):
-    """Prefect's server cannot be reached, or refused what it was asked."""
+    """Prefect's server cannot be reached or refused a request."""
 
 
 ONE_LINE = (StorageError, ModelError, ServiceFailed)
-"""What people are told of in one line."""
+"""Exceptions that are shown as one line, without a traceback."""

@@ -53,24 +53,24 @@ def distill_command(
     run_and_show(place, loaded, as_json=as_json)
 
 
-def run_and_show(place: Home, config: "DistillConfig", *, as_json: bool, resume: str | None = None) -> None:
+def run_and_show(home: Home, config: "DistillConfig", *, as_json: bool, resume: str | None = None) -> None:
     """Runs the flow and prints what came out. `prepare_prefect` has been called.
 
     Args:
         resume: id of the run to go on with.
     """
     check_server()
-    server = start_own_server(place.logs)  # takes some seconds, as do the imports below
+    server = start_own_server(home.logs)  # takes some seconds, as do the imports below
     from flows.distill import distill
     from flows.prefect.report import comparison_lines, result_rows
     from tasks.tracking.client import open_tracking
 
-    open_tracking(place.path)  # whatever is wrong with MLflow shows before the teacher is paid
+    open_tracking(home.path)  # whatever is wrong with MLflow shows before the teacher is paid
     show_own_lines()
     if server:
         server.wait()
-    with full_disk_told(place.path):
-        result = distill(config, place.path, resume)
+    with full_disk_told(home.path):
+        result = distill(config, home.path, resume)
     if as_json:
         print_json(result.model_dump(mode="json"))
         return

@@ -133,9 +133,9 @@ def _processor(_: Home) -> list[Finding]:
     ]
 
 
-def _home(place: Home) -> list[Finding]:
-    where = f"{place.path.absolute()}"
-    existing = next(path for path in (place.path.absolute(), *place.path.absolute().parents) if path.exists())
+def _home(home: Home) -> list[Finding]:
+    where = f"{home.path.absolute()}"
+    existing = next(path for path in (home.path.absolute(), *home.path.absolute().parents) if path.exists())
     try:
         with TemporaryFile(dir=existing):  # asking for permission is not enough: some file systems refuse anyway
             pass
@@ -149,10 +149,10 @@ def _home(place: Home) -> list[Finding]:
     return [Finding("home", "ok", f"{where}, {free:.0f} GiB free")]
 
 
-def _store(place: Home) -> list[Finding]:
-    given = f"{place.store_root}" + (f" (from {STORE_VARIABLE})" if os.environ.get(STORE_VARIABLE) else "")
+def _store(home: Home) -> list[Finding]:
+    given = f"{home.store_root}" + (f" (from {STORE_VARIABLE})" if os.environ.get(STORE_VARIABLE) else "")
     try:
-        store = place.open_store()
+        store = home.open_store()
         store.raise_if_damaged()
         parts = len(store.parts(RATIONALES))
     except StorageError as error:
@@ -164,10 +164,10 @@ def _store(place: Home) -> list[Finding]:
     return [Finding("store", "ok", f"{given}: {rows:,} rationales in {parts:,} files")]
 
 
-def _lab(place: Home) -> list[Finding]:
+def _lab(home: Home) -> list[Finding]:
     from tasks.teacher.lab import find_lab
 
-    folder = find_lab(place.path)
+    folder = find_lab(home.path)
     if folder is None:
         return [Finding("lab teacher", "note", "not built", "`qcrd lab build` trains it in about 3 minutes")]
     return [Finding("lab teacher", "ok", str(folder))]

@@ -100,7 +100,7 @@ def home_at(path: Path) -> Home:
     return Home(path)
 
 
-def only_model(place: Home) -> str:
+def only_model(home: Home) -> str:
     """The registered model, where there is just one.
 
     Raises:
@@ -108,7 +108,7 @@ def only_model(place: Home) -> str:
     """
     from tasks.tracking.registry import registered_models
 
-    names = registered_models(place.path)
+    names = registered_models(home.path)
     if not names:
         raise UsageError("No student is registered yet; `qcrd distill lab` makes one.")
     if len(names) > 1:

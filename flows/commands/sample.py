@@ -21,7 +21,7 @@ from flows.commands.options import (
 from flows.terminal import duration, figure, inert, notice, out, print_json, progress_bar
 from storage.datasets.definition import Dataset
 from storage.datasets.registry import get_dataset
-from storage.errors import StorageError, UsageError
+from storage.errors import StorageError, UsageError, one_line
 from storage.schemas import EXAMPLES
 from storage.store import Store
 from tasks.teacher.settings import LAB, Api, Price, TeacherSettings
@@ -150,7 +150,7 @@ def stored_questions(store: Store, dataset: Dataset, split: str, path: str | Non
             rows = store.execute(con, f"SELECT example_id FROM {relation} ORDER BY example_id LIMIT $1", [limit])
         if not rows.num_rows:
             raise
-        notice(f"{' '.join(str(error).split())} Taking the {rows.num_rows:,} questions that are stored.")
+        notice(f"{one_line(error)}. Taking the {rows.num_rows:,} questions that are stored.")
         ids: list[str] = rows["example_id"].to_pylist()
         return ids
 

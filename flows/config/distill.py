@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from models.configs import DiscriminatorConfig, OptimisationConfig, StudentConfig
 from models.methods import MethodConfig, MethodName
-from storage.errors import BadFile, UnknownName, UsageError
+from storage.errors import BadFile, UnknownName, UsageError, one_line
 from storage.votes import VotesConfig
 from tasks.questions.sets import DatasetConfig
 from tasks.teacher.lab import lab_folder
@@ -146,7 +146,7 @@ def with_settings(content: dict[str, Any], settings: Iterable[str]) -> dict[str,
         try:
             value = yaml.safe_load(text) if text.strip() else ""
         except yaml.YAMLError as error:
-            raise UsageError(f"--set {path}: {text!r} is no YAML value: {' '.join(str(error).split())}") from error
+            raise UsageError(f"--set {path}: {text!r} is no YAML value: {one_line(error)}.") from error
         place = content
         for key in keys[:-1]:
             inner = place.get(key)
@@ -162,7 +162,7 @@ def _read(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise BadFile(f"{file} cannot be read: {error.strerror}. Shipped: {', '.join(shipped_configs())}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadFile(f"{file} is no YAML: {' '.join(str(error).split())}") from error
+        raise BadFile(f"{file} is no YAML: {one_line(error)}.") from error
     if not isinstance(content, dict):
         raise BadFile(f"{file} must be a mapping of sections ({', '.join(DistillConfig.model_fields)}).")
     return content

@@ -1,4 +1,4 @@
-"""Prefect automations over the runs and the events of qcrd: what a server does when something happens.
+"""Prefect automations for qcrd's runs and events: what a server does when something happens.
 
     qcrd run failed         a run of `distill` ended as failed or crashed
     qcrd run died           a run stopped sending heartbeats: its process is gone, so the run is set to crashed
@@ -6,8 +6,8 @@
     qcrd quality dropped    a challenger is worse than the champion, beyond doubt
     qcrd drift              the questions or the teacher's answers are not what they were
 
-They are found again by their names, so they are there only once. Without a notification block an automation does
-nothing but leave its event (`prefect.automation.triggered`) in the server's feed.
+They are found by their names, so that each exists only once. Without a notification block an automation only leaves
+its event (`prefect.automation.triggered`) in the server's feed.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ from tasks.steps.drift import DATASET, DRIFT
 FLOW = "distill"
 HEARTBEAT = "prefect.flow-run.heartbeat"
 ENDS = frozenset(f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashed", "Cancelled"))
-# The user's template language: Jinja, filled in by the server.
+# Jinja templates, filled in by the server.
 RUN_BODY = "{{ flow_run.name }}: {{ flow_run.state.name }}. {{ flow_run.state.message }}\n{{ flow_run|ui_url }}"
 REASON_BODY = "{{ event.payload.reason }}"
 
@@ -49,7 +49,7 @@ class Wanted:
         trigger: when.
         subject, body: of the notification; Jinja templates.
         action: what to do besides notifying; None for nothing.
-        notifies: whether it tells anybody; the one that marks dead runs leaves that to "qcrd run failed".
+        notifies: whether it sends a notification; the one that marks dead runs leaves that to "qcrd run failed".
     """
 
     name: str
@@ -78,10 +78,10 @@ class Wanted:
 
 
 def wanted(silence: timedelta) -> list[Wanted]:
-    """All of them.
+    """All automations.
 
     Args:
-        silence: a run without a heartbeat for so long is dead; at least 10 s, and more than two heartbeats apart.
+        silence: a run without a heartbeat for this long is dead; at least 10 s, and longer than between two heartbeats.
     """
     return [
         Wanted(
@@ -150,17 +150,17 @@ def _of_events(event: str, resource: str) -> EventTrigger:
 
 
 def apply_automations(silence: timedelta, notify: str | None) -> dict[str, Outcome]:
-    """Makes the server's automations what they should be; one that somebody switched off stays off.
+    """Creates or updates the server's automations; one that somebody switched off stays off.
 
     Args:
         silence: see `wanted`.
         notify: a notification block as TYPE/NAME; None sends nothing.
 
     Returns:
-        By name, what was done.
+        name -> what was done.
 
     Raises:
-        UsageError: there is no such block, or it notifies nobody.
+        UsageError: there is no such block, or it sends no notifications.
         ServerRefused: the server cannot be reached, or refused it.
     """
     done: dict[str, Outcome] = {}
@@ -172,7 +172,7 @@ def apply_automations(silence: timedelta, notify: str | None) -> dict[str, Outco
                 client.create_automation(one.automation(block, enabled=True))
                 done[one.name] = "created"
                 continue
-            for repeated in known[1:]:  # two that were made at the same moment
+            for repeated in known[1:]:  # two processes may create one at the same moment
                 client.delete_automation(repeated.id)
             new = one.automation(block, enabled=known[0].enabled)
             if _content(known[0]) == _content(new):
@@ -184,7 +184,7 @@ def apply_automations(silence: timedelta, notify: str | None) -> dict[str, Outco
 
 
 def remove_automations() -> dict[str, Outcome]:
-    """Removes them from the server; raises ServerRefused as `apply_automations` does."""
+    """Removes the automations from the server; raises ServerRefused as `apply_automations` does."""
     done: dict[str, Outcome] = {}
     with _server() as client:
         for one in wanted(timedelta(minutes=5)):
@@ -196,7 +196,7 @@ def remove_automations() -> dict[str, Outcome]:
 
 
 def _content(automation: AutomationCore | Automation) -> dict[str, Any]:
-    """What makes two automations the same, in one spelling; sets have no order."""
+    """An automation's content, in a form that can be compared; sets are sorted."""
     content: dict[str, Any] = AutomationCore.model_validate(automation.model_dump()).model_dump(
         mode="json", exclude={"owner_resource"}
     )

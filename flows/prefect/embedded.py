@@ -1,4 +1,4 @@
-"""Where Prefect keeps its state when no server is configured, and what a person sees of a run in the terminal.
+"""Where Prefect keeps its state if no server is configured, and what people see of a run in the terminal.
 
 `prepare_prefect` must run before Prefect is imported: Prefect reads its settings then.
 """
@@ -21,14 +21,14 @@ NO_PASSWORDS = {
 
 
 def prepare_prefect(home: Path) -> None:
-    """Sets what is not set: state under the home folder, no telemetry, and no more on the terminal than ours.
+    """Sets variables that are not set: state under the home folder, no telemetry, only our own lines on the terminal.
 
     Raises:
         UsageError: the address of a server carries a password.
     """
     for name, instead in NO_PASSWORDS.items():
         address = os.environ.get(name, "")
-        if address.startswith(("http://", "https://")):  # MLflow's may also be a database's, which takes a password
+        if address.startswith(("http://", "https://")):  # MLflow's may be a database's, which may hold a password
             refuse_password(name, address, instead)
     settings = {
         "PREFECT_HOME": str(home.resolve() / "prefect"),
@@ -43,11 +43,11 @@ def prepare_prefect(home: Path) -> None:
     }
     for name, value in settings.items():
         os.environ.setdefault(name, value)
-    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect makes only the last folder itself
+    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect creates only the last folder itself
 
 
 class _Lines(logging.Handler):
-    """Shows what our own tasks log, a line each with the time since the start; Prefect's own go to its UI only."""
+    """Shows our own tasks' log lines with the time since the start; Prefect's own go only to its UI."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -62,10 +62,10 @@ class _Lines(logging.Handler):
 
 
 def check_server() -> None:
-    """Asks the configured Prefect server, if there is one, for something that only its users get.
+    """Sends the configured Prefect server, if there is one, a request that needs its credentials.
 
     Raises:
-        UsageError: it does not answer, or lets nobody in with these credentials.
+        UsageError: it does not answer, or refuses the credentials.
     """
     import httpx
     from prefect.client.orchestration import get_client
@@ -95,7 +95,7 @@ def check_server() -> None:
 
 
 def show_own_lines() -> None:
-    """Shows our own lines on the terminal, in place of Prefect's; call it after Prefect is imported."""
+    """Shows our own lines on the terminal, in place of Prefect's; to be called after Prefect is imported."""
     handler = _Lines()
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addHandler(handler)

@@ -1,14 +1,14 @@
 """A command's own Prefect server, where none is configured: on this machine, for as long as the command runs.
 
-    check_server()                                   # one is configured? Then it is asked, and the next line is None
+    check_server()                                   # asks the configured one, if any; then the next line gives None
     server = start_own_server(home.logs)             # starts while this process imports what a run needs
     ...
     if server:
         server.wait()
 
-Without it Prefect would start one by itself, which Ctrl-C ends before a run could tell how it ended, which survives a
-kill -9, and whose port somebody else can take first. This one is started like all our servers (`models/watchdog.py`).
-Its port is taken before it starts, as a socket that listens and that the server inherits.
+Without it Prefect would start one by itself. Ctrl-C ends that one before a run can report how it ended, it survives a
+kill -9, and another process can take its port first. This one is started like all our servers (`models/watchdog.py`),
+and inherits a socket that already listens.
 
     python -m flows.prefect.own_server 5             # what is started; 5 is the socket
 """
@@ -36,7 +36,7 @@ class OwnServer:
 
     Attributes:
         port: where it listens.
-        log: what it prints: errors.
+        log: the file with what it prints: errors.
     """
 
     port: int
@@ -44,11 +44,11 @@ class OwnServer:
 
     @property
     def api(self) -> str:
-        """Its address, as PREFECT_API_URL would have it."""
+        """Its address, as in PREFECT_API_URL."""
         return f"http://{LOOPBACK}:{self.port}/api"
 
     def wait(self) -> None:
-        """Until it answers. No second look is needed: the socket takes the question before the server is up.
+        """Waits until it answers. One request is enough, because the socket accepts it before the server is up.
 
         Raises:
             UsageError: it died, or takes too long.
@@ -69,19 +69,19 @@ _own: OwnServer | None = None
 
 
 def has_configured_server() -> bool:
-    """Whether somebody named a Prefect server: one that others use, too, and that is there after this process."""
+    """Whether a Prefect server is configured: one that others use, too, and that outlives this process."""
     from prefect.settings import PREFECT_API_URL
 
     return bool(PREFECT_API_URL.value()) and (_own is None or PREFECT_API_URL.value() != _own.api)
 
 
 def start_own_server(logs: Path) -> OwnServer | None:
-    """Starts a server for this process and tells Prefect of it; None where one is configured.
+    """Starts a server for this process and makes Prefect use it; None if one is configured.
 
-    It works on the state that `prepare_prefect` named, and ends with this process. Other processes do not learn of it.
+    It uses the state that `prepare_prefect` named, and ends with this process. Other processes do not learn of it.
 
     Args:
-        logs: folder for its log, made where missing.
+        logs: folder for its log; created if it is missing.
     """
     global _own
     if has_configured_server():
@@ -92,14 +92,14 @@ def start_own_server(logs: Path) -> OwnServer | None:
         command = [sys.executable, "-m", __name__, str(listening.fileno())]
         watched = Watched(command, grace_s=GRACE_S, keep_fds=[listening.fileno()], stdout=log, stderr=log)
         _own = OwnServer(listening.getsockname()[1], file)
-    # Not earlier: what happened last is told to the server when Python ends, by functions registered after this one.
+    # Not earlier: exit functions registered after this one run before it, and send the server the last events.
     atexit.register(watched.end)
     _tell_prefect(_own.api)
     return _own
 
 
 def _tell_prefect(api: str) -> None:
-    """Prefect has read its settings. They are read again, for all threads; the environment stays as it was."""
+    """Makes Prefect read its settings again, for all threads; the environment stays as it was."""
     from prefect.context import refresh_global_settings_context
 
     before = os.environ.get(API_VARIABLE)
@@ -116,7 +116,7 @@ def serve(listening: int) -> None:
     """Serves Prefect's API, without its pages and its schedules, until the process is told to end.
 
     Args:
-        listening: a socket, as a file descriptor.
+        listening: the file descriptor of a listening socket.
     """
     import uvicorn
     from prefect.server.api.server import create_app

@@ -1,4 +1,4 @@
-"""What people see of a distillation in Prefect's UI: votes, rounds, rationales, the final table; and lines for logs.
+"""What Prefect's UI shows of a distillation: votes, rounds, rationales, the final table; and lines for the log.
 
 Texts of datasets, teachers and students are data: they are escaped wherever they go into markdown.
 """
@@ -32,7 +32,7 @@ from tasks.training.summary import round_rows
 NOTE = "mlflow.note.content"
 """MLflow's tag of a run's description, in markdown."""
 SHOWN, LONGEST_SHOWN = 5, 2000
-"""Questions whose rationales a person can read, and characters of each text."""
+"""How many questions are shown with rationales, and the most characters of each text."""
 _MARKUP = re.compile(r"[\\`*_{}\[\]()#+\-.!|~:@=]")
 
 
@@ -44,13 +44,13 @@ def prefect_tags() -> dict[str, str]:
 
 
 def prefect_note() -> dict[str, str]:
-    """A link to this run as the description of a run in MLflow, whose pages show tags as plain text."""
+    """A link to this run as the description of a run in MLflow, whose pages show other tags as plain text."""
     address = _address()
     return {NOTE: f"Prefect: [{escaped(flow_run.name)}]({address})"} if address else {}
 
 
 def _address() -> str:
-    """Of this run's page; empty where it has none: a command's own server has no pages."""
+    """The URL of this run's page; empty on a command's own server, which has no pages."""
     return str(flow_run.ui_url) if has_configured_server() else ""
 
 
@@ -68,7 +68,7 @@ def show_votes(rule: VoteRule, votes: VoteSummary, sampled: Sampled) -> None:
 
 
 def show_teacher(workspace: Workspace, rule: VoteRule, split: str) -> None:
-    """Some questions with what the teacher said of them."""
+    """Shows some questions with what the teacher said."""
     create_markdown_artifact(
         teacher_markdown(workspace, rule, split),
         key="rationales-teacher",
@@ -113,7 +113,7 @@ def teacher_markdown(workspace: Workspace, rule: VoteRule, split: str) -> str:
 
 
 class RoundsTable:
-    """The rounds of a training as a table that grows with every one of them.
+    """A training's rounds as a table that grows with each of them.
 
     Args:
         prepared: the training.
@@ -191,7 +191,7 @@ def show_result(result: DistillResult) -> None:
 
 
 def result_rows(result: DistillResult) -> list[dict[str, str]]:
-    """The final table: a row a method."""
+    """The final table: one row per method."""
     rows = []
     for one in result.methods:
         validation = _percent(one.rounds[one.best].accuracy)
@@ -208,7 +208,7 @@ def result_rows(result: DistillResult) -> list[dict[str, str]]:
 
 
 def comparison_lines(result: DistillResult) -> list[str]:
-    """The method against the others, a sentence each."""
+    """The method compared with the others, in one line each."""
     return [
         f"{result.methods[0].method} - {other.method}: {100 * other.difference:+.1f} points "
         f"(95 % interval {100 * other.low:+.1f} to {100 * other.high:+.1f}; exact McNemar p = {other.p_value:.2g})"
@@ -223,7 +223,7 @@ def _percent(value: float | None) -> str:
 def escaped(text: str | None) -> str:
     """Somebody else's text on one line, with nothing in it that markdown, HTML or a terminal would act on.
 
-    By backslashes where possible: Prefect's pages turn only the commonest of HTML's character references back.
+    With backslashes if possible, because Prefect's pages decode only the commonest HTML character references.
     """
     if text is None:
         return "-"

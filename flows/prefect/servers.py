@@ -24,9 +24,9 @@ class Server:
 
     Attributes:
         name: prefect or mlflow.
-        address: of its pages.
-        watched: it, with all that it starts.
-        log: what it printed.
+        address: the URL of its pages.
+        watched: its process, with all that it starts.
+        log: the file with what it printed.
     """
 
     name: str
@@ -36,18 +36,18 @@ class Server:
 
 
 @contextmanager
-def servers(place: Home, prefect_port: int, mlflow_port: int) -> Iterator[list[Server]]:
-    """Starts both and waits until they answer; ends them after the block. `prepare_prefect` has been called.
+def servers(home: Home, prefect_port: int, mlflow_port: int) -> Iterator[list[Server]]:
+    """Starts both and waits until they answer; ends them after the block. `prepare_prefect` must have been called.
 
     Raises:
         UsageError: a port is taken, or a server does not start.
     """
     from tasks.tracking.client import open_tracking
 
-    tracking = open_tracking(place.path)
+    tracking = open_tracking(home.path)
     for option, port in (("--prefect-port", prefect_port), ("--mlflow-port", mlflow_port)):
         _refuse_taken(option, port)
-    place.logs.mkdir(parents=True, exist_ok=True)
+    home.logs.mkdir(parents=True, exist_ok=True)
     api = f"http://{LOOPBACK}:{prefect_port}/api"
     prefect_env = {
         "PREFECT_API_URL": api,
@@ -69,7 +69,7 @@ def servers(place: Home, prefect_port: int, mlflow_port: int) -> Iterator[list[S
             ("prefect", prefect, prefect_env, prefect_port),
             ("mlflow", mlflow, mlflow_env, mlflow_port),
         ):
-            file = place.logs / f"{name}-server.log"
+            file = home.logs / f"{name}-server.log"
             with file.open("ab") as log:
                 watched = until_the_end.enter_context(Watched(command, stdout=log, stderr=log, env=os.environ | env))
             started.append(Server(name, f"http://{LOOPBACK}:{port}", watched, str(file)))
@@ -79,7 +79,7 @@ def servers(place: Home, prefect_port: int, mlflow_port: int) -> Iterator[list[S
 
 
 def refuse_dead(started: list[Server]) -> None:
-    """Raises UsageError where one of the servers has ended by itself."""
+    """Raises UsageError if one of the servers has ended by itself."""
     for server in started:
         if server.watched.process.poll() is not None:
             raise UsageError(f"The {server.name} server ended by itself; its log: {server.log}.")
@@ -97,7 +97,7 @@ def _refuse_taken(option: str, port: int) -> None:
 
 
 def _wait(server: Server) -> None:
-    """Until a server answers.
+    """Waits until a server answers.
 
     Raises:
         UsageError: it died, or does not answer.

@@ -1,7 +1,7 @@
-"""What the gate decided, for people and for programs: a page in Prefect's UI, and events that automations wait for.
+"""Reports the gate's decision: to people, a page in Prefect's UI; to automations, events.
 
-    qcrd.champion.promoted    the champion is another one now
-    qcrd.champion.kept        it is the same one
+    qcrd.champion.promoted    the champion changed
+    qcrd.champion.kept        the champion stayed
     qcrd.quality.dropped      the challenger is worse than the champion: its 95 % interval lies wholly below 0
 
 An event's resource is `qcrd.model.<name>`; related are the flow run and its deployment; its payload holds the figures.
@@ -21,7 +21,7 @@ MODEL = "qcrd.model"
 
 
 def show_verdict(challenger: Registered, verdict: Verdict) -> None:
-    """The verdict as a page, and its events. A champion that is asked about again was decided before: no event."""
+    """Shows the verdict as a page and emits its events; there are none if the challenger was champion already."""
     create_markdown_artifact(
         verdict_markdown(challenger, verdict), key="gate", description=escaped(_decision(challenger, verdict))
     )

@@ -1,8 +1,8 @@
 """Which questions a distillation trains on, validates on and tests on.
 
-A set of questions is a rule over stored examples, not a list: it travels between steps as a few values, and every step
-finds the same questions by it. Who belongs where follows from a hash of the example's id alone, so questions that
-arrive later change nothing for those that are there.
+A set of questions is a rule over stored examples, not a list. Steps pass it on as a few values, and each finds the same
+questions by it. Where a question belongs follows from a hash of the example's id alone, so questions that arrive later
+move none of the others.
 """
 
 from collections.abc import Iterable
@@ -79,7 +79,7 @@ class DatasetConfig(BaseModel):
         return self
 
     def splits(self) -> dict[Part, str]:
-        """The split whose questions each part is taken from; a part that there is not is left out."""
+        """The split from which each part takes its questions; a part that does not exist is left out."""
         if self.folds is not None:
             return dict.fromkeys(PARTS, self.train_split)
         found: dict[Part, str] = {"train": self.train_split, "validation": self.validation_split or self.train_split}
@@ -110,9 +110,9 @@ class QuestionSet(BaseModel):
 
     Attributes:
         dataset, split: where they are stored.
-        part: which part of the split, where several are carved from it; None takes the whole split.
+        part: which part of the split, if several are carved from it; None takes the whole split.
         folds, fold, validation_share: how it is carved; see `DatasetConfig`.
-        limit: at most so many, the first by hash.
+        limit: at most this many, the first by hash.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -163,7 +163,7 @@ class QuestionSet(BaseModel):
         return found
 
     def rights(self, store: Store, model: str) -> dict[str, bool]:
-        """example_id -> whether a model, as named in the predictions table, answered it right; of those it answered."""
+        """example_id -> whether a model (by its name in the predictions table) was right, for those it answered."""
         with store.connect() as con:
             rows = store.execute(
                 con,
@@ -175,9 +175,9 @@ class QuestionSet(BaseModel):
 
 
 def questions_version(store: Store, sets: Iterable[QuestionSet]) -> str:
-    """Content id of all questions of some sets with their labels: another one means other questions.
+    """Content id of all questions and labels of some sets; another id means other questions or labels.
 
-    An example's id is that of its question and choices, so ids and labels say it all.
+    An example's id is a hash of its question and choices, so ids and labels are enough.
     """
     digests = []
     with store.connect() as con:

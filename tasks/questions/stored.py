@@ -1,4 +1,4 @@
-"""Puts a dataset's questions into the store."""
+"""Stores a dataset's questions."""
 
 import json
 from collections.abc import Iterable
@@ -14,12 +14,12 @@ from storage.store import Store, now
 
 @dataclass(frozen=True)
 class ExamplesStored:
-    """What became of some questions.
+    """The outcome of storing questions.
 
     Attributes:
-        example_ids: one per distinct question, in the order they first came.
-        added, changed, unchanged: how many of them were new, had a new label or new extra fields, were known.
-        repeated: questions that came more than once; they are one example.
+        example_ids: one per distinct question, in order of first appearance.
+        added, changed, unchanged: how many were new, had a new label or new extra fields, or were known already.
+        repeated: repetitions of a question, which are the same example.
     """
 
     example_ids: list[str]
@@ -65,8 +65,11 @@ def store_examples(store: Store, dataset: Dataset, split: str, examples: Iterabl
 
 
 def _joined(known: Example, new: Example) -> Example:
-    """One question from two sources: a label is never lost to its absence, a corrected one counts; of the extra
-    fields those known first stay, so that importing two files in turn changes nothing back and forth."""
+    """One question from two sources.
+
+    A label stays if the new source has none; a corrected label replaces it. Extra fields keep the value that was known
+    first, so that importing two files in turn does not change them back and forth.
+    """
     label = new.label if new.label is not None else known.label
     return Example(known.question, known.choices, label, {**new.extra, **known.extra})
 

@@ -1,4 +1,4 @@
-"""How far a step of a run is: in Prefect's UI, in its log, and in the run's file (`tasks.running.progress_file`)."""
+"""Reports how far a step of a run is: in Prefect's UI and log, and in the run's file (`progress_file`)."""
 
 import time
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ PROGRESS_EVERY_S, LINE_EVERY_S = 2.0, 20.0
 
 
 class Progress:
-    """Takes reports of one step and passes them on, not too often.
+    """Passes on the reports of one step, but not too often.
 
     Args:
         home: the state folder.
-        run_id: of the store's `runs` table.
+        run_id: the run's id in the store's `runs` table.
         what: the step, for people: "sampling the teacher".
-        key: of its artifact: lowercase letters, digits and dashes. Artifacts that share a key are one entry of the
-            UI's list, the newest on top.
+        key: its artifact's key: lowercase letters, digits and dashes. Artifacts that share a key are one entry in the
+            UI's list, with the newest on top.
     """
 
     def __init__(self, home: Path, run_id: str, what: str, key: str) -> None:
@@ -44,7 +44,7 @@ class Progress:
         tokens_per_second: float | None = None,
         cost: float | None = None,
     ) -> None:
-        """Tells that `done` of `total` are done; a note for people, and the teacher's speed and cost where known."""
+        """Reports that `done` of `total` are done; a note for people, and the teacher's speed and cost if known."""
         now = time.monotonic()
         self._began = self._began or (now, done)
         if done < total and now - self._told < PROGRESS_EVERY_S:
@@ -74,7 +74,7 @@ class Progress:
     def _tell(self, state: LiveStep | None) -> None:
         try:
             tell(self.home, self.run_id, self.what, state)
-        except OSError as error:  # a full disk ends the run where something is lost by it, not here
+        except OSError as error:  # a full disk ends the run where data would be lost, not here
             if not self._warned:
                 self._log.warning("The run's file for monitoring cannot be written: %s", error)
             self._warned = True
@@ -82,7 +82,7 @@ class Progress:
 
 @contextmanager
 def progress(home: Path, run_id: str, what: str, key: str) -> Iterator[Progress]:
-    """Reports of one step; see `Progress`."""
+    """The progress reports of one step; see `Progress`."""
     report = Progress(home, run_id, what, key)
     try:
         yield report

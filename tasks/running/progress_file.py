@@ -1,7 +1,7 @@
 """How far the steps of a run are, as a small file that other programs read: `<home>/runs/<run id>.json`.
 
 A run rewrites its file every few seconds, whole or not at all. The file stays when the run is over, with no steps in
-it; a run that was killed leaves its last steps there, so a reader asks `is_alive` first.
+it. A killed run leaves its last steps there, so a reader asks `is_alive` first.
 """
 
 import os
@@ -23,10 +23,10 @@ class LiveStep(BaseModel):
 
     Attributes:
         done, wanted: samples, questions or optimizer steps.
-        tokens_per_second: of a teacher that is sampled; None for other steps.
-        cost: of the samples so far; None where no price is given.
-        seconds_left: until the step is done, at the pace so far; None as long as there is no pace.
-        updated_at: seconds since 1970.
+        tokens_per_second: the sampled teacher's speed; None for other steps.
+        cost: cost of the samples so far; None if no price is given.
+        seconds_left: time until the step is done, at its pace so far; None until there is a pace.
+        updated_at: when it was written, in seconds since 1970.
     """
 
     done: int
@@ -41,8 +41,8 @@ class LiveRun(BaseModel):
     """A run's file.
 
     Attributes:
-        run_id: of the store's `runs` table.
-        host, pid, started: the run's process; a pid alone would be somebody else's after a while.
+        run_id: the run's id in the store's `runs` table.
+        host, pid, started: the run's process; another process may have the same pid later.
         steps: the steps that are under way, by name.
     """
 
@@ -53,7 +53,7 @@ class LiveRun(BaseModel):
     steps: dict[str, LiveStep] = Field(default_factory=dict)
 
     def is_alive(self) -> bool:
-        """Whether the process is there; True where it runs on another machine, of which nothing is known."""
+        """Whether the process is there; True if it runs on another machine, which cannot be seen from here."""
         if self.host != socket.gethostname():
             return True
         try:
@@ -85,7 +85,7 @@ def tell(home: Path, run_id: str, step: str, state: LiveStep | None) -> None:
 
 
 def live_runs(home: Path) -> list[LiveRun]:
-    """The runs of a state folder whose process is there; files that are none of ours are passed over."""
+    """The runs of a state folder that have steps under way; files of other kinds are skipped."""
     found = []
     for path in sorted((home / FOLDER).glob("*.json")):
         try:

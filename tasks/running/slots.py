@@ -1,4 +1,4 @@
-"""Slots: two trainings do not load their models onto one machine at once."""
+"""Slots, which limit how many trainings use a machine at once."""
 
 import os
 import re
@@ -27,17 +27,17 @@ MACHINE_VARIABLE = "QCRD_MACHINE"
 def slot(home: Path, threads: int | None, *, on_server: bool) -> Iterator[None]:
     """Holds this machine's GPU, or a share of its cores, so that two runs do not load their models onto it at once.
 
-    With a configured Prefect server it is a global concurrency limit (`prefect gcl ls` shows it, and it can be changed
-    there). Without one it is a locked file, which a process gives back however it dies; a command's own server ends
-    with the command, and the next one would wait for the slot of a run that was killed.
+    With a configured Prefect server, a slot is part of a global concurrency limit (`prefect gcl ls` shows it, and it
+    can be changed there). Without one it is a locked file, which is released however its process dies. The server that
+    a command starts for itself ends with the command, so the next one would wait for the slot of a killed run.
 
     Args:
         home: the state folder.
-        threads: of a training; None for all cores.
-        on_server: there is a configured server.
+        threads: a training's threads; None for all cores.
+        on_server: whether a server is configured.
 
     Raises:
-        UsageError: QCRD_MACHINE is no name.
+        UsageError: QCRD_MACHINE is not a valid name.
     """
     gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "0") if _has_gpu() else None
     cores = len(os.sched_getaffinity(0))
@@ -48,21 +48,21 @@ def slot(home: Path, threads: int | None, *, on_server: bool) -> Iterator[None]:
         with one_locked(files, f"Waiting: another training holds {name}."):
             yield
         return
-    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):  # then it stays as somebody set it
+    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):  # an existing limit stays as it is
         client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=limit))
-    # A short lease: a run that is killed with -9 cannot give its slot back, and the next one should not wait long. One
-    # that cannot be renewed, because the server is being restarted, must not end a training.
+    # A short lease, because a run killed with -9 cannot give its slot back, and the next one should not wait long. A
+    # lease that cannot be renewed, because the server is being restarted, must not end a training.
     with concurrency(name, occupy=1, strict=True, lease_duration=LEASE_S, raise_on_lease_renewal_failure=False):
         yield
 
 
 def slot_name(gpu: str | None) -> str:
-    """What this machine's slots are called: "qcrd-cpu" or "qcrd-gpu-0", with "-NAME" where QCRD_MACHINE is NAME.
+    """The name of this machine's slots: "qcrd-cpu" or "qcrd-gpu-0", with "-NAME" if QCRD_MACHINE is NAME.
 
-    A host name would tell containers on one machine apart, which share what the slots are for.
+    It holds no host name, because containers on one machine have different ones but share the GPU and the cores.
 
     Raises:
-        UsageError: QCRD_MACHINE is no name.
+        UsageError: QCRD_MACHINE is not a valid name.
     """
     machine = os.environ.get(MACHINE_VARIABLE, "")
     if not re.fullmatch(r"[A-Za-z0-9._-]*", machine):
@@ -72,11 +72,11 @@ def slot_name(gpu: str | None) -> str:
 
 @contextmanager
 def one_locked(files: Sequence[Path], waiting: str) -> Iterator[None]:
-    """Holds one of some lock files; as long as all of them are taken, waits until one is free.
+    """Holds one of several lock files; if all are taken, waits until one is free.
 
     Args:
-        files: the locks, as `storage.locks` has them.
-        waiting: goes into the run's log, once, where it has to wait.
+        files: lock files, as in `storage.locks`.
+        waiting: logged once if it has to wait.
 
     Raises:
         RunStopped: the run was stopped meanwhile.

@@ -1,13 +1,13 @@
-"""One process beside the run that does its heavy work: models are loaded there, and its memory is free when it ends.
+"""A process that does a run's heavy work. It loads the models, and its memory is freed when it ends.
 
     with Worker() as worker:
         trained = worker.run(train_round, folder, t, reports="on_report", on_report=print)
 
-Work in a process of its own leaves the run free to renew its leases and to answer its server (Prefect's advice for
-work that holds the interpreter), and a crash of it, by a lack of memory for one, is an error and not the run's end.
+So the run stays free to renew its leases and to answer its server (Prefect's advice for work that holds the
+interpreter). A crash of the worker, by a lack of memory for example, is an error and does not end the run.
 
 All workers of a run are forked from one process that has imported torch and transformers and done nothing else
-(Python's forkserver): these seconds are spent once, and what was imported is in memory once.
+(Python's forkserver). So the imports take their time once, and their memory once.
 """
 
 import multiprocessing
@@ -36,27 +36,27 @@ _stopping = threading.Event()
 
 
 def stop_workers() -> None:
-    """Ends the work of all threads of this run, which is being stopped: a thread cannot be interrupted otherwise."""
+    """Ends the work of all threads of this run, which is being stopped; threads cannot be interrupted otherwise."""
     _stopping.set()
     for worker in list(_workers):
         worker.stop()
 
 
 def refuse_if_stopping() -> None:
-    """For threads that wait for something.
+    """For threads that wait for something: ends the wait if the run is being stopped.
 
     Raises:
-        RunStopped: somebody stops the run.
+        RunStopped: it is.
     """
     if _stopping.is_set():
         raise RunStopped("The run is being stopped.")
 
 
 class Worker:
-    """A process that runs functions, one after the other; started at the first one.
+    """A process that runs functions, one after the other; it is started for the first one.
 
     Args:
-        threads: of torch's in it; None leaves it to torch.
+        threads: torch's threads in it; None leaves the number to torch.
     """
 
     def __init__(self, threads: int | None = None) -> None:
@@ -83,13 +83,13 @@ class Worker:
         """Runs a function there and waits for it.
 
         Args:
-            function: of a module; arguments and result must be picklable.
-            arguments: of the function.
+            function: a module's function; arguments and result must be picklable.
+            arguments: the function's arguments.
             reports: the name of the function's argument that takes a callback.
-            on_report: what it calls; it is called here, in this thread.
+            on_report: the callback; it is called in this thread.
 
         Raises:
-            WorkerDied: the process died under it.
+            WorkerDied: the process died meanwhile.
             Exception: whatever the function raises.
         """
         refuse_if_stopping()
@@ -122,7 +122,7 @@ class Worker:
         return result
 
     def stop(self) -> None:
-        """Ends the process, at once."""
+        """Kills the process."""
         pool, self._pool = self._pool, None
         _workers.discard(self)
         if pool is not None:
@@ -131,7 +131,7 @@ class Worker:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _tell(self, on_report: Callable[..., None] | None, wait_s: float) -> bool:
-        """Passes on what the worker reports in so many seconds; returns early, and True, when that is all of it."""
+        """Passes on what the worker reports in `wait_s` seconds; returns True, and early, after its last report."""
         deadline = time.monotonic() + wait_s
         while (left := deadline - time.monotonic()) > 0:
             try:
@@ -148,10 +148,10 @@ class Worker:
 
 
 def _prepared() -> Any:
-    """How workers are started; not by forking this process: a forked MLflow does not work, nor do threads."""
+    """How workers are started: not by forking this process, because neither MLflow nor threads survive that."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    # Inherited by the process that imports them: Ctrl-C in a terminal reaches it, too, and is the run's business.
+    # The forkserver inherits this: Ctrl-C in a terminal reaches it, too, but only the run is to act on it.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
@@ -165,13 +165,13 @@ def _finished(future: "Future[Any]") -> BaseException | None:
 
 
 def _begin(reports: Any, threads: int | None) -> None:
-    """The worker's first steps."""
+    """Sets up the worker."""
     global _reports
     _reports = reports
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the run's business, which then stops this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the run stops this process
     run = multiprocessing.parent_process()
     assert run is not None  # noqa: S101 - a worker has a parent
-    end_after(run.join)  # a pipe of the run's, which closes when the run is gone, kill -9 included
+    end_after(run.join)  # waits on a pipe that closes when the run is gone, kill -9 included
     if threads:
         import torch
 
@@ -179,7 +179,7 @@ def _begin(reports: Any, threads: int | None) -> None:
 
 
 def end_after(wait: Callable[[], object]) -> None:
-    """Ends this process, at once, when a function returns: one that waits until the process it works for is gone."""
+    """Ends this process at once when `wait` returns, which it does when the process that this one serves is gone."""
 
     def end() -> None:
         wait()
@@ -194,4 +194,4 @@ def _run(function: Callable[..., Result], arguments: tuple[Any, ...], reports: s
     try:
         return function(*arguments, **{reports: lambda *report: _reports.put((call, report))})
     finally:
-        _reports.put((call, None))  # the last one
+        _reports.put((call, None))  # no more reports

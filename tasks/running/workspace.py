@@ -15,7 +15,7 @@ class Workspace(BaseModel):
     Attributes:
         home: the state folder.
         store: root of the rationale store.
-        run_id: of the store's `runs` table.
+        run_id: the run's id in the store's `runs` table.
     """
 
     home: Path
@@ -27,5 +27,5 @@ class Workspace(BaseModel):
         return Store(self.store)
 
     def progress(self, what: str, key: str) -> AbstractContextManager[Progress]:
-        """Reports of a step: `what` for people, `key` of its artifact."""
+        """The progress reports of a step; see `Progress`."""
         return progress(self.home, self.run_id, what, f"progress-{key}")

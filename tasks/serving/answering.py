@@ -1,4 +1,4 @@
-"""How a student is asked: the one way in which it answers and explains, evaluated or served."""
+"""How a student is asked. It answers and explains in the same way whether it is evaluated or served."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ class Answered:
     """What a student said to one question.
 
     Attributes:
-        answer: in the dataset's one spelling; None where the student's text is no answer.
-        rationale: its explanation, without the answer where both are one text; None where it wrote none.
-        rationale_answer: the answer that its explanation itself comes to; None where it comes to none.
+        answer: in the dataset's canonical spelling; None if the student's text is not an answer.
+        rationale: its explanation, without the answer if both are one text; None if it wrote none.
+        rationale_answer: the answer that its explanation itself comes to; None if it comes to none.
         too_long: the question is longer than the student reads, so it was not asked.
     """
 
@@ -33,14 +33,14 @@ def ask(
     config: AskingConfig,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Answered]:
-    """Lets a student answer questions, and explain its answers where it was trained to; always its likeliest text.
+    """Lets a student answer questions, and explain its answers if it was trained to; always its likeliest text.
 
     Args:
         dataset: how a question is put and an answer read.
         student: which one.
         questions: one or many.
         config: what is asked for.
-        on_progress: told how many texts are written, and of how many.
+        on_progress: called with (texts written, texts in all).
 
     Returns:
         One for each question, in their order.
@@ -74,7 +74,7 @@ def ask(
 
 
 def read_answer(dataset: Dataset, text: str, choices: tuple[str, ...]) -> str | None:
-    """A student's bare answer in its one spelling; one that says more than the answer is read like a teacher's."""
+    """A student's bare answer in its canonical spelling; a text that says more is read like a teacher's."""
     return dataset.normalise(text.strip(), choices) or dataset.parse(text, choices).answer
 
 

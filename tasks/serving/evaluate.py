@@ -1,4 +1,4 @@
-"""Measures a registered student on labelled questions, through the same door that serves it."""
+"""Evaluates a registered student on labelled questions, asking it the way it is served."""
 
 import json
 from collections.abc import Iterable
@@ -23,10 +23,10 @@ class RegisteredEvaluation:
 
     Attributes:
         name, version: which one.
-        student: as its predictions are stored.
-        questions: with a label.
+        student: its name in the stored predictions.
+        questions: questions with a label.
         accuracy: answered right / questions; `low` to `high` is its 95 % Wilson interval.
-        explanation_accuracy: rationales whose own answer is right / questions; None where it writes none.
+        explanation_accuracy: rationales whose own answer is right / questions; None if it writes none.
         mean_quality: D's score of the rationales; None without a discriminator.
     """
 
@@ -48,7 +48,7 @@ def evaluate_registered(
 
     Raises:
         NothingToDo: no question has a label.
-        UnknownName: no such model or alias.
+        UnknownName: there is no such model or alias.
     """
     everything = list(examples)
     labelled = {

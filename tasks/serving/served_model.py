@@ -3,10 +3,10 @@
     model = mlflow.pyfunc.load_model("models:/NAME@champion")
     model.predict([{"question": "Ann has 3 apples and buys 2 more. How many apples has she now?"}])
 
-It runs where nothing of this repository is: the files it needs travel with the model (`tasks.tracking.packaging`). So
-it may import, at the top and through everything it imports, only what answering takes: no Prefect, no vLLM, no DuckDB.
+It runs where this repository is not: the files it needs travel with the model (`tasks.tracking.packaging`). So it may
+import, directly and indirectly, only what answering needs: no Prefect, no vLLM, no DuckDB.
 
-MLflow also runs it where a student is packaged, by a run that has no use for torch: what loads it is imported later.
+MLflow also runs it when a student is packaged, in a run that does not need torch: what loads torch is imported later.
 """
 
 from collections.abc import Mapping, Sequence
@@ -61,13 +61,13 @@ class ServedStudent(PythonModel):
         """Answers questions.
 
         Args:
-            model_input: a DataFrame with the column `question`, and `choices` (lists of texts) where the dataset has
+            model_input: a DataFrame with the column `question`, and `choices` (lists of texts) if the dataset has
                 choices; or a list of such rows as dicts, or of questions.
 
         Returns:
-            A row for each question: `answer` in the dataset's spelling, None where the student gave none; `rationale`,
-            None where it was not trained to explain; `quality` of the rationale, 0 to 1, None where there is no
-            rationale or no discriminator.
+            A row for each question: `answer` in the dataset's spelling, None if the student gave none; `rationale`,
+            None if it was not trained to explain; `quality` of the rationale, 0 to 1, None if there is no rationale or
+            no discriminator.
         """
         from tasks.serving.answering import ask
 

@@ -11,7 +11,7 @@ STUDENT, DISCRIMINATOR, DEFINITION = "student", "discriminator", "definition"
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked: a text, and the choices where the dataset has some."""
+    """What is asked: a text, and the choices if the dataset has some."""
 
     question: str
     choices: tuple[str, ...] = ()
@@ -37,8 +37,10 @@ class AskingConfig(BaseModel):
 
 
 class ServedConfig(BaseModel):
-    """What a served student has to know besides its weights; MLflow's `model_config`, so that whoever loads the model
-    may say otherwise: `load_model(uri, model_config={"device": "cpu"})`.
+    """What a served student has to know besides its weights.
+
+    It is MLflow's `model_config`, so whoever loads the model may override it:
+    `load_model(uri, model_config={"device": "cpu"})`.
 
     Parameters that control the questions:
         dataset: name of a built-in dataset, or the file name of the YAML definition that travels with the model.
@@ -48,7 +50,7 @@ class ServedConfig(BaseModel):
         dtype: of its weights in memory.
         max_input_tokens: longest question; a longer one gets no answer.
         max_target_tokens: longest rationale.
-        device: "auto" takes a GPU where there is one.
+        device: "auto" takes a GPU if there is one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

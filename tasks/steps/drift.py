@@ -1,4 +1,4 @@
-"""Watching over runs, as a Prefect task: does what comes in still look like what came in before?"""
+"""The drift check as a Prefect task: do new samples still look like those of the last run?"""
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_table_artifact
@@ -12,12 +12,12 @@ from tasks.watching.drift import NEW, Change, DriftConfig, compare, new_samples
 from tasks.watching.figures import Figure, figures_of, last_with, store_figures
 
 DRIFT, DATASET = "qcrd.drift", "qcrd.dataset"
-"""The event, and the kind of resource it is of."""
+"""The event's name, and the kind of its resource."""
 
 
 @task(name="watch for drift", timeout_seconds=3600, **STEP)
 def watch_drift(workspace: Workspace, rule: VoteRule, config: DatasetConfig, limits: DriftConfig) -> list[Change]:
-    """Warns where the samples that are new since the last run differ from that run's by more than the limits."""
+    """Warns if the samples that are new since the last run differ from that run's by more than the limits."""
     store, log = workspace.open_store(), get_run_logger()
     before = last_with(store, rule.dataset, NEW, but=workspace.run_id)
     known = figures_of(store, workspace.run_id, rule.dataset)

@@ -1,10 +1,10 @@
-"""The questions of a run, and the samples that come with a recording."""
+"""Stores a run's questions, and recorded samples, as Prefect tasks."""
 
 from prefect import get_run_logger, task
 from pydantic import BaseModel
 
 from storage.datasets.registry import get_dataset
-from storage.errors import OutOfReach, UnknownName
+from storage.errors import OutOfReach, UnknownName, one_line
 from storage.schemas import EXAMPLES
 from storage.store import Store
 from tasks.questions.sets import DatasetConfig, Part, questions_version
@@ -23,7 +23,7 @@ class Questions(BaseModel):
 
     Attributes:
         dataset: the dataset's stored name.
-        version: content id of all of them with their labels.
+        version: content id of all questions and their labels.
         counts: how many there are for training, validation and test.
         new: how many were not stored before.
     """
@@ -36,7 +36,7 @@ class Questions(BaseModel):
 
 @task(name="import", timeout_seconds=3600, **STEP)
 def import_recordings(workspace: Workspace, config: DatasetConfig, teacher: TeacherSettings) -> int:
-    """Brings recorded samples, and their questions, into the store; returns how many samples were new."""
+    """Imports recorded samples and their questions into the store; returns how many samples were new."""
     store, dataset = workspace.open_store(), get_dataset(config.name)
     done = [
         import_recorded(store, dataset, file.path, config.train_split, answers=file.answers, mapping=file.columns)
@@ -49,7 +49,7 @@ def import_recordings(workspace: Workspace, config: DatasetConfig, teacher: Teac
 
 @task(name="store questions", timeout_seconds=3600, **STEP)
 def store_questions(workspace: Workspace, config: DatasetConfig) -> Questions:
-    """Puts the questions of all parts into the store; where a source is out of reach, stored ones serve."""
+    """Stores the questions of all parts; if a source cannot be reached, its stored questions do instead."""
     store, dataset, log = workspace.open_store(), get_dataset(config.name), get_run_logger()
     wanted: dict[str, int | None] = {}
     for part, split in config.splits().items():
@@ -71,9 +71,7 @@ def store_questions(workspace: Workspace, config: DatasetConfig) -> Questions:
         except OutOfReach as error:
             if path is not None or not _is_stored(store, dataset.name, split):
                 raise
-            log.warning(
-                "%s. Taking the questions of split %s that are stored.", " ".join(str(error).split()).rstrip("."), split
-            )
+            log.warning("%s. Taking the questions of split %s that are stored.", one_line(error), split)
     sets = {part: config.question_set(dataset.name, part) for part in config.splits()}
     counts = {part: len(one.ids(store)) for part, one in sets.items()}
     version = questions_version(store, sets.values())

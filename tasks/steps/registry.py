@@ -1,4 +1,4 @@
-"""The end of a distillation: the best student registered, and held against the champion."""
+"""The end of a distillation as Prefect tasks: registers the best student and holds it against the champion."""
 
 from pathlib import Path
 
@@ -18,11 +18,11 @@ from tasks.tracking.settings import RegistrySettings
 def register(
     workspace: Workspace, folder: Path, best: LoggedRound, settings: RegistrySettings, lineage: dict[str, str]
 ) -> Registered:
-    """The best student becomes a version of the registered model.
+    """Makes the best student a version of the registered model.
 
     Args:
-        folder: of its training.
-        best: its round, as MLflow knows it.
+        folder: its training's folder.
+        best: its round in MLflow.
         lineage: further tags.
     """
     tags = {"run_id": workspace.run_id, **lineage}
@@ -31,7 +31,7 @@ def register(
 
 @task(name="gate", **STEP, cache_policy=NO_CACHE)
 def gate(workspace: Workspace, folder: Path, challenger: Registered, settings: RegistrySettings) -> Verdict:
-    """The challenger becomes champion if it is better than the champion on the same test questions."""
+    """Makes the challenger champion if it is better than the champion on the same test questions."""
     verdict = judge_registered(open_tracking(workspace.home), folder, challenger, settings)
     get_run_logger().info("%s version %s: %s", challenger.name, challenger.version, verdict.reason)
     return verdict

@@ -1,4 +1,4 @@
-"""Which failures of a step Prefect tries again: those that may pass by themselves."""
+"""Which failures of a step Prefect retries: those that may pass by themselves."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from storage.errors import StoreWriteFailed
 from tasks.errors import TrackingFailed
 
 MAY_PASS = (TeacherUnavailable, ServerFailed, WorkerDied, StoreWriteFailed, TrackingFailed)
-"""Errors after which trying again may help; the others say what somebody has to change first."""
+"""Errors after which a retry may help; the others say what has to be changed first."""
 
 
 def may_pass(_task: Any, _run: Any, state: Any) -> bool:
-    """Prefect asks whether to try again."""
+    """Tells Prefect whether to retry."""
     return isinstance(state.result(raise_on_failure=False), MAY_PASS)
 
 

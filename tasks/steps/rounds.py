@@ -1,7 +1,7 @@
 """The steps of a training: prepare, then in every round negatives, discriminator, student, evaluation.
 
-Each wraps one plain function of `tasks.training` and adds what a run needs around it: a worker process, progress, a
-line in the log. Whether a step is done already the training's folder knows; then no process is started.
+Each wraps a plain function of `tasks.training` and adds what a run needs: a worker process, progress, a log line. If
+the training's folder says that a step is done already, no process is started.
 """
 
 from collections.abc import Callable
@@ -26,11 +26,11 @@ from tasks.training.spec import INITIAL, Parts, TrainingConfig
 
 
 def warn_of_emulation(student: StudentConfig, optimisation: OptimisationConfig) -> None:
-    """Says, once in a run, that students are to be trained in bfloat16 by a processor that only emulates it."""
+    """Warns, once per run, if students are to be trained in bfloat16 on a processor that only emulates it."""
     asked = {"optimisation.precision": optimisation.precision, "student.dtype": student.dtype}
     if not trains_on_gpu(optimisation) and (emulated := emulated_settings(asked)):
         with Worker() as worker:
-            factor = worker.run(emulation_factor)  # with torch, which the run's own process goes without
+            factor = worker.run(emulation_factor)  # needs torch, which the run's own process does not load
         get_run_logger().warning(emulation_warning(emulated, factor))
 
 
@@ -38,7 +38,7 @@ def warn_of_emulation(student: StudentConfig, optimisation: OptimisationConfig) 
 def prepare(
     workspace: Workspace, dataset: str, rule: VoteRule, parts: Parts, config: TrainingConfig, worker: Worker
 ) -> Prepared:
-    """The training set, and the student before training."""
+    """Prepares the training set and the student before training."""
     prepared = prepare_training(
         workspace.home / TRAININGS, workspace.open_store(), dataset, rule, parts, config, worker
     )
@@ -63,7 +63,7 @@ def prepare(
 
 @task(name="negatives", task_run_name="negatives {t}", **STEP)
 def make_negatives(workspace: Workspace, folder: Path, t: int, worker: Worker) -> NegativesSampled:
-    """The student's own negatives of a round."""
+    """Samples the student's own negatives for a round."""
     training = Training(folder)
     if known := training.outcome(NegativesSampled, t):
         return known
@@ -77,7 +77,7 @@ def make_negatives(workspace: Workspace, folder: Path, t: int, worker: Worker) -
 
 @task(name="quality", task_run_name="quality {t}", **STEP)
 def judge_quality(workspace: Workspace, folder: Path, t: int, worker: Worker) -> QualityUpdated:
-    """The discriminator's update and scores of a round."""
+    """Updates the discriminator for a round, and scores the rationales."""
     training = Training(folder)
     if known := training.outcome(QualityUpdated, t):
         return known
@@ -93,7 +93,7 @@ def judge_quality(workspace: Workspace, folder: Path, t: int, worker: Worker) ->
 
 @task(name="student", task_run_name="student {t}", **STEP)
 def train_student(workspace: Workspace, folder: Path, t: int, worker: Worker) -> RoundTrained:
-    """The student's training of a round."""
+    """Trains the student for one round."""
     training = Training(folder)
     if known := training.outcome(RoundTrained, t):
         return known
@@ -103,7 +103,7 @@ def train_student(workspace: Workspace, folder: Path, t: int, worker: Worker) ->
 
 @task(name="evaluate", task_run_name="evaluate {part} {t}", **STEP)
 def evaluate_student(workspace: Workspace, folder: Path, t: int, part: Part, worker: Worker) -> Evaluation:
-    """The student's answers to the validation or the test questions."""
+    """Lets the student answer the validation or the test questions."""
     training = Training(folder)
     if known := training.evaluation(t, part):
         return known
@@ -112,7 +112,7 @@ def evaluate_student(workspace: Workspace, folder: Path, t: int, part: Part, wor
 
 
 def _progress(workspace: Workspace, training: Training, t: int, step: str) -> AbstractContextManager[Progress]:
-    """Reports of a round's step."""
+    """Progress reports for a step of a round."""
     method = training.spec.config.method.name
     return workspace.progress(f"{method} round {t}: {step}", f"{method}-{step}")
 
@@ -123,7 +123,7 @@ def _steps(report: Callable[..., None]) -> Callable[[dict[str, float]], None]:
 
 
 def _round(training: Training, t: int) -> str:
-    """What a round is called in lines for people."""
+    """A round's name in the log."""
     return f"{training.spec.config.method.name} round {t}"
 
 

@@ -1,4 +1,4 @@
-"""The teacher's samples: the lab's teacher is trained first, and whoever teaches is asked for what is missing."""
+"""The teacher's part of a run as Prefect tasks: trains the lab's teacher if needed, and samples what is missing."""
 
 from pathlib import Path
 
@@ -20,16 +20,16 @@ from tasks.teacher.settings import TeacherSettings
 
 
 class Sampled(BaseModel):
-    """What the teacher's step came to.
+    """The outcome of the teacher's step.
 
     Attributes:
         teachers: globs of the teachers that vote.
-        samples: samples wanted; 0 where none are made.
+        samples: samples wanted; 0 if none are made.
         sampled: how many this run made.
-        unparsed: those of them without an answer.
+        unparsed: how many of those have no answer.
         prompt_tokens, completion_tokens: of this run's samples.
-        seconds: it took.
-        cost: of this run's samples; None where no price is given.
+        seconds: how long sampling took.
+        cost: of this run's samples; None if no price is given.
     """
 
     teachers: tuple[str, ...]
@@ -44,7 +44,7 @@ class Sampled(BaseModel):
 
 @task(name="build the lab's teacher", **STEP)
 def build_lab_teacher(workspace: Workspace) -> Path:
-    """Trains the lab's teacher, once; later runs find it."""
+    """Trains the lab's teacher once; later runs find it."""
     log = get_run_logger()
     known = find_lab(workspace.home)
     if known is not None:
@@ -64,13 +64,13 @@ def build_lab_teacher(workspace: Workspace) -> Path:
 
 @task(name="ask the teacher", **STEP)
 def ask_teacher(workspace: Workspace, config: DatasetConfig, teacher: TeacherSettings) -> Sampled:
-    """Samples what is missing; of a recorded or stored teacher nothing is."""
+    """Samples what is missing; recorded and stored samples are taken as they are."""
     store, dataset, log = workspace.open_store(), get_dataset(config.name), get_run_logger()
     if teacher.source != "sample":
         return Sampled(teachers=teacher.teachers or ("*",))
     choice = choose_teacher(teacher, workspace.home)
-    # Where validation questions are carved from the same split, the teacher explains those too: their majority answer
-    # stands in where there is no label.
+    # If validation questions are carved from the same split, the teacher explains those, too: their majority answers
+    # stand in for missing labels.
     part = config.question_set(dataset.name, "train")
     questions = part.model_copy(update={"part": None, "limit": None}) if part.part and not part.limit else part
     with workspace.progress("sampling the teacher", "teacher") as report:

@@ -1,4 +1,4 @@
-"""The vote on what the teacher said."""
+"""The vote as a Prefect task."""
 
 from prefect import get_run_logger, task
 
@@ -11,7 +11,7 @@ from tasks.steps.retries import STEP
 
 @task(name="vote", timeout_seconds=3600, **STEP)
 def count_votes(workspace: Workspace, rule: VoteRule, config: DatasetConfig) -> VoteSummary:
-    """Majority answers, positives and negatives of the training split."""
+    """Finds the majority answers, positives and negatives of the training split."""
     summary = vote(workspace.open_store(), get_dataset(config.name), rule, config.train_split)
     accuracy = summary.majority_accuracy
     get_run_logger().info(

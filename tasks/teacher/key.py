@@ -1,6 +1,6 @@
-"""A teacher's key out of a Prefect Secret block.
+"""Reads a teacher's key from a Prefect Secret block.
 
-The configuration names the block; the key itself is read where it is used and is no parameter, no row and no tag.
+The configuration names only the block. The key is read where it is used, and never becomes a parameter, a row or a tag.
 """
 
 from typing import Any
@@ -12,13 +12,13 @@ from storage.errors import UsageError
 
 
 def key_of(block: str) -> TeacherKey:
-    """The key in a Secret block; call it within a flow or task.
+    """The key in a Secret block; to be called within a flow or task.
 
     Raises:
         UsageError: there is no such block, or it holds no text.
     """
     try:
-        # Not the block's own `get`: that reads a text as JSON where it can, and a key of digits would be a number.
+        # Not the block's own `get`: it reads texts as JSON if it can, so a key of digits would become a number.
         value: Any = Secret.load(block).value.get_secret_value()  # type: ignore[union-attr]
     except ValueError as error:
         if "Unable to find block document" not in str(error):

@@ -1,4 +1,4 @@
-"""Brings a recorded teacher's samples into the store, as ordinary rationale rows."""
+"""Imports a recorded teacher's samples into the store, as ordinary rationale rows."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,13 +19,13 @@ from tasks.questions.stored import store_examples
 
 Answers = Literal["parsed", "recorded"]
 QUESTIONS_AT_ONCE = 20_000
-"""Questions read before they are stored. A file that turns out bad before that leaves nothing behind; one that is
-longer and turns out bad later leaves its first part, and importing it again, mended, adds only the rest."""
+"""Questions read before they are stored. A file with an error before that leaves nothing behind. A longer file with a
+later error leaves its first part; importing the corrected file adds only the rest."""
 
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """What an import did, in counts. added, changed and unchanged are samples."""
+    """What an import did, in counts; `added`, `changed` and `unchanged` count samples."""
 
     questions: int
     repeated_questions: int
@@ -53,7 +53,7 @@ def import_recorded(
     Args:
         answers: `parsed` reads each answer from the sample's text; `recorded` takes the file's own answer, and a
             missing one stays unparsed. Importing again with the other choice revises the answers.
-        mapping: field -> column, where the file's columns have other names.
+        mapping: field -> column, if the file's columns have other names.
         on_progress: called with (questions, samples) read so far.
 
     Raises:
@@ -78,7 +78,7 @@ def import_recorded(
                 teachers[sample.teacher] += 1
             if on_progress and number % 200 == 0:
                 on_progress(total.questions + number, total.samples + len(rows))
-        # Both before anything is stored, so that a file that turns out bad leaves nothing behind.
+        # Checked and converted before anything is stored, so that a bad file leaves nothing behind.
         if not rows:
             raise NothingToDo(
                 f"{path} holds no samples: each question needs a `text`, or `samples` with a `text` each."

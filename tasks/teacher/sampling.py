@@ -62,10 +62,10 @@ class PlannedRequest:
 
 @dataclass(frozen=True)
 class SamplingPlan:
-    """What a sampling still has to do.
+    """What is still to be sampled.
 
     Attributes:
-        examples: questions of the selection.
+        examples: selected questions.
         samples: samples wanted in all, stored ones included.
         stored: samples stored already.
         requests: what is missing, in the order of the questions.
@@ -84,13 +84,13 @@ class SamplingPlan:
 
 @dataclass
 class SamplingProgress:
-    """How far a sampling is; the figures of its summary at the end.
+    """How far sampling is; at the end, the figures of its summary.
 
     Attributes:
         wanted: samples this run has to make.
         sampled: samples made and stored by this run.
         unparsed: those without an answer.
-        refused: what the endpoint said of requests it cannot answer, by question.
+        refused: example_id -> what the endpoint said when it refused the request.
         prompt_tokens, completion_tokens: as the endpoint counts them; a prompt counts once per request.
         seconds: since the first request.
     """
@@ -205,14 +205,14 @@ def sample_teacher(
 ) -> SamplingProgress:
     """Makes a plan's requests and stores the samples. The caller holds the lock it planned under.
 
-    Whatever ends it (an error, Ctrl-C), what has come in by then is stored first.
+    However it ends (an error, Ctrl-C), samples that have arrived are stored first.
 
     Args:
         config: where the teacher is.
-        sampling: how it is sampled; the same as in the plan.
-        recover: starts a supervised server again (`VllmServer.ensure_alive`).
+        sampling: how it is sampled; as in the plan.
+        recover: restarts a supervised server (`VllmServer.ensure_alive`).
         on_progress: called after each stored part.
-        key: the endpoint's; None takes it from the environment.
+        key: the endpoint's key; None takes it from the environment.
 
     Raises:
         TeacherFailed, TeacherUnavailable, ServerFailed: from the teacher.
@@ -249,7 +249,7 @@ async def _sample(
             row for request, reply in batch for row in _rows(dataset, split, identity, sampling, request, reply, run_id)
         ]
         table = pa.Table.from_pylist(rows, RATIONALES.schema)
-        del finished[: len(batch)]  # from here on they are the store's: never written twice
+        del finished[: len(batch)]  # from here on they belong to the store, so that none is written twice
         store.append(RATIONALES, table)
         progress.sampled += len(rows)
         progress.unparsed += sum(row["answer"] is None for row in rows)
@@ -281,7 +281,7 @@ async def _sample(
         receiving = asyncio.create_task(receive(teacher))
         storing = asyncio.create_task(store_now_and_then())
         try:
-            # A store that refuses to be written to ends the sampling at once: samples cost money.
+            # If the store refuses a write, sampling ends at once: samples cost money.
             await asyncio.wait([receiving, storing], return_when=asyncio.FIRST_COMPLETED)
             if storing.done():
                 await storing

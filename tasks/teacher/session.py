@@ -1,4 +1,4 @@
-"""The teacher's part of a run: what is missing of its samples is made, by a server started for it or by an endpoint."""
+"""The teacher's part of a run: missing samples are made, by a server that is started for it or by an endpoint."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ from tasks.teacher.settings import TeacherSettings
 OnProgress = Callable[[SamplingProgress], None]
 Notice = Callable[[str], None]
 LAB_NAME = "lab-teacher"
-"""What the lab's teacher is called in the store, where its settings give it no name."""
+"""Name of the lab's teacher in the store, unless its settings give it another."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class TeacherChoice:
     Attributes:
         identity: as stored in every row.
         sampling: how it is sampled.
-        client: arguments of `TeacherConfig` but base_url (and, for a server of our own, the served name).
-        url: an endpoint's; None where a server is started.
-        server: what to start otherwise.
+        client: arguments of `TeacherConfig`, except base_url (and, for a server of our own, the served name).
+        url: the endpoint's; None if a server is started.
+        server: the server to start; None if there is an endpoint.
     """
 
     identity: TeacherIdentity
@@ -46,12 +46,12 @@ class TeacherChoice:
 
 @dataclass(frozen=True)
 class Taught:
-    """What became of it.
+    """The outcome of `teach`.
 
     Attributes:
         plan: what was wanted and what was stored before.
-        done: what this call sampled; None where nothing was missing.
-        seconds: it took, a server's start included.
+        done: what this call sampled; None if nothing was missing.
+        seconds: how long it took, including a server's start.
     """
 
     plan: SamplingPlan
@@ -64,7 +64,7 @@ def choose_teacher(settings: TeacherSettings, home: Path) -> TeacherChoice:
 
     Args:
         settings: with source "sample".
-        home: the state folder, where the lab's teacher lies; where it is missing, it is trained.
+        home: the state folder, which holds the lab's teacher; a missing one is trained.
 
     Raises:
         BadModel: the model cannot be served.
@@ -107,16 +107,16 @@ def teach(
     run_id: str | None = None,
     key: TeacherKey | None = None,
 ) -> Taught:
-    """Samples what is missing. Two processes that want the same wait for each other and never sample anything twice.
+    """Samples what is missing. Of two processes that want the same, one waits, so that nothing is sampled twice.
 
     Args:
         store: where the questions and the samples are.
         example_ids: the questions.
         run_seed: another one gives other samples.
         logs: folder for a server's log.
-        notice: told what is going on, in sentences.
+        notice: called with sentences that say what is going on.
         on_progress: called after each stored part.
-        key: an endpoint's; None takes it from the environment.
+        key: the endpoint's key; None takes it from the environment.
 
     Raises:
         ServerFailed, TeacherFailed: from the teacher.
@@ -145,7 +145,7 @@ def teach(
 
 
 def _server(config: ServerConfig, logs: Path, notice: Notice) -> VllmServer:
-    """A vLLM server that tells of its start."""
+    """A vLLM server that reports how its start proceeds."""
     shown = ""
     hardware = detect_hardware()
     emulated = emulated_settings({"vLLM's --dtype": served_dtype(config, hardware)})

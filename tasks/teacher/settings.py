@@ -21,7 +21,7 @@ class Price(BaseModel):
     per_million_completion: float = Field(default=0.0, ge=0, description="Price of a million completion tokens.")
 
     def of(self, prompt_tokens: int, completion_tokens: int) -> float | None:
-        """The price of some tokens; None where no price is given."""
+        """The price of some tokens; None if no price is given."""
         if not self.per_million_prompt and not self.per_million_completion:
             return None
         return (prompt_tokens * self.per_million_prompt + completion_tokens * self.per_million_completion) / 1e6
@@ -48,7 +48,7 @@ class RecordedFile(BaseModel):
 class TeacherSettings(BaseModel):
     """Where the rationales come from."""
 
-    # Somebody may have put a key where none belongs: no error repeats it.
+    # Somebody may put a key where none belongs, so no error repeats a value.
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     # The teacher
@@ -153,5 +153,5 @@ class TeacherSettings(BaseModel):
         return self
 
     def needs_lab(self) -> bool:
-        """Whether the lab's teacher is to be sampled, and so must be there."""
+        """Whether the lab's teacher is to be sampled, so that it must have been built."""
         return self.source == "sample" and self.url is None and self.model == LAB

@@ -1,8 +1,8 @@
-"""Where MLflow keeps what it is told: the server of MLFLOW_TRACKING_URI, else a SQLite file under the state folder.
+"""Where MLflow keeps its records: the server of MLFLOW_TRACKING_URI, else a SQLite file under the state folder.
 
 <home>/mlflow/mlflow.db     runs, metrics, the model registry
 <home>/mlflow/artifacts     configurations, packaged students
-<home>/mlflow/*.lock        held while something is made that may be there only once
+<home>/mlflow/*.lock        held while something is made that may exist only once
 """
 
 import os
@@ -22,7 +22,7 @@ from tasks.errors import TrackingFailed
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 INSTEAD = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-# How long an unreachable server is waited for when a run begins; MLflow's own patience (about 4 minutes) is for later.
+# Limits on waiting for an unreachable server when a run begins. MLflow's own (about 4 minutes) apply later.
 PROBE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
@@ -30,13 +30,13 @@ class Backend:
     """An MLflow tracking server or database, and its registry.
 
     Args:
-        home: the state folder; made where missing.
+        home: the state folder; created if it is missing.
 
     Attributes:
-        uri: what MLFLOW_TRACKING_URI would have to be for other programs to look at the same. A database's may hold a
-            password; what is shown and stored is `shown`.
-        artifacts: where new experiments keep their files; None where a server decides that.
-        client: MLflow's client of it.
+        uri: the MLFLOW_TRACKING_URI with which other programs see the same. A database's may hold a password, so
+            `shown` is what is shown and stored.
+        artifacts: where new experiments keep their files; None if a server decides that.
+        client: MLflow's client for it.
 
     Raises:
         TrackingFailed: the server does not answer, or the database cannot be used.
@@ -47,7 +47,7 @@ class Backend:
         self.folder = home.resolve() / "mlflow"
         given = os.environ.get(URI_VARIABLE)
         self.uri = given or f"sqlite:///{self.folder / 'mlflow.db'}"
-        # A server knows where its artifacts go. With a database alone MLflow would write into the current folder.
+        # A server knows where its artifacts go. With only a database MLflow would write into the current folder.
         on_server = self.uri.startswith(("http://", "https://", "databricks", "uc:"))
         if on_server:
             refuse_password(URI_VARIABLE, self.uri, INSTEAD)
@@ -63,17 +63,17 @@ class Backend:
 
     @contextmanager
     def lock(self, name: str = "mlflow") -> Iterator[None]:
-        """One process and thread of this state folder at a time; waits for the other. Freed if a process dies."""
+        """Held by one thread of one process at a time in this state folder; waits. Freed if the process dies."""
         with file_lock(self.folder / f"{name}.lock"):
             yield
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Makes this the place that MLflow's module-level functions talk to, and turns MLflow's errors into ours.
+        """Makes MLflow's module-level functions use this backend, and turns MLflow's errors into ours.
 
-        Even its client needs that: creating a model version looks the model up at the place set last (MLflow 3.17,
-        `SqlAlchemyStore.create_model_version`). The environment stays as the user made it; `set_tracking_uri` would
-        write the address into it.
+        Even its client needs that: to create a model version it looks the model up at the URI that was set last (MLflow
+        3.17, `SqlAlchemyStore.create_model_version`). `set_tracking_uri` also writes the URI into the environment, so
+        that is put back as the user made it.
         """
         before = os.environ.get(URI_VARIABLE)
         with translated(self.uri):
@@ -85,7 +85,7 @@ class Backend:
             yield
 
     def experiment(self, name: str) -> str:
-        """The id of the experiment of that name, made where there is none.
+        """The id of the experiment of that name, created if there is none.
 
         Raises:
             TrackingFailed: somebody deleted it.
@@ -102,10 +102,10 @@ class Backend:
             return str(found.experiment_id)
 
     def _make_database(self) -> None:
-        """Makes the database where there is none: all of it, or nothing if the process dies.
+        """Creates the database if there is none: whole, or not at all if the process dies.
 
-        MLflow makes a missing database in some hundred steps (2 s). Two processes that do so at once break each
-        other, and a half-made one is never mended, so it is made under another name and then moved into place.
+        MLflow creates a database in some hundred steps (2 s). Two processes that do so at once break each other's, and
+        a half-made one is never repaired. So it is made under another name and then moved into place.
         """
         if re.search(r"[%?#]", str(self.folder)):
             raise TrackingFailed(
@@ -116,7 +116,7 @@ class Backend:
         with self.lock():
             if database.exists():
                 return
-            for leftover in self.folder.glob(".mlflow.db.partial-*"):  # of a process that was killed, and its journal
+            for leftover in self.folder.glob(".mlflow.db.partial-*"):  # a killed process's, and its journal
                 leftover.unlink()
             with whole_file(database) as partial:
                 MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
@@ -124,10 +124,10 @@ class Backend:
 
 @contextmanager
 def translated(where: str) -> Iterator[None]:
-    """MLflow's errors, and the disk's, as one line each.
+    """Turns MLflow's and the disk's errors into one line each.
 
     Raises:
-        TrackingFailed: instead of them.
+        TrackingFailed: in their place.
     """
     try:
         yield
@@ -153,7 +153,7 @@ def translated(where: str) -> Iterator[None]:
 
 @contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Sets variables that the user has not set, for a while."""
+    """Sets variables that the user has not set, during the block."""
     added = {name: value for name, value in values.items() if name not in os.environ}
     os.environ.update(added)
     try:
@@ -164,5 +164,6 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 
 def _one_line(error: BaseException) -> str:
+    # Not `storage.errors.one_line`: it shortens, and a password is not recognised in half a URL.
     text = without_password(" ".join(str(error).split()))
     return text if len(text) <= 300 else text[:299] + "…"

@@ -1,4 +1,4 @@
-"""The end of a distillation: the best student registered, and held against the champion."""
+"""The end of a distillation: registers the best student and holds it against the champion."""
 
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ def register_best(
     """Registers the student of a training's best round, with its discriminator.
 
     Args:
-        folder: of the training.
-        logged: the best round, as MLflow knows it.
+        folder: the training's folder.
+        logged: the best round in MLflow.
         lineage: further tags.
     """
     training, best = Training(folder), logged.round

@@ -8,11 +8,11 @@
             logged = tracking.finish_round(training, t, validation, checkpoint)
     tracking.finish(training, test_metrics, best_round=t)
 
-Everything may be said again: runs and models are found by their tags, and what MLflow already has is not sent twice.
-So a training that was killed tells its story on in the same runs.
+Every call may be repeated: runs and models are found by their tags, and what MLflow already has is not sent again. So a
+training that was killed goes on in the same runs.
 
-A round's model is an *external* one: an entry with metrics, parameters and the checkpoint's place, and no files. Twenty
-rounds of a T5-base would otherwise be 20 GB of copies of checkpoints, of which most are about to be deleted. Only the
+A round's model is an *external* one: an entry with metrics, parameters and the checkpoint's path, but no files.
+Otherwise twenty rounds of a T5-base would be 20 GB of copied checkpoints, most of which are soon deleted. Only the
 round that is registered is packaged, into the same entry (`tasks.tracking.registry`).
 """
 
@@ -44,10 +44,10 @@ from tasks.tracking.backend import Backend, translated
 TRAINING_ID, ROUND, MODEL_ID, CHECKPOINT = "qcrd.training_id", "qcrd.round", "qcrd.model_id", "qcrd.checkpoint"
 PARENT, EXTERNAL = "mlflow.parentRunId", "mlflow.model.isExternal"
 CONFIG_FILE = "config.yaml"
-MOST_METRICS, MOST_PARAMS, LONGEST_PARAM = 1000, 100, 6000  # of one request, of one value (MLflow's limits)
+MOST_METRICS, MOST_PARAMS, LONGEST_PARAM = 1000, 100, 6000  # MLflow's limits per request, and per value
 NOT_LOSSES = ("system/", "validation/", "test/")
 SAMPLE_EVERY_S, SAMPLES_A_POINT = 10, 3
-"""System metrics: read every 10 s, a point every 30 s. A ten-hour run is 1,200 points of some 12 curves."""
+"""System metrics: read every 10 s, a point every 30 s. A ten-hour run has 1,200 points on each of some 12 curves."""
 
 _NOT_IN_NAMES = re.compile(r"[^\w\-. :/]", re.ASCII)
 
@@ -56,14 +56,14 @@ Outcome = Literal["FINISHED", "FAILED", "KILLED"]
 
 @dataclass(frozen=True)
 class AboutTraining:
-    """What a training's parent run is tagged with.
+    """The tags of a training's parent run.
 
     Attributes:
         training_id: content id of the training; its run is found by it.
         dataset: stored name; the experiment is "qcrd/<dataset>".
         method: qcrd, dss ...
         vote_id: the votes it learns from.
-        run_id: of the store's `runs` table.
+        run_id: the run's id in the store's `runs` table.
         others: further tags: Prefect's flow run id and address, the store's root, versions.
     """
 
@@ -75,7 +75,7 @@ class AboutTraining:
     others: Mapping[str, str] = field(default_factory=dict)
 
     def tags(self) -> dict[str, str]:
-        """As MLflow's tags; those of `others` get the prefix "qcrd." where they have none."""
+        """All tags for MLflow; names in `others` without a dot get the prefix "qcrd."."""
         return {f"qcrd.{name}" if "." not in name else name: str(value) for name, value in self.others.items()} | {
             TRAINING_ID: self.training_id,
             "qcrd.dataset": self.dataset,
@@ -106,7 +106,7 @@ class QuestionsUsed:
 
 @dataclass(frozen=True)
 class LoggedRound:
-    """What MLflow knows of a round: its run and its model."""
+    """A round in MLflow: its run and its model."""
 
     training: str
     round: int
@@ -115,24 +115,24 @@ class LoggedRound:
 
 
 class Tracking:
-    """Tells one MLflow server or database about trainings. Ids of runs are MLflow's.
+    """Reports trainings to an MLflow server or database. Run ids are MLflow's.
 
     Raises:
-        TrackingFailed: from every method, where MLflow cannot be reached or refuses something.
+        TrackingFailed: from every method, if MLflow cannot be reached or refuses something.
     """
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.client = backend.client
-        self._last_steps: dict[str, int] = {}  # run -> the last step that `losses` told of
+        self._last_steps: dict[str, int] = {}  # run -> the last step that `losses` logged
 
     def training(self, about: AboutTraining, config: Mapping[str, Any], inputs: Sequence[QuestionsUsed] = ()) -> str:
-        """The parent run of a training: made, or found again and set running.
+        """The parent run of a training: created, or found and set running.
 
         Args:
             about: its tags.
             config: the whole configuration, nested; becomes parameters ("optimisation.learning_rate") and config.yaml.
-            inputs: what it trains, validates and is tested on.
+            inputs: the questions that it trains, validates and is tested on.
         """
         experiment = self.backend.experiment(f"qcrd/{about.dataset}")
         name = f"{about.dataset} {about.method} {about.training_id}"
@@ -145,13 +145,13 @@ class Tracking:
             for start in range(0, len(params), MOST_PARAMS):
                 self.client.log_batch(run_id, params=params[start : start + MOST_PARAMS])
             if inputs:
-                self.client.log_inputs(run_id, [_as_input(used) for used in inputs])  # MLflow knows equal ones
+                self.client.log_inputs(run_id, [_as_input(used) for used in inputs])  # equal ones are logged once
             text = yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
             self.client.log_text(run_id, text, CONFIG_FILE)
         return str(run_id)
 
     def round(self, training: str, t: int) -> str:
-        """The run of round t, nested in its training's: made, or found again and set running."""
+        """The run of round t, nested in its training's: created, or found and set running."""
         with translated(self.backend.uri):
             parent = self.client.get_run(training)
             tags = {key: value for key, value in parent.data.tags.items() if key.startswith("qcrd.")}
@@ -160,7 +160,7 @@ class Tracking:
         return str(run.info.run_id)
 
     def losses(self, run_id: str, rows: Sequence[Mapping[str, float]]) -> int:
-        """Logs figures of optimizer steps. Steps up to the last one that MLflow has are left out.
+        """Logs figures of optimizer steps, except those up to the last one that MLflow has.
 
         Args:
             run_id: of `round`.
@@ -175,7 +175,7 @@ class Tracking:
                 last = self._last_step(run_id)
             new = [row for row in rows if row["step"] > last]
             batch: list[Metric] = []
-            for row in new:  # a step's figures travel together, so that "the last step" means all of them
+            for row in new:  # a step's figures are sent together, so that MLflow has all of them or none
                 figures = _metrics(row, int(row["step"]), row.get("time"), leave_out=("step", "time"))
                 if len(batch) + len(figures) > MOST_METRICS:
                     self.client.log_batch(run_id, metrics=batch)
@@ -194,15 +194,15 @@ class Tracking:
         checkpoint: Path | None = None,
         questions: QuestionsUsed | None = None,
     ) -> LoggedRound:
-        """Logs what round t came to, and ends its run.
+        """Logs the outcome of round t and ends its run.
 
         Args:
             training: the parent run.
             t: the round.
             validation: figures such as "accuracy"; logged as "validation/accuracy" with the model, and with the parent
-                run at step t, where they make one curve.
-            checkpoint: the student's folder; noted, not copied.
-            questions: what was validated on.
+                run at step t, where the rounds make one curve.
+            checkpoint: the student's folder; its path is logged, its files are not copied.
+            questions: the validation questions.
         """
         run_id = self.round(training, t)
         with translated(self.backend.uri):
@@ -216,7 +216,7 @@ class Tracking:
         return LoggedRound(training, t, run_id, model_id)
 
     def logged_round(self, training: str, t: int) -> LoggedRound | None:
-        """What MLflow knows of a finished round; None where it knows nothing."""
+        """A finished round in MLflow; None if MLflow does not have it."""
         with translated(self.backend.uri):
             parent = self.client.get_run(training)
             run = self._found(parent.info.experiment_id, {PARENT: training, ROUND: str(t)})
@@ -237,8 +237,8 @@ class Tracking:
             training: the parent run.
             test: the final figures, of the best round's student; logged as "test/accuracy" ... with its model.
             best: the round that is the result.
-            outcome: FAILED or KILLED for one that did not come to its end; `training` sets it running again.
-            questions: what was tested on.
+            outcome: FAILED or KILLED for one that did not finish; `training` sets it running again.
+            questions: the test questions.
         """
         with translated(self.backend.uri):
             if best:
@@ -253,9 +253,9 @@ class Tracking:
 
     @contextmanager
     def system_metrics(self, run_id: str) -> Iterator[None]:
-        """Logs load, memory, disk and network of the machine (and its GPUs, where pynvml is installed) meanwhile.
+        """Logs the machine's load, memory, disk and network (and GPUs, if pynvml is installed) during the block.
 
-        A run that is continued gets its curves continued. MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL sets another pace.
+        A resumed run's curves go on. MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL sets another interval.
         """
         with translated(self.backend.uri):
             start: Any = SystemMetricsMonitor  # it has no type hints
@@ -267,7 +267,7 @@ class Tracking:
             monitor.finish()
 
     def address(self, run_id: str) -> str | None:
-        """Where a browser shows the run; None where there is only a database."""
+        """The URL of the run's page; None if there is only a database."""
         if not self.backend.uri.startswith(("http://", "https://")):
             return None
         with translated(self.backend.uri):
@@ -277,7 +277,7 @@ class Tracking:
     # ---- finding what is there ----
 
     def _found_or_made(self, experiment: str, wanted: dict[str, str], tags: dict[str, str], name: str) -> Run:
-        """The run with the wanted tags, given all the tags and set running; made where there is none."""
+        """The run with the wanted tags, given all the tags and set running; created if there is none."""
         with self.backend.lock():
             run = self._found(experiment, wanted)
             if run is None:
@@ -288,13 +288,13 @@ class Tracking:
         return run
 
     def _found(self, experiment: str, wanted: Mapping[str, str]) -> Run | None:
-        """The oldest run with these tags. A parent run is asked for without a round, and has none."""
+        """The oldest run with these tags; without a round among them, the oldest parent run."""
         conditions = " AND ".join(f"tags.`{tag}` = '{value}'" for tag, value in wanted.items())
         runs = self.client.search_runs([experiment], conditions, order_by=["attributes.start_time ASC"])
         return next((run for run in runs if (ROUND in wanted) == (ROUND in run.data.tags)), None)
 
     def _model_of(self, run_id: str, t: int, checkpoint: Path | None) -> str:
-        """The logged model of a round's run: made, or found again."""
+        """The logged model of a round's run: created, or found."""
         run = self.client.get_run(run_id)
         with self.backend.lock():
             model = self._known_model(run)
@@ -318,7 +318,7 @@ class Tracking:
         return next((model for model in models if model.source_run_id == run.info.run_id), None)
 
     def _last_step(self, run_id: str) -> int:
-        """The last step that a round's run has losses of; -1 for none."""
+        """The last step for which a round's run has losses; -1 if there is none."""
         keys = [key for key in self.client.get_run(run_id).data.metrics if not key.startswith(NOT_LOSSES)]
         return max((step for key in keys for step in self._steps(run_id, key)), default=-1)
 
@@ -333,7 +333,7 @@ class Tracking:
         model_id: str | None = None,
         questions: QuestionsUsed | None = None,
     ) -> None:
-        """Logs figures at a step, those that have none there; tied to the model and the questions they are of."""
+        """Logs figures at a step, unless it has them already, for the model and the questions that they belong to."""
         about = {"model_id": model_id, "run_id": run_id} if model_id else {}
         if questions and model_id:
             about |= {"dataset_name": questions.name, "dataset_digest": questions.digest}

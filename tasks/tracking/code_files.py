@@ -1,7 +1,7 @@
-"""Which source files a Python file needs, and which installed packages, found by reading the imports.
+"""Finds the source files and the installed packages that a Python file needs, by reading the imports.
 
-A registered student carries its code with it. Copying whole packages would send along the vLLM server's supervision
-and would leave open what has to be installed; a list kept by hand would be wrong after the next change.
+A registered student carries its code with it. Whole packages would include the supervision of vLLM's server, and would
+not tell what has to be installed. A list kept by hand would be wrong after the next change.
 """
 
 import ast
@@ -13,12 +13,12 @@ from pathlib import Path
 
 
 def needed_files(entries: Iterable[Path], root: Path, packages: Iterable[str] | None = None) -> list[Path]:
-    """The files under `root` that some files import, directly and through each other, and those files themselves.
+    """Some files, and the files under `root` that they import, directly or indirectly.
 
     Args:
         entries: files below root.
         root: the folder that absolute imports are looked up in.
-        packages: only these top-level names are followed; None follows everything that lies there.
+        packages: only these top-level names are followed; None follows all that lie there.
 
     Returns:
         Sorted paths, with the `__init__.py` of every package on the way.
@@ -42,14 +42,14 @@ def needed_packages(files: Iterable[Path], root: Path, *, everywhere: bool = Fal
 
     Args:
         files: from `needed_files`.
-        root: as there; what lies in it is no installed package.
-        everywhere: also imports inside functions, which a file can be loaded without.
+        root: as there; what lies in it is not an installed package.
+        everywhere: also read imports inside functions, which are not needed to load a file.
     """
     names = {name.partition(".")[0] for file in files for name in _imported(file, root, everywhere=everywhere)}
     by_import = _distributions()
     local = {path.stem for path in root.iterdir()}
     found = (by_import[name] for name in names - local - sys.stdlib_module_names if name in by_import)
-    # Several distributions may share a package, as mlflow and mlflow-skinny do: the one of the same name has it whole.
+    # Several distributions may share a package, as mlflow and mlflow-skinny do; the one with its name is complete.
     return sorted({pinned(min(several, key=len)) for several in found})
 
 
@@ -62,14 +62,14 @@ def _distributions() -> Mapping[str, list[str]]:
 def pinned(distribution: str) -> str:
     """A requirement for exactly the installed version.
 
-    Without the local part of a version such as "2.13.0+cpu": no public index has that build, an ordinary machine
-    installs the plain one, and a machine that has the local build fulfils the plain requirement too (PEP 440).
+    The local part of a version such as "2.13.0+cpu" is left out, because no public index has that build. An ordinary
+    machine installs the plain version, and a local build meets the plain requirement, too (PEP 440).
     """
     return f"{distribution}=={metadata.version(distribution).partition('+')[0]}"
 
 
 def _imported(file: Path, root: Path, *, everywhere: bool) -> Iterator[str]:
-    """Dotted names that a file imports; of `from a import b` both a and a.b, since b may be a module."""
+    """Dotted names that a file imports; for `from a import b` both a and a.b, since b may be a module."""
     tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
     for node in ast.walk(tree) if everywhere else _outside_functions(tree):
         if isinstance(node, ast.Import):
@@ -90,7 +90,7 @@ def _outside_functions(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def _files_of(name: str, root: Path) -> list[Path]:
-    """The files of a dotted name and of the packages it lies in; none where it is no module below root."""
+    """The files of a dotted name and of the packages it lies in; none if it is not a module below root."""
     found: list[Path] = []
     folder = root
     for part in name.split("."):

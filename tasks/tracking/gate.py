@@ -1,14 +1,13 @@
 """Is the challenger better than the champion? Decided on the same test questions, by an exact test.
 
-McNemar's test looks only at the questions that exactly one of the two answered right: were both equally good, each
-such question would go either way like a fair coin. The exact test asks the binomial distribution how surprising the
-observed split is (McNemar 1947; the exact form is the sign test on the discordant pairs), two-sided: the champion
-stays unless the challenger wins more of them and chance would split them so unevenly with a probability of at most
-`level`.
+McNemar's test looks only at the questions that exactly one of the two answered right. If both were equally good, each
+of these would go either way like a fair coin. The exact test is two-sided and takes from the binomial distribution how
+likely chance splits them at least as unevenly (McNemar 1947; the exact form is the sign test on the discordant pairs).
+The challenger becomes champion only if it wins more of them and this probability is at most `level`.
 
 The difference of the two accuracies comes with Newcombe's interval for paired proportions, which combines Wilson's
-score intervals of the two (Newcombe 1998, Statistics in Medicine 17:2635-2650, method 10): never outside -1 to 1, and
-near its nominal coverage where questions are few.
+score intervals of the two (Newcombe 1998, Statistics in Medicine 17:2635-2650, method 10). It stays within -1 to 1, and
+is near its nominal coverage even with few questions.
 """
 
 from collections.abc import Mapping
@@ -26,17 +25,17 @@ class Verdict:
     """What the gate decided, and why.
 
     Attributes:
-        promoted: whether the challenger is to be the champion.
+        promoted: whether the challenger is to be champion.
         reason: one line for people.
-        questions: test questions that both answered; 0 where there was nothing to compare.
+        questions: test questions that both answered; 0 if there was nothing to compare.
         both: questions that both answered right.
-        only_challenger, only_champion: questions that exactly this one answered right.
-        p_value: of the exact two-sided test; None where there was nothing to compare.
-        difference: challenger's accuracy minus champion's, -1 to 1; None where there was nothing to compare.
+        only_challenger, only_champion: questions that only this one answered right.
+        p_value: of the exact two-sided test; None if there was nothing to compare.
+        difference: challenger's accuracy minus champion's, -1 to 1; None if there was nothing to compare.
         low, high: its 95% interval.
         level: the largest p-value at which the champion is replaced.
-        against: version of the champion it was held against; None where there was none.
-        moved: whether the champion is another one than before.
+        against: version of the champion it was held against; None if there was none.
+        moved: whether the champion changed.
     """
 
     promoted: bool
@@ -69,7 +68,7 @@ def judge(challenger: Mapping[str, bool], champion: Mapping[str, bool] | None, l
 
     Args:
         challenger: example id -> whether its answer was right.
-        champion: the same of the champion; None where there is no champion.
+        champion: the same for the champion; None if there is none.
         level: the largest p-value at which the champion is replaced, above 0 and below 1.
 
     Raises:
@@ -106,10 +105,10 @@ def judge(challenger: Mapping[str, bool], champion: Mapping[str, bool] | None, l
 
 
 def exact_mcnemar(only_first: int, only_second: int) -> float:
-    """The two-sided p-value of the exact McNemar test; 1 where the two never differ.
+    """The two-sided p-value of the exact McNemar test; 1 if the two never differ.
 
     Args:
-        only_first, only_second: questions that exactly this one answered right.
+        only_first, only_second: questions that only this one answered right.
     """
     discordant = only_first + only_second
     return float(binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
@@ -128,7 +127,7 @@ def paired_interval(
     first, second = both + only_first, both + only_second
     (low_1, high_1), (low_2, high_2) = (wilson_interval(count, n, confidence) for count in (first, second))
     p_1, p_2 = first / n, second / n
-    # phi: the correlation of the two, its numerator corrected for continuity where positive.
+    # phi: the correlation of the two, its numerator corrected for continuity if positive.
     spread = first * (n - first) * second * (n - second)
     numerator = both * neither - only_first * only_second
     corrected = max(numerator - n / 2, 0) if numerator > 0 else numerator

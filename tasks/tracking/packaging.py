@@ -1,11 +1,11 @@
-"""A student as something that runs elsewhere: weights, code, dataset definition and requirements in one MLflow model.
+"""Packages a student to run elsewhere: weights, code, dataset definition and requirements in one MLflow model.
 
-The package stands alone. A process with the recorded requirements and nothing of this repository can load it:
+The package stands alone: a process with the recorded requirements, but without this repository, can load it.
 
     student/        the student, adapters merged into its weights
-    discriminator/  where the method trained one
+    discriminator/  if the method trained one
     definition/     a user's YAML definition and the Python files that it names
-    code/           the files of this repository that answering takes
+    code/           the files of this repository that answering needs
 """
 
 import os
@@ -42,8 +42,8 @@ class ToServe:
 
     Attributes:
         student: its folder.
-        discriminator: its folder; None where the method has none.
-        config: what else the served student has to know; a YAML definition's path stands in `dataset`.
+        discriminator: its folder; None if the method has none.
+        config: what else the served student has to know; its `dataset` holds a YAML definition's path.
         examples: one or a few questions for MLflow's input example.
     """
 
@@ -54,7 +54,7 @@ class ToServe:
 
 
 def signature() -> ModelSignature:
-    """The columns that go in and come out."""
+    """The input and output columns."""
     text, number = DataType.string, DataType.double
     return ModelSignature(
         inputs=Schema([ColSpec(text, "question"), ColSpec(Array(text), "choices", required=False)]),
@@ -92,7 +92,7 @@ def package(tracking: Tracking, logged: LoggedRound, parts: ToServe) -> None:
             )
             save(place / "model", parts, place, about)
             tracking.client.log_model_artifacts(logged.model_id, str(place / "model"))
-        # Last of all: as long as the model is marked as external, all this is done again.
+        # Last, because all this is done again as long as the model is marked as external.
         tracking.client.delete_logged_model_tag(logged.model_id, EXTERNAL)
 
 
@@ -102,10 +102,10 @@ def save(folder: Path, parts: ToServe, place: Path, about: Model | None = None) 
     Args:
         folder: to be made.
         parts: what goes in.
-        place: an existing folder for what has to be put together first.
+        place: an existing folder for intermediate files.
         about: MLflow's description of the model, filled in.
     """
-    # Each under its own name: MLflow puts folders of one name on top of each other.
+    # Each under its own name, because MLflow merges folders of the same name.
     artifacts = {STUDENT: str(_whole_student(parts.student, place / STUDENT))}
     if parts.discriminator:
         artifacts[DISCRIMINATOR] = str(_linked(parts.discriminator, place / DISCRIMINATOR))
@@ -134,7 +134,7 @@ def save(folder: Path, parts: ToServe, place: Path, about: Model | None = None) 
 
 
 def code_requirements() -> list[str]:
-    """What the served code imports, pinned to what is installed."""
+    """The packages that the served code imports, pinned to the installed versions."""
     return needed_packages(_files(), ROOT)
 
 
@@ -143,7 +143,7 @@ def _files() -> list[Path]:
 
 
 def _code(place: Path) -> list[Path]:
-    """Copies of the needed files, as folders whose parent is to be on the path."""
+    """Copies of the needed files, as folders whose parent is to be on the import path."""
     for file in _files():
         copy = place / "code" / file.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -152,17 +152,17 @@ def _code(place: Path) -> list[Path]:
 
 
 def _whole_student(folder: Path, copy: Path) -> Path:
-    """A copy of a student's folder; of one with adapters, a student that stands alone."""
+    """A copy of a student's folder, with any adapters merged into the weights."""
     if not (folder / ADAPTER_FILE).is_file():
         return _linked(folder, copy)
-    from models.student_loading import load_student  # with torch, which is not needed otherwise
+    from models.student_loading import load_student  # needs torch, which nothing else here does
 
     load_student(folder).save(copy, merge=True)
     return copy
 
 
 def _linked(folder: Path, copy: Path) -> Path:
-    """A copy of a folder that takes no space where the file system can share files."""
+    """A copy of a folder, which takes no space if the file system has hard links."""
     try:
         shutil.copytree(folder, copy, copy_function=os.link)
     except OSError:  # another disk, or a file system without hard links
@@ -173,7 +173,7 @@ def _linked(folder: Path, copy: Path) -> Path:
 
 def _definition(file: Path, place: Path) -> tuple[Path, list[str]]:
     """A folder with a copy of a YAML definition and the Python files it needs, and the packages these need."""
-    get_dataset(str(file))  # raises where it is wrong
+    get_dataset(str(file))  # raises if it is wrong
     settings: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
     root = file.resolve().parent
     named = [settings[key].partition(":")[0] for key in ("parser", "normaliser") if settings.get(key)]
@@ -195,7 +195,7 @@ def _definition(file: Path, place: Path) -> tuple[Path, list[str]]:
 
 @contextmanager
 def _workplace(folder: Path) -> Iterator[Path]:
-    """A folder to put things together in. Those of processes that died go first; the lock says they are nobody's."""
+    """A temporary folder. First removes those of dead processes; under the lock, nobody else has one."""
     for leftover in folder.glob("packaging-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="packaging-", dir=folder) as place:
@@ -203,5 +203,5 @@ def _workplace(folder: Path) -> Iterator[Path]:
 
 
 def model_name(dataset: str) -> str:
-    """The name that students of a dataset are registered under, where the configuration names none."""
+    """The name under which students of a dataset are registered, unless the configuration gives one."""
     return "qcrd-" + re.sub(r"[^A-Za-z0-9_-]+", "-", dataset).strip("-")

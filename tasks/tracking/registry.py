@@ -4,10 +4,10 @@
     verdict = hold_gate(tracking, challenger, right_of, level=0.05)
     model = load_registered(home, name)              # the champion; answers questions
 
-Two aliases: `challenger` is the newest version, `champion` the one to use. Registering is telling a fact; the gate is
-the decision, and writes its reason beside the version. From a version's tags one can walk back: to the MLflow run
+There are two aliases: `challenger` is the newest version, `champion` the one to use. Registering decides nothing. The
+gate decides, and writes its reason into the version's tags. The tags also lead back to the MLflow run
 (`qcrd.mlflow_run_id`), to the store (`qcrd.store`), the votes and the run in it (`qcrd.vote_id`, `qcrd.run_id`), and to
-the predictions it was judged by (`qcrd.student`).
+the predictions by which it was judged (`qcrd.student`).
 """
 
 import json
@@ -22,7 +22,7 @@ import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from storage.errors import UnknownName, UsageError
+from storage.errors import UnknownName, UsageError, one_line
 from tasks.tracking.backend import Backend, translated
 from tasks.tracking.client import MODEL_ID, ROUND, TRAINING_ID, LoggedRound, Tracking
 from tasks.tracking.gate import DEFAULT_LEVEL, Verdict, judge
@@ -33,7 +33,7 @@ CHALLENGER = "challenger"
 GATE = "qcrd.gate"
 AGAINST = f"{GATE}.against"
 ROLLED_BACK = "qcrd.rolled_back"
-VERSIONS_OF_MODEL = "mlflow.modelVersions"  # by this tag MLflow's pages lead from a logged model to its versions
+VERSIONS_OF_MODEL = "mlflow.modelVersions"  # with this tag MLflow's pages link a logged model to its versions
 
 
 @dataclass(frozen=True)
@@ -46,18 +46,18 @@ class Registered:
 
     @property
     def address(self) -> str:
-        """As `mlflow.pyfunc.load_model` and `mlflow models serve` take it."""
+        """Its URI for `mlflow.pyfunc.load_model` and `mlflow models serve`."""
         return f"models:/{self.name}/{self.version}"
 
 
 def register(
     tracking: Tracking, name: str, logged: LoggedRound, parts: ToServe, lineage: Mapping[str, str] | None = None
 ) -> Registered:
-    """Packages a round's student and registers it; one that is registered already stays the version it is.
+    """Packages a round's student and registers it; one that is registered already keeps its version.
 
     Args:
-        tracking: where.
-        name: of the registered model; made where there is none.
+        tracking: the MLflow to register it with.
+        name: the registered model's name; the model is created if there is none.
         logged: the round.
         parts: what is packaged.
         lineage: tags besides those of the round's run, without their prefix "qcrd.".
@@ -79,7 +79,7 @@ def register(
         )
         version = found[0] if found else None
         if version is None:
-            # Tags come with the version, not after it, so that one that is there can always be found again.
+            # The tags come with the version, not after it, so that it can always be found again.
             version = client.create_model_version(
                 name, f"models:/{logged.model_id}", logged.run_id, tags, model_id=logged.model_id
             )
@@ -94,7 +94,7 @@ def register(
 
 
 def champion_of(tracking: Tracking, name: str) -> Registered | None:
-    """The champion of that name; None where there is none."""
+    """The champion of a registered model; None if there is none."""
     with translated(tracking.backend.uri):
         found = _with_alias(tracking, name, CHAMPION)
     return _registered(found) if found else None
@@ -109,9 +109,9 @@ def hold_gate(
     """Moves `champion` to the challenger if it is better on the same test questions, or if there is no champion.
 
     Args:
-        tracking: where.
+        tracking: the MLflow that has both.
         challenger: from `register`.
-        right_of: a version's answers to test questions: example id -> right or not. Empty where none are known.
+        right_of: a version's answers to test questions: example id -> right or not. Empty if none are known.
         level: see `tasks.tracking.gate.judge`.
 
     Returns:
@@ -125,7 +125,7 @@ def hold_gate(
             reason = f"version {champion.version} is the champion already: {told}"
             return Verdict(True, reason, level=level, against=champion.version)
         if when := challenger.tags.get(ROLLED_BACK):
-            reason = f"version {challenger.version} was rolled back {when}; by hand only it is champion again"
+            reason = f"version {challenger.version} was rolled back {when}; only by hand can it become champion again"
             return Verdict(False, reason, level=level, against=champion.version if champion else None)
         verdict = judge(right_of(challenger), right_of(champion) if champion else None, level)
         verdict = replace(verdict, against=champion.version if champion else None, moved=verdict.promoted)
@@ -155,7 +155,7 @@ class LoadedStudent:
 
     Args:
         registered: which version.
-        model: MLflow's.
+        model: as MLflow loaded it.
     """
 
     def __init__(self, registered: Registered, model: Any) -> None:
@@ -166,17 +166,17 @@ class LoadedStudent:
         """Answers questions.
 
         Args:
-            questions: texts, or mappings with `question` and, where the dataset has choices, `choices`.
+            questions: texts, or mappings with `question` and, if the dataset has choices, `choices`.
 
         Returns:
             For each one `answer`, `rationale` and `quality`; see `ServedStudent.predict`.
 
         Raises:
-            UsageError: a question is empty or lacks its choices; says which.
+            UsageError: a question is empty or lacks its choices; the message says which.
         """
         asked = [{"question": one} if isinstance(one, str) else one for one in questions]
         columns = {"question": [one.get("question") for one in asked]}
-        if any(one.get("choices") for one in asked):  # None where one has none: MLflow takes a missing list as wrong
+        if any(one.get("choices") for one in asked):  # None for a question without: MLflow refuses a missing list
             columns["choices"] = [one.get("choices") or None for one in asked]
         if not asked:
             return []
@@ -184,7 +184,7 @@ class LoadedStudent:
             rows = pd.DataFrame(columns, dtype=object)
             found: list[dict[str, Any]] = self._model.predict(rows).to_dict(orient="records")
         except MlflowException as error:
-            raise UsageError(" ".join(str(error).split())[:300]) from error
+            raise UsageError(f"{one_line(error)}.") from error
         return found
 
 
@@ -200,11 +200,11 @@ def load_registered(home: Path, name: str, alias: str = CHAMPION) -> LoadedStude
 
     Args:
         home: the state folder.
-        name: of the registered model.
+        name: the registered model's name.
         alias: champion, challenger, or one that was given by hand.
 
     Raises:
-        UnknownName: there is no such model or alias; names those there are.
+        UnknownName: there is no such model or alias; the message lists those there are.
         TrackingFailed: MLflow cannot be reached, or the model cannot be loaded.
     """
     tracking = Tracking(Backend(home))
@@ -226,12 +226,12 @@ def load_registered(home: Path, name: str, alias: str = CHAMPION) -> LoadedStude
         try:
             model = mlflow.pyfunc.load_model(place)
         finally:
-            sys.path[:] = paths  # MLflow puts the package's code first for good; here our own is at hand
+            sys.path[:] = paths  # MLflow leaves the package's code first in it; this process has its own
     return LoadedStudent(_registered(version), model)
 
 
 def _with_alias(tracking: Tracking, name: str, alias: str) -> ModelVersion | None:
-    """The version that has an alias; None where there is no such alias, or no such model."""
+    """The version that has an alias; None if there is no such alias, or no such model."""
     models = tracking.client.search_registered_models(f"name = '{name}'", max_results=1)
     if not models or alias not in models[0].aliases:
         return None

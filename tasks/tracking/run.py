@@ -1,4 +1,4 @@
-"""What a training tells MLflow as it goes (`tasks.tracking.client` says how)."""
+"""What a training reports to MLflow while it runs (through `tasks.tracking.client`)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,12 +14,12 @@ from tasks.training.outcomes import Evaluation, Prepared, QualityUpdated, RoundT
 
 
 class TrainingRun:
-    """One training's run in MLflow.
+    """A training's run in MLflow.
 
     Args:
-        tracking: where.
+        tracking: the MLflow to report to.
         prepared: the training.
-        run_id: of the store's `runs` table.
+        run_id: the run's id in the store's `runs` table.
         others: further tags (Prefect's ids and addresses).
     """
 
@@ -37,7 +37,7 @@ class TrainingRun:
         self.run = tracking.training(about, self.spec.config.model_dump(mode="json"), inputs)
 
     def round(self, t: int, quality: QualityUpdated, result: Evaluation) -> LoggedRound:
-        """Tells of a finished round; telling it again changes nothing."""
+        """Reports a finished round; reporting it again changes nothing."""
         known = self.tracking.logged_round(self.run, t)
         if known is not None and self._is_told(known):
             return known
@@ -52,7 +52,7 @@ class TrainingRun:
         return self.tracking.finish_round(self.run, t, figures, checkpoint, self._used("validation", result.questions))
 
     def finish(self, t: int, test: Evaluation | None) -> LoggedRound:
-        """Tells of the end: which round is the result, and its test figures."""
+        """Reports the end: which round is the result, and its test figures."""
         best = self.tracking.logged_round(self.run, t)
         if best is None:
             raise TrackingFailed(f"MLflow at {self.tracking.backend.shown} has lost round {t} of {self.spec.name}.")
@@ -62,12 +62,12 @@ class TrainingRun:
 
     @property
     def url(self) -> str | None:
-        """Where a browser shows the run; None where there is no MLflow server."""
+        """The URL of the run's page; None if there is no MLflow server."""
         return self.tracking.address(self.run)
 
     @contextmanager
     def measured(self) -> Iterator[None]:
-        """Logs the machine's load meanwhile; a training that does not come to its end is marked as failed."""
+        """Logs the machine's load during the block; marks a training that does not finish as failed or killed."""
         with self.tracking.system_metrics(self.run):
             try:
                 yield

@@ -1,7 +1,7 @@
 """What a training starts from: the student as configured, or the champion of the registered model.
 
-Weekly trainings on data that grows need not forget: with `registry.start_from: champion` each goes on from the weights
-of the best student so far. The discriminator and the optimizer begin anew.
+Weekly trainings on growing data need not begin from scratch: with `registry.start_from: champion` each goes on from the
+weights of the best student so far. The discriminator and the optimizer begin anew.
 """
 
 import shutil
@@ -27,7 +27,7 @@ FOLDER = "started-from"
 def choose_start(
     home: Path, dataset: DatasetConfig, student: StudentConfig, registry: RegistrySettings
 ) -> tuple[StudentConfig, RegistrySettings]:
-    """Turns "champion" into what it means now.
+    """Resolves `registry.start_from`: "champion" becomes the version that it is now.
 
     Args:
         home: the state folder; the version's weights are copied to `<home>/started-from`.
@@ -35,7 +35,7 @@ def choose_start(
 
     Returns:
         The student to begin with, and the registry's settings with "scratch" or a version's number in `start_from`.
-        Where there is no champion yet, that is the student as configured.
+        If there is no champion yet, that is the student as configured.
 
     Raises:
         UnknownName: there is no such version.
@@ -66,7 +66,7 @@ def _fetched(tracking: Tracking, name: str, version: str, place: Path) -> Path:
             raise UnknownName(
                 f"version of {name}", version, known, "registry.start_from takes scratch or champion, too."
             )
-        # Another registry's version of the same number was made at another moment.
+        # Another registry's version with the same number was made at another moment.
         folder = place / f"{name}-{version}-{known[version].creation_timestamp}"
         if folder.is_dir():
             return folder

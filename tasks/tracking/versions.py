@@ -1,11 +1,11 @@
-"""The versions of a registered model, with their figures and where they come from; and the way back to an earlier one.
+"""The versions of a registered model with their figures and lineage, and the rollback to an earlier one.
 
     for version in versions_of(home, "qcrd-lab"):
         print(version.version, version.aliases, version.accuracy)
     roll_back(home, "qcrd-lab")                      # the champion before this one is champion again
 
-The alias `champion` is moved in one step, so there is always one. A version that was rolled back is not promoted by the
-gate again, however often its run is repeated: somebody found it wanting, whatever its test answers say.
+The alias `champion` moves in one step, so there is always a champion. The gate never promotes a version again that was
+rolled back, however often its run is repeated: somebody found it wanting, whatever its test answers say.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,8 +33,8 @@ class Version:
         version: its number.
         aliases: champion, challenger, and others that were given by hand.
         created_at: when it was registered, UTC.
-        accuracy, explanation_accuracy: on the test questions, 0 to 1; None where there were none.
-        gate: what the gate said of it; None where it was not held yet.
+        accuracy, explanation_accuracy: on the test questions, 0 to 1; None if there were none.
+        gate: the gate's reason; None if it has not decided yet.
         rolled_back: when and to what it was rolled back; None if never.
         tags: its lineage ("qcrd.student", "qcrd.training_id", "qcrd.run_id", "qcrd.vote_id" ...).
     """
@@ -51,12 +51,12 @@ class Version:
 
 @dataclass(frozen=True)
 class RolledBack:
-    """A rollback that was done.
+    """A completed rollback.
 
     Attributes:
-        name: of the registered model.
+        name: the registered model's name.
         champion: the version that is champion now.
-        before: the one that was.
+        before: the one that was champion before.
     """
 
     name: str
@@ -83,8 +83,8 @@ def roll_back(home: Path, name: str, to: str | None = None) -> RolledBack:
 
     Args:
         home: the state folder.
-        name: of the registered model.
-        to: which version; None takes the one that the gate held the champion against when it promoted it.
+        name: the registered model's name.
+        to: which version; None takes the one that was champion when the gate promoted the present one.
 
     Raises:
         UnknownName: there is no such model or version.
@@ -102,7 +102,7 @@ def roll_back(home: Path, name: str, to: str | None = None) -> RolledBack:
             raise UnknownName(f"version of {name}", wanted, sorted(numbers, key=int))
         if wanted == before:
             raise NothingToDo(f"{name} version {wanted} is the champion already; nothing was changed.")
-        # First the mark, then the alias: killed in between, the champion is the old one, and the same command goes on.
+        # First the mark, then the alias: if killed in between, the old champion stays, and the same command goes on.
         moment = datetime.now(UTC).isoformat(timespec="seconds")
         client.set_model_version_tag(name, before, ROLLED_BACK, f"{moment} to version {wanted}")
         client.set_registered_model_alias(name, CHAMPION, wanted)
@@ -152,7 +152,7 @@ def _version(tracking: Tracking, found: ModelVersion, aliases: Mapping[str, str]
 
 
 def _figures(tracking: Tracking, model_id: str | None) -> dict[str, float]:
-    """The figures of a version's model; none where somebody registered a model of their own, or deleted it."""
+    """The figures of a version's model; empty if somebody registered a model of their own, or deleted it."""
     if model_id is None:
         return {}
     try:

@@ -1,4 +1,4 @@
-"""What a student answers and explains, right or wrong; every prediction is a row of the store."""
+"""Evaluates a student: what it answers and explains, and what of it is right. Predictions are rows of the store."""
 
 import json
 import time
@@ -29,10 +29,10 @@ def evaluate_round(
     """Lets the student that a round ended with answer the questions of a part, and stores its predictions.
 
     Args:
-        folder: of the training.
+        folder: the training's folder.
         t: the round.
-        part: validation, in every round; test, once, at the end.
-        on_progress: told how many texts are written, and of how many.
+        part: validation in every round, test once at the end.
+        on_progress: called with (texts written, texts in all).
 
     Raises:
         NothingToDo: none of the questions has a label.
@@ -100,7 +100,7 @@ def evaluate_round(
 
 
 def _judge(dataset: Dataset, row: dict[str, Any], answered: Answered) -> dict[str, Any]:
-    """A question with what the student said to it, right or wrong."""
+    """What the student said to a question, and whether it is right."""
     extra = json.loads(row["extra"] or "{}")
 
     def right(answer: str | None) -> bool:

@@ -1,4 +1,4 @@
-"""A training's folder, and the only code that knows what lies in it, who works in it, and what is done.
+"""A training's folder. Only this module knows what lies in it, who works in it, and what is done.
 
     trainings/<training id>/
         training.json           the specification (`tasks.training.spec`)
@@ -9,19 +9,19 @@
             negatives.json      outcome: the student's own negatives are stored
             discriminator/      the discriminator, in rounds that update it
             quality.json        outcome: every rationale has a score
-            step-00000094/      checkpoint: model/, and of the newest round the optimizer's state
+            step-00000094/      checkpoint: model/, and in the newest round the optimizer's state
             steps.jsonl         figures of the optimizer's steps
             trained.json        outcome: the student is trained
             validation.json     outcome: it is evaluated; test.json in the best round
         .run.lock, .work.lock   see below
 
-A step is done when its outcome stands: a small JSON file that is written last, whole or not at all. A step that was
-interrupted is done again; whatever it stores before its outcome must bear that.
+A step is done when its outcome exists: a small JSON file that is written last, whole or not at all. An interrupted step
+is run again, so whatever it stores before its outcome must allow that.
 
-Two locks keep processes out of each other's way; both are given back however their process dies. The *run lock* is held
-by a run for as long as it works on the training (`held`), so a second run with the same configuration waits and then
-finds everything done. The *work lock* is held by the process that computes a step (`once`): when a run is killed, its
-worker lives on for a moment, and the run that takes over must not write beside it.
+Two locks keep processes out of each other's way. Both are released however their process dies. A run holds the *run
+lock* while it works on the training (`held`), so a second run with the same configuration waits and then finds
+everything done. The process that computes a step holds the *work lock* (`once`): the worker of a killed run lives on
+for a moment, and the run that takes over must not write at the same time.
 """
 
 import json
@@ -58,7 +58,7 @@ from tasks.training.spec import INITIAL, TrainingSpec
 
 TRAININGS = "trainings"
 LOOK_S = 0.5
-"""Seconds between two looks at a lock that another run holds."""
+"""Seconds for which one attempt waits for a lock that another run holds."""
 _SPEC, _EXAMPLES, _DISCRIMINATOR, _DISCRIMINATOR_WORK = (
     "training.json", "examples.parquet", "discriminator", "discriminator-training",
 )  # fmt: skip
@@ -83,10 +83,10 @@ class Training:
 
     @cached_property
     def spec(self) -> TrainingSpec:
-        """Its specification, as it was when it was first asked for.
+        """Its specification, as it was when it was first read.
 
         Raises:
-            UsageError: the folder is no training.
+            UsageError: the folder is not a training.
         """
         file = self.folder / _SPEC
         if not file.is_file():
@@ -111,7 +111,7 @@ class Training:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """What its questions are."""
+        """The dataset of its questions."""
         return get_dataset(self.spec.dataset)
 
     @property
@@ -120,7 +120,7 @@ class Training:
         return self.spec.open_store()
 
     def examples(self) -> pa.Table:
-        """The training set, of `tasks.training.training_set.SCHEMA`."""
+        """The training set, with `tasks.training.training_set.SCHEMA`."""
         return pq.read_table(self.folder / _EXAMPLES)
 
     def write_examples(self, table: pa.Table) -> None:
@@ -131,19 +131,19 @@ class Training:
     # ---- where its files lie ----
 
     def round(self, t: int) -> Path:
-        """The folder of round t; of round INITIAL that of the student before training."""
+        """The folder of round t; for INITIAL, that of the student before training."""
         return self.folder / ("initial" if t == INITIAL else f"round-{t:03d}")
 
     def discriminator(self, version: int) -> Path:
-        """Where the discriminator lies that last changed in round `version`."""
+        """The folder of the discriminator that last changed in round `version`."""
         return self.round(version) / _DISCRIMINATOR
 
     def discriminator_work(self, version: int) -> Path:
-        """Where that discriminator is trained; gone when it is."""
+        """The folder where that discriminator is trained; removed afterwards."""
         return self.round(version) / _DISCRIMINATOR_WORK
 
     def checkpoint(self, t: int) -> Path:
-        """The checkpoint that round t ended with; of round INITIAL the student before training.
+        """The checkpoint that round t ended with; for INITIAL, the student before training.
 
         Raises:
             UsageError: the round is not trained, or its checkpoint was pruned.
@@ -174,21 +174,21 @@ class Training:
     # ---- what is done ----
 
     def outcome(self, kind: type[Kind], t: int | None = None) -> Kind | None:
-        """What a step came to; None where it is not done.
+        """A step's outcome; None if it is not done.
 
         Args:
-            kind: of the outcome; evaluations have `evaluation`.
-            t: the round; None for what belongs to no round.
+            kind: the outcome's class; evaluations have `evaluation`.
+            t: the round; None for a step outside the rounds.
         """
         return _read(self._outcome_file(kind, t), kind)
 
     def evaluation(self, t: int, part: Part) -> Evaluation | None:
-        """The evaluation of round t; None where there is none, or where it asked other test questions."""
+        """The evaluation of round t; None if there is none, or if it asked other test questions."""
         found = _read(self.round(t) / f"{part}.json", Evaluation)
         return None if found is None or found.asked != self.asked(part) else found
 
     def asked(self, part: Part) -> str | None:
-        """Content id of the test questions; None for the validation questions, which the training's id stands for."""
+        """Content id of the test questions; None for the validation questions, which the training's id covers."""
         return self.spec.test_digest if part == "test" else None
 
     def evaluations(self) -> list[Evaluation]:
@@ -199,21 +199,21 @@ class Training:
         return found
 
     def once(self, kind: type[Kind], step: Callable[[], Kind], t: int | None = None) -> Kind:
-        """The outcome of a step: the stored one, or else the step is computed and its outcome stored.
+        """A step's outcome. If it is not stored yet, computes the step and stores it.
 
         Args:
-            kind: of the outcome.
+            kind: the outcome's class.
             step: computes it, under the work lock.
-            t: the round; None for what belongs to no round.
+            t: the round; None for a step outside the rounds.
         """
         return self._once(self._outcome_file(kind, t), lambda: self.outcome(kind, t), step)
 
     def evaluated_once(self, t: int, part: Part, step: Callable[[], Evaluation]) -> Evaluation:
-        """The evaluation of round t, as `once`."""
+        """Like `once`, for the evaluation of round t."""
         return self._once(self.round(t) / f"{part}.json", lambda: self.evaluation(t, part), step)
 
     def write_outcome(self, outcome: Outcome, t: int | None = None) -> None:
-        """Says that a step is done."""
+        """Marks a step as done."""
         _write(self._outcome_file(type(outcome), t), outcome)
 
     def _outcome_file(self, kind: type[Outcome], t: int | None) -> Path:
@@ -223,7 +223,7 @@ class Training:
         if (found := known()) is not None:
             return found
         with self.at_work():
-            if (found := known()) is not None:  # another process has made it meanwhile
+            if (found := known()) is not None:  # another process made it meanwhile
                 return found
             outcome = step()
             _write(file, outcome)
@@ -233,14 +233,14 @@ class Training:
 
     @contextmanager
     def held(self, spec: TrainingSpec, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Keeps other runs out for as long as the block runs.
+        """Keeps other runs out while the block runs.
 
         Args:
-            spec: this run's. What it says of speed, of safety and of the test questions counts meanwhile.
+            spec: this run's specification. Its settings for speed and safety, and its test questions, apply meanwhile.
             waiting: called once if another run holds the training.
 
         Raises:
-            RunStopped: somebody stops this run while it waits.
+            RunStopped: this run was stopped while it waited.
         """
         with self.alone(waiting):
             with self.at_work():
@@ -250,15 +250,15 @@ class Training:
             yield
 
     def alone(self, waiting: Callable[[], None] = lambda: None) -> AbstractContextManager[None]:
-        """The run lock by itself, to prepare the training; see `held`."""
+        """Takes only the run lock, to prepare the training; see `held`."""
         return _locked(self.folder / ".run.lock", waiting)
 
     def at_work(self) -> AbstractContextManager[None]:
-        """Keeps other processes from computing steps. Waits without a word: their run is gone, and so are they soon."""
+        """Keeps other processes from computing steps. Waits silently: their run is gone, and they soon will be."""
         return _locked(self.folder / ".work.lock", lambda: None)
 
     def _remove_leftovers(self) -> None:
-        """Half-written files and folders of processes that are gone; nobody else is at work."""
+        """Removes what dead processes left half-written; nobody else is at work."""
         for place, folders, files in os.walk(self.folder):
             for name in filter(is_leftover, (*folders, *files)):
                 leftover = Path(place, name)

@@ -1,7 +1,7 @@
-"""What a worker process does for a training, by functions that import what they need when they are called.
+"""What a worker process does for a training, as functions that import what they need only when they are called.
 
-A run only hands them on (`tasks.running.worker`): so its own process loads neither torch nor transformers, which takes
-seconds and memory, and a run that finds everything done needs neither.
+A run only passes them to its worker (`tasks.running.worker`). So its own process does not load torch and transformers,
+which takes seconds and memory; a run that finds everything done needs neither.
 """
 
 from collections.abc import Callable

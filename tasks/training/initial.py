@@ -1,4 +1,4 @@
-"""The student as it is before round 0, and what of the training set is too long for it."""
+"""The student before round 0, and what in the training set is too long for it."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -17,14 +17,14 @@ from tasks.training.folder import Training
 from tasks.training.outcomes import Initial, TooLong
 from tasks.training.spec import INITIAL, TrainingConfig
 
-# Random weights come from torch's random state, which is the process's: two threads that make students would share it.
+# Random weights come from torch's random state, which all threads share: they make their students one by one.
 _RANDOM_STATE = threading.Lock()
 NAMED = 5
-"""Examples that are too long and named one by one."""
+"""How many of the examples that are too long are named."""
 
 
 def make_initial(folder: Path, dataset: str, config: TrainingConfig) -> Initial:
-    """Makes the student of a training whose examples lie in its folder, and measures these with its tokenizer.
+    """Makes a training's student, and measures the examples in the training's folder with its tokenizer.
 
     Raises:
         BadStudent: there is no such model, or it cannot be a student.
@@ -50,7 +50,7 @@ def target_text(rationale: str, answer: str | None, *, one_target: bool) -> str:
 
 
 def question_lengths(student: Student, dataset: Dataset, rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Tokens of each question under the prefix that makes it longer."""
+    """Tokens of each question, with the prefix that makes it longer."""
     questions = [dataset.student_input(row["question"], tuple(row["choices"])) for row in rows]
     of_prefix = (_lengths(student.input_ids([prefix + text for text in questions])) for prefix in (PREDICT, EXPLAIN))
     return [max(both) for both in zip(*of_prefix, strict=True)]

@@ -1,5 +1,7 @@
-"""Negatives from the student's own past (docs/distillation.md): sampled hot from an earlier round, stored like a
-teacher's samples."""
+"""Negatives from the student's own past (docs/distillation.md).
+
+They are sampled from an earlier round at a high temperature, and stored like a teacher's samples.
+"""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -26,16 +28,16 @@ from tasks.training.outcomes import NegativesSampled
 from tasks.training.spec import NegativesConfig, TrainingSpec
 
 AT_ONCE = 4096
-"""Questions sampled between two part files: what a killed process loses at most."""
+"""Questions sampled per part file: the most that a killed process loses."""
 
 
 def sample_negatives(folder: Path, t: int, on_progress: Callable[[int, int], None] | None = None) -> NegativesSampled:
     """Samples one rationale for every training question from the student of an earlier round, unless it is stored.
 
     Args:
-        folder: of the training.
+        folder: the training's folder.
         t: the round that needs them.
-        on_progress: told how many questions are done, and of how many.
+        on_progress: called with (questions done, questions in all).
     """
     training = Training(folder)
     return training.once(NegativesSampled, lambda: _sample(training, t, on_progress), t)
@@ -49,8 +51,8 @@ def own_negatives(
     A text that repeats a positive or a teacher's negative of its question is left out: a text counts once.
 
     Args:
-        t: the round; the student is that of an earlier one.
-        rows: the questions with their teacher's rationales, of `tasks.training.training_set.SCHEMA`.
+        t: the round; the student of an earlier one wrote them.
+        rows: the questions with their teacher's rationales, as in `tasks.training.training_set.SCHEMA`.
 
     Returns:
         example_id -> sample_id, text and rationale_hash.
@@ -133,7 +135,7 @@ def _sample_id(spec: TrainingSpec, config: NegativesConfig, before: int, example
 
 
 def _all_stored(store: Store, spec: TrainingSpec, before: int) -> dict[str, dict[str, Any]]:
-    """What is stored of a round's student: sample_id -> finish_reason and answer."""
+    """The stored samples of a round's student: sample_id -> finish_reason and answer."""
     with store.connect() as con:
         rows = store.execute(
             con,

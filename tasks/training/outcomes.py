@@ -1,4 +1,4 @@
-"""What the steps of a training come to; `tasks.training.folder` stores them."""
+"""The outcomes of a training's steps; `tasks.training.folder` stores them."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tasks.training.spec import TrainingSpec
 
 
 class Outcome(BaseModel):
-    """What a step came to."""
+    """The outcome of a step."""
 
 
 class TooLong(BaseModel):
@@ -17,7 +17,7 @@ class TooLong(BaseModel):
 
     Attributes:
         questions: longer than `max_input_tokens`; not trained on.
-        rationales, answers: longer than `max_target_tokens`; not trained on, their questions are.
+        rationales, answers: longer than `max_target_tokens`; not trained on, but their questions are.
         examples: ids of the first few.
         longest: tokens of the longest text that was left out.
     """
@@ -34,7 +34,7 @@ class Initial(Outcome):
 
     Attributes:
         parameters: how many it has.
-        too_long: for it.
+        too_long: what is too long for it.
     """
 
     parameters: int
@@ -45,11 +45,11 @@ class Preparation(Outcome):
     """What a training has to train on.
 
     Attributes:
-        questions: it trains on.
-        positives, negatives: distinct rationales of the teacher among them.
-        without_answer, without_positives, without_negatives: questions that lack them.
+        questions: how many it trains on.
+        positives, negatives: the teacher's distinct rationales for them.
+        without_answer, without_positives, without_negatives: how many of them lack these.
         left_out: questions with neither answer nor rationale.
-        parameters: of the student.
+        parameters: how many the student has.
         too_long: what is left out because of its length.
     """
 
@@ -68,8 +68,8 @@ class Prepared(Preparation):
     """A training that can begin.
 
     Attributes:
-        folder: where everything of it lies.
-        spec: its specification, as this run has it.
+        folder: the training's folder.
+        spec: its specification in this run.
     """
 
     folder: Path
@@ -82,7 +82,7 @@ class Prepared(Preparation):
 
     @property
     def name(self) -> str:
-        """Of its student."""
+        """Its student's name."""
         return self.spec.name
 
 
@@ -93,9 +93,9 @@ class NegativesSampled(Outcome):
         round_before: the round whose student wrote them; -1 for the student before training; None for none.
         samples: how many there are.
         sampled: how many of them this step made; the others were stored.
-        unfinished: those of all samples that reached the longest length.
-        right: those of all samples whose own answer is the question's answer target; they are negatives all the same.
-        seconds: this step took.
+        unfinished: how many of all samples reached the longest length.
+        right: how many of all samples have the question's answer target as their answer; they are negatives anyway.
+        seconds: how long this step took.
     """
 
     round_before: int | None
@@ -111,13 +111,13 @@ class QualityUpdated(Outcome):
 
     Attributes:
         version: the round in which it last changed.
-        steps: optimizer steps of this round's update; 0 where there was none.
+        steps: optimizer steps of this round's update; 0 if there was none.
         scored: rationales that got a score in this round.
         too_long: rationales without one, because with their question they exceed `max_tokens`.
         positive_score, minority_score, student_score: means over the questions that it was not trained on.
-        auc_minority, auc_student: how surely it ranks a positive above a minority sample, or above a student's, over
-            the same; 0.5 is chance; None where there are none.
-        seconds: it took.
+        auc_minority, auc_student: how surely it ranks a positive above a minority sample, or above a student's, on the
+            same questions. 0.5 is chance; None if there are no samples to compare.
+        seconds: how long it took.
     """
 
     version: int | None
@@ -139,10 +139,10 @@ class RoundTrained(Outcome):
         t: the round.
         checkpoint: what it ended with, relative to the round's folder.
         steps: optimizer steps of the round.
-        examples: trained on in one epoch.
+        examples: how many are trained on in an epoch.
         means: each term of the loss, mean per example over the round.
-        seconds: the training took; of a resumed round, since the resume.
-        left_out: rationales that are too long for the student, or questions.
+        seconds: how long the training took; for a resumed round, since the resume.
+        left_out: questions, answers and rationales that are too long for the student.
     """
 
     t: int
@@ -158,19 +158,19 @@ class Evaluation(Outcome):
     """A student's figures on one part of the questions.
 
     Attributes:
-        t: the round that the student ended.
+        t: the round that ended with this student.
         part: validation or test.
-        questions: with a label to compare with.
-        answered: with an answer that could be read.
-        correct: equal to the label.
+        questions: questions with a label to compare with.
+        answered: questions whose answer could be read.
+        correct: questions whose answer equals the label.
         accuracy: correct / questions.
-        explained: questions with a rationale whose own answer could be read; 0 where none was asked for.
-        explanation_accuracy: rationales whose own answer equals the label / questions; None where none was asked for.
-        consistency: answers equal to their rationale's own / questions; None likewise.
+        explained: questions with a rationale whose own answer could be read; 0 if no rationales were asked for.
+        explanation_accuracy: rationales whose own answer equals the label / questions; None if none were asked for.
+        consistency: answers that equal their rationale's own / questions; None likewise.
         too_long: questions longer than the student reads; they count as wrong.
-        asked: content id of the test questions; None for the validation questions, which the training's id stands for.
-        judged_by: `gold`, or `teacher` where majority answers stand in for missing labels.
-        seconds: it took.
+        asked: content id of the test questions; None for the validation questions, which the training's id covers.
+        judged_by: `gold`, or `teacher` if majority answers stand in for missing labels.
+        seconds: how long it took.
     """
 
     t: int

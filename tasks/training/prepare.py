@@ -1,4 +1,4 @@
-"""Prepares a training: its data, its folder, the student as it is before round 0."""
+"""Prepares a training: its data, its folder, and the student before round 0."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,15 +29,15 @@ def prepare_training(
 
     Args:
         trainings: the folder of all trainings.
-        dataset: name or path of the definition.
-        rule: of votes that are stored.
-        parts: which questions are for what.
+        dataset: name of the dataset, or path of its definition.
+        rule: the rule of the stored votes.
+        parts: the questions for training, validation and test.
         config: the training.
-        worker: makes the student, if one has to be made; None makes it here.
+        worker: makes the student, if one has to be made; None makes it in this process.
 
     Raises:
-        NothingToDo: nothing to train on, or nothing that says what is right for validation or test.
-        BadStudent: no such student.
+        NothingToDo: there is nothing to train on, or no validation or test question has a label or majority answer.
+        BadStudent: there is no such student.
     """
     found = training_set(store, parts.train, rule, config.method)
     validation = content_id("validation", sorted(parts.validation.ids(store)))
@@ -89,22 +89,22 @@ def prepare_training(
         return preparation
 
     preparation = training.outcome(Preparation)
-    if preparation is None:  # a training that another run works on has one
+    if preparation is None:  # a training that another run works on has one, and is not waited for
         with training.alone():
             preparation = training.outcome(Preparation) or prepare()
-    # Where the state folder lies may have changed since, or be told in another way.
+    # The state folder may have moved since, or its path be given in another way.
     return Prepared(folder=training.folder, spec=spec, **preparation.model_dump())
 
 
 def with_precision(config: TrainingConfig, is_known: Callable[[TrainingConfig], bool]) -> TrainingConfig:
-    """The training with `optimisation.precision: auto` made definite.
+    """The training's configuration, with a definite precision in place of `optimisation.precision: auto`.
 
-    So the id says what is computed in, as it does where somebody named it, and every round is computed in the same, on
-    whatever machine. A training that is known in either precision is gone on with: in another machine's state folder
-    nothing is trained again. Where none is, this machine decides.
+    The precision is then part of the id, as if somebody had named it, and every round is computed in it on whatever
+    machine. If a training exists in either precision, it is continued, so that nothing is trained again in a state
+    folder from another machine. Otherwise this machine decides.
 
     Args:
-        is_known: whether there is a training of a configuration, with its precision made definite.
+        is_known: whether a training of a configuration with a definite precision exists.
     """
     if config.optimisation.precision != "auto":
         return config

@@ -1,7 +1,7 @@
 """The discriminator's part of a round (docs/distillation.md): train or update it, and score every rationale.
 
-Scores are rows of the store, under the round in which the discriminator last changed: rounds without an update share
-them, and only rationales that are new get one.
+Scores are rows of the store, under the round in which the discriminator last changed. Rounds without an update share
+them, and only new rationales get one.
 """
 
 import shutil
@@ -32,18 +32,18 @@ from tasks.training.outcomes import QualityUpdated
 from tasks.training.spec import INITIAL, TrainingSpec
 
 PAPERS_WEIGHT = 0.5
-"""a3 in round 0 as the paper has it: there `discriminator.learning_rate` counts as it is."""
+"""The paper's a3 in round 0. With this a3, `discriminator.learning_rate` is used as it is."""
 HELD_OUT = 10
-"""One question in so many is kept from the discriminator, to measure it on."""
+"""One question in this many is kept from the discriminator, to measure it on."""
 
 
 def update_quality(folder: Path, t: int, on_report: StepReport | None = None) -> QualityUpdated:
     """Trains the discriminator before round 0, updates it every `update_every` rounds, and scores what has no score.
 
     Args:
-        folder: of the training.
+        folder: the training's folder.
         t: the round that needs the scores.
-        on_report: told how far a training is.
+        on_report: called with figures of the optimizer's steps.
     """
     training = Training(folder)
     return training.once(QualityUpdated, lambda: _update(training, t, on_report), t)
@@ -103,8 +103,7 @@ def _update(training: Training, t: int, on_report: StepReport | None) -> Quality
 
 
 def _train(training: Training, rows: list[dict[str, Any]], t: int, on_report: StepReport | None) -> int:
-    """Trains one version and leaves it in its folder, or finds it there; returns the steps, 0 where there is nothing
-    to train on."""
+    """Trains one version in its folder, or finds it there; returns the steps, 0 if there is nothing to train on."""
     spec, config = training.spec, training.spec.config.discriminator
     work, made = training.discriminator_work(t), training.discriminator(t)
     start = work / "start"
@@ -118,14 +117,14 @@ def _train(training: Training, rows: list[dict[str, Any]], t: int, on_report: St
     reader = load_discriminator(made if made.is_dir() else start / MODEL)
     examples = list(_examples(reader, rows, spec, t))
     steps = (config.pretrain_steps if t == 0 else config.update_steps) if examples else 0
-    if made.is_dir():  # and its scores were interrupted
+    if made.is_dir():  # trained, but scoring was interrupted
         shutil.rmtree(work, ignore_errors=True)
         return steps
     seeds = (derived_seed("discriminator", spec.config.optimisation.seed, t, epoch) for epoch in count())
     lengths = [example.length for example in examples]
     epochs = (batch for seed in seeds for batch in epoch_batches(lengths, config.batch_size, seed))
-    # a3 of eq. 8 scales this loss. Adam takes steps of the same size whatever the scale, so a3's decay, which is to
-    # calm the discriminator in later rounds, goes into the learning rate.
+    # a3 of eq. 8 scales this loss. Adam takes steps of the same size whatever the scale, so a3's decay, which is meant
+    # to calm the discriminator in later rounds, goes into the learning rate.
     method = spec.config.method
     decayed = discriminator_weight(t, method.discriminator_weight, method.discriminator_decay) / PAPERS_WEIGHT
     optimisation = spec.config.optimisation.model_copy(
@@ -149,7 +148,7 @@ def _train(training: Training, rows: list[dict[str, Any]], t: int, on_report: St
 def _examples(
     discriminator: Discriminator, rows: list[dict[str, Any]], spec: TrainingSpec, t: int
 ) -> Iterable[JudgedExample]:
-    """Training examples: every positive against every negative, as many of either where corruption can help."""
+    """Training examples: positives against negatives, with corrupted positives in place of missing negatives."""
     config = spec.config.discriminator
     vocabulary = words_of(text for row in rows for _, text in row["positives"])
     mask = mask_word(discriminator.tokenizer)
@@ -176,8 +175,11 @@ def _score(
     version: int,
     known: dict[str, float],
 ) -> tuple[int, int]:
-    """Scores what has no score by this version, stores it, and adds it to `known`; returns how many, and how many
-    are too long."""
+    """Scores what has no score by this version, stores the scores and adds them to `known`.
+
+    Returns:
+        How many were scored, and how many are too long.
+    """
     missing = [
         (key, row["question"], text)
         for row in rows

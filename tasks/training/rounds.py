@@ -1,8 +1,8 @@
-"""Which round is the best, when to stop, and whose checkpoints may go.
+"""Which round is the best, when to stop, and which checkpoints may go.
 
-The rule: kept are the best round's model, those of the `rounds.keep` newest rounds, and those that `negatives.lag`
-still needs as the student's past. Optimizer states are kept of the newest round alone: only it can be gone on from.
-Nothing but model weights is ever removed; figures, scores, rationales and predictions of all rounds stay.
+Kept are the models of the best round, of the `rounds.keep` newest rounds, and of the rounds that `negatives.lag` still
+needs as the student's past. Only the newest round keeps its optimizer state, since training goes on from there. Nothing
+else is ever removed: figures, scores, rationales and predictions of all rounds stay.
 """
 
 import shutil
@@ -16,7 +16,7 @@ from tasks.training.spec import RoundsConfig, TrainingSpec
 
 
 def best_round(results: list[Evaluation]) -> int:
-    """The round with the highest validation accuracy; of equals the earliest.
+    """The round with the highest validation accuracy; the earliest of equal ones.
 
     Raises:
         UsageError: no round is finished.
@@ -27,7 +27,7 @@ def best_round(results: list[Evaluation]) -> int:
 
 
 def is_over(results: list[Evaluation], config: RoundsConfig) -> bool:
-    """Whether there is no round to come: all are done, or `patience` rounds in a row were no better."""
+    """Whether no round is left: all are done, or `patience` rounds in a row were no better."""
     if len(results) >= config.rounds:
         return True
     return config.patience is not None and bool(results) and len(results) - 1 - best_round(results) >= config.patience

@@ -17,7 +17,7 @@ from tasks.serving.settings import Writes
 INITIAL = -1
 """The "round" of the student as it was before training."""
 
-# What makes a training faster or safer but not another one.
+# Settings that make a training faster or safer, but not another one.
 _NO_PART_OF_THE_ID = {
     "negatives": {"batch_size"},
     "optimisation": {"device", "micro_batch_size", "checkpoint_every_s", "log_every"},
@@ -47,8 +47,7 @@ class NegativesConfig(BaseModel):
     batch_size: int = Field(default=256, ge=1, description="Texts sampled at once.")
 
     def round_before(self, t: int) -> int | None:
-        """The round whose student makes the negatives of round t, INITIAL for the one before training; None for
-        none."""
+        """The round whose student makes the negatives of round t: INITIAL before training, None for no negatives."""
         if self.lag == "none":
             return None
         return INITIAL if self.lag == "fixed" else max(INITIAL, t - self.lag)
@@ -93,7 +92,7 @@ class RoundsConfig(BaseModel):
 
 
 class TrainingConfig(BaseModel):
-    """The part of a configuration that one training is made of; `distill` may run several on the same data."""
+    """The part of a configuration that defines one training; `distill` may run several on the same data."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -127,10 +126,10 @@ class TrainingSpec(BaseModel):
         training_id: content id of all that decides the outcome.
         dataset: as the configuration names it; a path for a YAML definition.
         store: root of the rationale store.
-        rule: the votes.
-        train, validation, test: which questions.
+        rule: the rule of the votes.
+        train, validation, test: its questions.
         data_digest: content id of the training set.
-        test_digest: of the test questions; they decide nothing, so the training id is the same for others.
+        test_digest: content id of the test questions. They decide nothing, so other ones do not change the training id.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -148,11 +147,11 @@ class TrainingSpec(BaseModel):
 
     @property
     def name(self) -> str:
-        """What the student is called in the store's `model` columns; with "@round" for the one of a round."""
+        """The student's name in the store's `model` columns, where "@round" follows."""
         return f"{self.train.dataset}-{self.config.method.name}-{self.training_id}"
 
     def student_name(self, round_: int) -> str:
-        """The student that a round ended with."""
+        """The name of the student that a round ended with."""
         return f"{self.name}@{'initial' if round_ == INITIAL else round_}"
 
     def open_store(self) -> Store:
@@ -161,13 +160,13 @@ class TrainingSpec(BaseModel):
 
 
 def training_id(config: TrainingConfig, data_digest: str, validation_digest: str) -> str:
-    """The content id of a training: equal configuration and data, equal id, wherever its models lie.
+    """The content id of a training: the same for equal configuration and data, wherever its models lie.
 
     Args:
-        config: with a definite precision. What changes only speed or safety does not count, nor does what its method
-            has no use for.
-        data_digest: of the training set.
-        validation_digest: of the validation questions, which choose the best round.
+        config: with a definite precision. What changes only speed or safety does not count, nor does what the method
+            does not use.
+        data_digest: content id of the training set.
+        validation_digest: content id of the validation questions, which choose the best round.
     """
     content: dict[str, Any] = config.model_dump(mode="json")
     for section, names in _NO_PART_OF_THE_ID.items():

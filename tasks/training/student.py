@@ -1,7 +1,7 @@
 """Trains the student for one round on positives, negatives and their scores.
 
 python -m tasks.training.student FOLDER ROUND                                      one process
-torchrun --standalone --nproc_per_node 4 -m tasks.training.student FOLDER ROUND    one a GPU
+torchrun --standalone --nproc_per_node 4 -m tasks.training.student FOLDER ROUND    one per GPU
 """
 
 import json
@@ -38,12 +38,12 @@ def train_round(folder: Path, t: int, on_report: StepReport | None = None) -> Ro
     """Trains round t, or what is left of it, in this process or in several.
 
     Args:
-        folder: of the training; the round before is finished.
+        folder: the training's folder; the round before is finished.
         t: the round.
-        on_report: told the figures now and then; not called where several processes train.
+        on_report: called with the figures now and then; not called if several processes train.
 
     Raises:
-        TrainingDiverged: the loss is no number or grew without end.
+        TrainingDiverged: the loss is not a number or grew without bound.
         TrainingFailed: a training process died.
     """
     training = Training(folder)
@@ -63,9 +63,9 @@ def training_examples(
     """Tokenises a training set.
 
     Args:
-        rows: of `tasks.training.training_set.SCHEMA`.
+        rows: as in `tasks.training.training_set.SCHEMA`.
         own: example_id -> the student's own negative of this round.
-        scores: sample_id -> quality; None where the method has no discriminator.
+        scores: sample_id -> quality; None if the method has no discriminator.
 
     Returns:
         The examples, and how many questions, answers and rationales are left out because they are too long (or have
@@ -79,7 +79,7 @@ def training_examples(
     texts = [text for good, bad in chosen for _, text in (*good, *bad)]
     ids_of = dict(zip(texts, student.target_ids(texts), strict=True))
     for made in own.values():
-        # A hot sample that never ended was cut when it was sampled; as a target it may be a few tokens longer again.
+        # A sample that never ended was cut when it was sampled. Tokenised again, it may be a few tokens longer.
         if len(ids := ids_of.get(made["text"], [])) > student.max_target_tokens:
             ids_of[made["text"]] = ids[: student.max_target_tokens]
     answers = student.target_ids([row["answer"] or "" for row in rows])
@@ -167,14 +167,14 @@ def _train(training: Training, t: int, on_report: StepReport | None) -> RoundTra
 
 
 def _launched(training: Training, t: int) -> RoundTrained:
-    """The same in several processes; each of them runs this module's `main`."""
+    """Trains in several processes; each of them runs this module's `main`."""
     known = training.outcome(RoundTrained, t)
     if known is not None:
         return known
     rounds = training.spec.config.rounds
     processes = rounds.processes
-    # torchrun is what `accelerate launch` starts for several GPUs; on a CPU the latter starts a single process,
-    # whatever number it is given (accelerate 1.15).
+    # `accelerate launch` starts torchrun for several GPUs, too, but on a CPU it starts a single process, whatever
+    # number it is given (accelerate 1.15).
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes),
         "-m", "tasks.training.student", str(training.folder), str(t),
@@ -203,7 +203,7 @@ def main(folder: Path, t: int) -> int:
         else:
             _train(training, t, None)
     except ONE_LINE as error:
-        sys.stderr.write(json.dumps({"error": str(error)}) + "\n")  # in one piece: the other processes write, too
+        sys.stderr.write(json.dumps({"error": str(error)}) + "\n")  # in one write: the other processes write here, too
         return 2
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""A training's rounds as rows, for people: in the terminal, in Prefect's UI."""
+"""A training's rounds as rows for people, in the terminal and in Prefect's UI."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ def find_training(home: Path, training_id: str | None) -> Training:
 
     Raises:
         NothingToDo: there is none.
-        UnknownName: there is none of that id.
+        UnknownName: there is none with that id.
     """
     found = {training.folder.name: training for training in trainings_in(home)}
     if not found:

@@ -20,9 +20,9 @@ SCHEMA = pa.schema(
         ("example_id", pa.string()),
         ("question", pa.string()),
         ("choices", pa.list_(pa.field("element", pa.string()))),
-        ("answer", pa.string()),  # the answer target; null where there is none
+        ("answer", pa.string()),  # the answer target; null if there is none
         ("positives", _TEXTS),
-        ("negatives", _TEXTS),  # of the teacher; the student's own join them in each round
+        ("negatives", _TEXTS),  # the teacher's; the student's own join them in each round
     ]
 )
 
@@ -32,7 +32,7 @@ class TrainingSet:
     """What a method trains on.
 
     Attributes:
-        table: of SCHEMA, ordered by example.
+        table: as in SCHEMA, ordered by example.
         digest: content id of the table.
         without_answer, without_positives, without_negatives: examples that lack them.
         left_out: questions with neither an answer nor a rationale.
@@ -47,17 +47,17 @@ class TrainingSet:
 
 
 def training_set(store: Store, questions: QuestionSet, rule: VoteRule, method: MethodConfig) -> TrainingSet:
-    """Puts a method's training set together.
+    """Assembles a method's training set.
 
     Args:
         questions: which ones.
-        rule: the votes that are stored for them.
-        method: decides what is an answer target and what a positive.
+        rule: the rule of the votes stored for them.
+        method: decides what counts as answer target and as positive.
 
     Raises:
         NothingToDo: no question, no answer target or no positive is left.
     """
-    questions.ids(store)  # says what to do where there are none
+    questions.ids(store)  # says what to do if there are none
     with store.connect() as con:
         con.register("rule", pa.table({"vote_id": [rule.vote_id]}))
         answer = "q.label" if method.answer_source == "gold" else "v.winner"
@@ -141,7 +141,7 @@ def _checked(found: pa.Table, questions: QuestionSet, method: MethodConfig) -> T
 
 
 def judged_questions(store: Store, questions: QuestionSet, rule: VoteRule) -> tuple[list[dict[str, Any]], str]:
-    """The questions that have a label; where none has, those that have a majority answer.
+    """The questions that have a label; if none has one, those that have a majority answer.
 
     Returns:
         The rows, and who says what is right: "gold" or "teacher".

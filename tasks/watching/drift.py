@@ -1,8 +1,8 @@
-"""Has what comes in changed? Compares the samples that are new since the last run with those of the run before.
+"""Has incoming data changed? Compares the samples that are new since the last run with those of that run.
 
-A schedule samples new questions night after night. When the questions change (another product, another language) or
-the teacher does (its provider replaced it), the first to show it are the samples: they agree less, more of them have no
-answer, other answers are given, they are shorter or longer. Four figures, each with a limit of its own:
+A schedule samples new questions every night. If the questions change (another product, another language) or the teacher
+does (its provider replaced it), the samples show it first: they agree less, more of them have no answer, the answers
+are others, or they are shorter or longer. There are four figures, each with its own limit:
 
     agreement         votes for the winner / parsed samples, mean over questions: by how much it moved
     unparsed          samples without an answer / samples: by how much it moved
@@ -10,7 +10,7 @@ answer, other answers are given, they are shorter or longer. Four figures, each 
                       of the earlier run count one by one, all others together
     rationale_words   words of a rationale, mean: by which share of the earlier value it moved
 
-Where fewer questions are new than `questions`, nothing is compared, and they count as new in the next run again.
+If fewer questions are new than `questions`, nothing is compared, and they count as new again in the next run.
 """
 
 from collections.abc import Mapping
@@ -60,13 +60,13 @@ class DriftConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Change:
-    """One figure against the earlier run's.
+    """One figure compared with the earlier run's.
 
     Attributes:
-        name: of the figure.
+        name: the figure's name.
         before, now: its values; for `answers` the number of different answers.
-        change: what is held against the limit, never negative.
-        limit: of the configuration.
+        change: what is compared with the limit; never negative.
+        limit: the configured limit.
     """
 
     name: str
@@ -88,13 +88,13 @@ def new_samples(store: Store, rule: VoteRule, split: str, since: datetime | None
     """The figures of the samples that came in after a moment.
 
     Args:
-        rule: the vote, which has been held.
-        split: of the training questions.
+        rule: the rule of the vote, which has been held.
+        split: the split of the training questions.
         since: None takes all.
 
     Returns:
         new_questions, new_samples, new_agreement, new_unparsed, new_answers (detail: answer -> share) and
-        new_rationale_words; new_questions alone where nothing came in.
+        new_rationale_words; only new_questions if nothing came in.
     """
     partition = {"dataset": rule.dataset, "split": split}
     with store.connect() as con:
@@ -135,7 +135,7 @@ def new_samples(store: Store, rule: VoteRule, split: str, since: datetime | None
 
 
 def compare(now: Mapping[str, Figure], before: Mapping[str, Figure], limits: DriftConfig) -> list[Change]:
-    """Two runs' figures against each other; a figure that one of them lacks is left out."""
+    """Compares two runs' figures; a figure that one of them lacks is left out."""
     changes = []
     for name in ("agreement", "unparsed", "answers", "rationale_words"):
         key = f"new_{name}"
@@ -153,7 +153,7 @@ def compare(now: Mapping[str, Figure], before: Mapping[str, Figure], limits: Dri
 
 
 def variation(before: Mapping[str, float], now: Mapping[str, float]) -> float:
-    """Total variation distance, 0 to 1, of two distributions given as answer -> share; the rest of each is "others"."""
+    """Total variation distance, 0 to 1, of two distributions (answer -> share); the rest of each is "others"."""
     single = sorted(before, key=lambda answer: (-before[answer], answer))[:ANSWERS_COMPARED]
     pairs = [(before[answer], now.get(answer, 0.0)) for answer in single]
     others = [1.0 - sum(side) for side in zip(*pairs, strict=True)] if pairs else [1.0, 1.0]

@@ -17,7 +17,7 @@ class Figure:
     """One figure.
 
     Attributes:
-        value: the number; None where there is none.
+        value: the number; None if there is none.
         detail: what one number cannot say; kept as JSON.
     """
 
@@ -30,7 +30,7 @@ class Measured:
     """Figures of a run.
 
     Attributes:
-        run_id: of the run.
+        run_id: the run's id.
         at: when they were stored, UTC.
         figures: by name.
     """
@@ -41,7 +41,7 @@ class Measured:
 
 
 def store_figures(store: Store, run_id: str, dataset: str, figures: Mapping[str, Figure | float | None]) -> None:
-    """Stores figures of a run; storing them again changes what changed.
+    """Stores figures of a run; storing them again replaces those that changed.
 
     Raises:
         StoreWriteFailed: the store refused it.
@@ -59,12 +59,12 @@ def store_figures(store: Store, run_id: str, dataset: str, figures: Mapping[str,
 
 
 def figures_of(store: Store, run_id: str, dataset: str) -> dict[str, Figure]:
-    """What is stored of a run; empty for nothing."""
+    """A run's stored figures; empty if there are none."""
     return dict(_read(store, dataset, "run_id = $1", run_id))
 
 
 def last_with(store: Store, dataset: str, name: str, but: str) -> Measured | None:
-    """The figures of the run that stored `name` last, another one than `but`; None where there is none."""
+    """The figures of the last run, other than `but`, that stored `name`; None if there is none."""
     with store.connect() as con:
         found = store.execute(
             con,

@@ -5,9 +5,8 @@
     print(generate_latest(registry).decode())
 
 The store may lie on S3 and MLflow on a server, so what is read there is kept for some seconds, however often somebody
-scrapes. How far the running steps are is read anew each time, from files of this machine
-(`tasks.running.progress_file`). A source that cannot be read leaves its metrics out, says so (`qcrd_source_up`, a line
-for people) and harms no other.
+scrapes. The progress of running steps is read each time, from files of this machine (`tasks.running.progress_file`). If
+a source cannot be read, only its metrics are missing, and it is reported (`qcrd_source_up`, and a line for people).
 """
 
 import os
@@ -42,7 +41,7 @@ class HomeCollector(Collector):
     Args:
         home: the state folder; nothing is written into it.
         store_root: of the store.
-        complain: told, a line each, what cannot be read; the same line only once until it can be read again.
+        complain: called with a line if something cannot be read; not again with the same line until it can be read.
         kept_s: seconds for which the store, the trainings and the registry are not read again.
     """
 
@@ -105,7 +104,7 @@ class HomeCollector(Collector):
                 "ORDER BY dataset, name",
             ).to_pylist()
         self._runs = {row["run_id"]: row for row in runs}
-        last = {row["dataset"]: row for row in runs}  # the newest one of each dataset comes last
+        last = {row["dataset"]: row for row in runs}  # each dataset's newest row comes last
         state = _gauge("qcrd_last_run_state", "State of a dataset's newest run: 1 for its state.", "dataset", "state")
         when = _gauge(
             "qcrd_last_run_timestamp_seconds", "When a dataset's newest run came into its state, since 1970.", "dataset"
@@ -150,7 +149,7 @@ class HomeCollector(Collector):
         version = _gauge("qcrd_champion_version", "Number of the champion's version.", "model")
         accuracy = _gauge("qcrd_champion_test_accuracy_ratio", "Its right answers on test questions, 0 to 1.", "model")
         count = _gauge("qcrd_model_versions", "Versions of a registered model.", "model")
-        # Asking MLflow's client makes a database where there is none.
+        # MLflow's client creates a database if there is none.
         if os.environ.get(URI_VARIABLE) or (self.home / "mlflow" / "mlflow.db").exists():
             for model in registered_models(self.home):
                 versions = versions_of(self.home, model)
@@ -163,7 +162,7 @@ class HomeCollector(Collector):
         return [version, accuracy, count]
 
     def _steps(self) -> list[Metric]:
-        """The steps that are under way on this machine; those of runs that are over are left out."""
+        """The steps under way on this machine, except those of runs that are over."""
         labels = ("run", "dataset", "step")
         done = _gauge("qcrd_step_done", "Samples, questions or optimizer steps that are done.", *labels)
         wanted = _gauge("qcrd_step_wanted", "How many of them there are.", *labels)
