@@ -34,6 +34,7 @@ from rich.table import Table
 from benchmarks.capped import AVX2
 from flows.config.distill import load_config
 from models.hardware import GIB
+from models.watchdog import Watched
 from storage.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,9 +65,11 @@ class Run:
 def qcrd(words: Sequence[str], environment: dict[str, str], run: Run) -> tuple[datetime, float]:
     """Runs `qcrd`, its lines on this one's stderr; returns when it began, and its seconds."""
     began, started = datetime.now(UTC), time.monotonic()
-    process = subprocess.Popen([*COMMAND, *words], env=os.environ | environment, stdout=sys.stderr)
-    with process, memory_watched(process.pid, run):
-        code = process.wait()
+    with (
+        Watched([*COMMAND, *words], env=os.environ | environment, stdout=sys.stderr) as watched,
+        memory_watched(watched.process.pid, run),
+    ):
+        code = watched.process.wait()
     if code:
         sys.exit(f"qcrd {words[0]} ended with code {code}")
     return began, time.monotonic() - started
