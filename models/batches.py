@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 WINDOW = 16
 """Batches that are sorted by length together: wide enough for little padding, narrow enough to stay random."""
+WINDOWS = 4
+"""At least so many windows an epoch. One window over all examples would hold the same batches in every epoch."""
 
 
 def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int) -> list[list[int]]:
@@ -25,9 +27,10 @@ def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int) -> list[li
     order = random.Random(seed)  # noqa: S311 - the order of the data, no secret
     shuffled = order.sample(range(len(lengths)), len(lengths))
     batches = []
-    for start in range(0, len(shuffled), WINDOW * batch_size):
+    window = min(WINDOW, max(1, len(lengths) // (WINDOWS * batch_size))) * batch_size
+    for start in range(0, len(shuffled), window):
         # The index breaks ties, so that the order is deterministic.
-        near = sorted(shuffled[start : start + WINDOW * batch_size], key=lambda index: (lengths[index], index))
+        near = sorted(shuffled[start : start + window], key=lambda index: (lengths[index], index))
         batches += [near[first : first + batch_size] for first in range(0, len(near), batch_size)]
     order.shuffle(batches)
     return batches

@@ -187,11 +187,13 @@ class OptimisationConfig(BaseModel):
     )
 
     # The optimizer
-    optimizer: Literal["adamw", "adafactor"] = Field(
-        default="adamw", description="`adamw`, or `adafactor`, which needs less memory."
+    optimizer: Literal["adamw", "adafactor", "muon"] = Field(
+        default="adamw",
+        description="`adamw`; `adafactor`, which needs less memory; or `muon`, which orthogonalises the updates of the "
+        "matrices inside the layers (AdamW for the rest) and needs fewer steps for a model trained from scratch.",
     )
     learning_rate: float = Field(default=3e-4, gt=0, description="Learning rate at its peak.")
-    weight_decay: float = Field(default=0.0, ge=0, description="AdamW's weight decay.")
+    weight_decay: float = Field(default=0.0, ge=0, description="Weight decay; biases and norms have none.")
     schedule: Schedule = Field(
         default="linear", description="Learning rate over all rounds: `constant`, `linear` (to 0) or `cosine` (to 0)."
     )

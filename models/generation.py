@@ -33,13 +33,18 @@ class Generated:
 
     Attributes:
         text: without special tokens.
-        tokens: how many were written, the end token among them.
+        ids: the tokens as they were written, the end token included. The text, tokenised again, is often others.
         finish_reason: "stop" where the student ended the text, "length" where `max_new_tokens` did.
     """
 
     text: str
-    tokens: int
+    ids: Sequence[int]
     finish_reason: Literal["stop", "length"]
+
+    @property
+    def tokens(self) -> int:
+        """How many were written, the end token among them."""
+        return len(self.ids)
 
 
 def generate(
@@ -49,6 +54,7 @@ def generate(
     max_new_tokens: int,
     temperature: float = 0.0,
     top_p: float = 1.0,
+    top_k: int | None = None,
     seeds: Sequence[int] | None = None,
     batch_size: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
@@ -61,6 +67,8 @@ def generate(
         max_new_tokens: longest output, the end token included.
         temperature: 0 always takes the most likely token; 1.5 is the paper's for negatives.
         top_p: only the most likely tokens that together reach this probability, 0 < top_p <= 1.
+        top_k: only so many of the most likely tokens; None for all. transformers' `generate` takes 50 unless told
+            otherwise.
         seeds: one per text, 0 to 2**64 - 1; the same seed gives the same text. Needed where temperature is above 0.
         batch_size: rows per batch, for machines short of memory; None takes as many as fit BATCH_TOKENS.
         on_progress: called with the number of texts done and the total.
@@ -71,13 +79,13 @@ def generate(
     Raises:
         BadStudent: settings outside their ranges, seeds missing, or a text too long for the model.
     """
-    _check(texts, max_new_tokens, temperature, top_p, seeds, batch_size)
+    _check(texts, max_new_tokens, temperature, top_p, top_k, seeds, batch_size)
     inputs = student.input_ids(texts)
     longest = max(map(len, inputs), default=0)
     _check_lengths(student, longest, max_new_tokens)
     order = sorted(range(len(inputs)), key=lambda index: len(inputs[index]), reverse=True)
     size = batch_size or max(1, BATCH_TOKENS // (longest + max_new_tokens))
-    written: list[Generated] = [Generated("", 0, "length")] * len(texts)
+    written: list[Generated] = [Generated("", (), "length")] * len(texts)
     training = student.training
     student.eval()
     try:
@@ -88,7 +96,7 @@ def generate(
                 draws = None
                 if seeds is not None and temperature > 0:
                     draws = uniforms([seeds[index] for index in batch], max_new_tokens)
-                rows, lengths = _write(student, ids, mask, max_new_tokens, temperature, top_p, draws)
+                rows, lengths = _write(student, ids, mask, max_new_tokens, (temperature, top_p, top_k), draws)
                 for index, generated in zip(batch, _read(student, rows, lengths), strict=True):
                     written[index] = generated
                 if on_progress:
@@ -104,11 +112,11 @@ def _write(
     ids: Tensor,
     mask: Tensor,
     max_new_tokens: int,
-    temperature: float,
-    top_p: float,
+    sampling: tuple[float, float, int | None],
     draws: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Writes one batch: (N, T) token ids, and (N,) their numbers, the end token included."""
+    """Writes one batch: (N, T) token ids, and (N,) their numbers, the end token included; `sampling` is (temperature,
+    top_p, top_k)."""
     device = student.device
     encoded = student.encode(ids.to(device), mask.to(device))
     decoder = decoder_for(student, encoded)
@@ -120,7 +128,7 @@ def _write(
     tokens = encoded.start
     for step in range(max_new_tokens):
         logits = decoder.step(tokens)
-        tokens = choose(logits, None if draws is None else draws[live, step], temperature, top_p)
+        tokens = choose(logits, None if draws is None else draws[live, step], *sampling)
         rows[live, step] = tokens
         ended = (tokens == student.eos_id) & writing
         lengths[live[ended]] = step + 1
@@ -140,7 +148,7 @@ def _read(student: Student, rows: Tensor, lengths: Tensor) -> list[Generated]:
     ids = [row[:length] for row, length in zip(rows.tolist(), lengths.tolist(), strict=True)]
     texts = student.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return [
-        Generated(text, len(row), "stop" if row[-1] == student.eos_id else "length")
+        Generated(text, row, "stop" if row[-1] == student.eos_id else "length")
         for text, row in zip(texts, ids, strict=True)
     ]
 
@@ -150,6 +158,7 @@ def _check(
     max_new_tokens: int,
     temperature: float,
     top_p: float,
+    top_k: int | None,
     seeds: Sequence[int] | None,
     batch_size: int | None,
 ) -> None:
@@ -159,6 +168,8 @@ def _check(
         raise BadStudent(f"temperature must be 0 (most likely token) or a positive number, not {temperature}.")
     if not 0 < top_p <= 1:
         raise BadStudent(f"top_p must be above 0 and at most 1 (all tokens), not {top_p}.")
+    if top_k is not None and top_k < 1:
+        raise BadStudent(f"top_k must be at least 1, or None for all tokens, not {top_k}.")
     if batch_size is not None and batch_size < 1:
         raise BadStudent(f"batch_size must be at least 1, not {batch_size}.")
     if temperature and seeds is None:

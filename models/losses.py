@@ -14,7 +14,10 @@ A table (B, P) or (B, N) is padded; its mask is True where there is a candidate,
     loss = total_loss(l_pred, l_cl, a1, a2)                         # eq. 8, the student's part
 """
 
-from dataclasses import dataclass
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -25,6 +28,8 @@ from models.methods import Scheme
 
 IGNORED = -100
 """The label of padding: left out of every loss."""
+SUREST = 1e-4
+"""Nats of a token from which on its unlikelihood grows no further: p = 0.9999 costs 9.2."""
 
 
 def token_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -77,11 +82,17 @@ class Candidates:
             negatives above the margin, so there a caller that has none may pass zeros.
         scores: (B, K) D's quality in (0, 1). Without a discriminator: ones for positives, zeros for negatives.
         mask: (B, K) bool, True where there is a candidate.
+        own: (B, K) bool, True for the student's own; None where nobody asks.
     """
 
     ce: Tensor
     scores: Tensor
     mask: Tensor
+    own: Tensor | None = None
+
+    def only(self, some: Tensor) -> "Candidates":
+        """Those of a (B, K) mask."""
+        return replace(self, mask=self.mask & some)
 
 
 @dataclass(frozen=True)
@@ -95,6 +106,31 @@ class Weights:
 
     positive: Tensor
     negative: Tensor
+
+
+def relative_scores(
+    kind: Literal["score", "relative", "rank"], scores: Sequence[float], *, negative: bool
+) -> list[float]:
+    """Scores whose quality, s of a positive and 1 - s of a negative, compares the rationales of one example and does
+    not change how much the example counts.
+
+    Args:
+        kind: `score` returns them as they are; `relative` divides the qualities by their mean; `rank` takes
+            their places in order instead, 1 to n, equal ones sharing theirs, and divides by the mean.
+        scores: D's, in (0, 1), of the example's positives or of its negatives.
+        negative: whether they are negatives'.
+
+    Returns:
+        As many; their qualities have a mean of 1, and so are not in (0, 1).
+    """
+    if kind == "score" or not scores:
+        return list(scores)
+    qualities = [1 - score if negative else score for score in scores]
+    if kind == "rank":
+        qualities = [sum((other < one) + 0.5 * (other == one) for other in qualities) + 0.5 for one in qualities]
+    mean = max(sum(qualities) / len(qualities), sys.float_info.min)
+    weights = [quality / mean for quality in qualities]
+    return [1 - weight for weight in weights] if negative else weights
 
 
 @torch.no_grad()
@@ -180,6 +216,37 @@ def negative_loss(ce: Tensor, weights: Tensor, delta: float) -> Tensor:
         (B,), at most 0; 0 for an example without negatives below the margin.
     """
     return _weighted_sum((ce - delta).clamp(max=0), weights)
+
+
+def preference_loss(positive: Tensor, negative: Tensor, gap: float, sharpness: float) -> Tensor:
+    """softplus(-sharpness (log p(r+) - log p(r-) - gap)), elementwise: a positive should be likelier than a negative.
+
+    DPO's loss (Rafailov et al. 2023, eq. 7) without a reference model, with SimPO's gap. The sums over tokens differ
+    where the texts do: what both share cancels, but for what came before it.
+
+    Args:
+        positive, negative: nats of whole texts, -log p.
+        gap: nats.
+        sharpness: per nat.
+    """
+    return F.softplus(-sharpness * (negative - positive - gap))
+
+
+def divergence_loss(nats: Tensor, ids: Tensor, differs_at: Tensor, fading: float) -> Tensor:
+    """(N,): sum_t m_t (-log(1 - p_t)) / sum_t m_t, the unlikelihood (Welleck et al. 2020, eq. 4) of what follows the
+    first token that no positive shares; m_t is 0 before it and fading^(t - differs_at) from there on.
+
+    Args:
+        nats: (N, T) -log p_t.
+        ids: (N, T) targets, padded with IGNORED.
+        differs_at: (N,) place of that token; T or more for a text without any, whose loss is 0.
+        fading: in (0, 1].
+    """
+    after = torch.arange(nats.shape[1], device=nats.device) - differs_at[:, None]  # (N, T)
+    weight = torch.where((after >= 0) & (ids != IGNORED), fading ** after.clamp(min=0).to(nats.dtype), 0.0)
+    # -log(1 - e^-x); a token the student is sure of (x = 0) would cost without end.
+    unlikelihood = -torch.log(-torch.expm1(-nats.clamp(min=SUREST)))
+    return (weight * unlikelihood).sum(dim=1) / weight.sum(dim=1).clamp(min=torch.finfo(nats.dtype).tiny)
 
 
 def _weighted_sum(values: Tensor, weights: Tensor) -> Tensor:

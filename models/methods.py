@@ -13,6 +13,7 @@ negatives, and whether a discriminator weighs them.
 | qcrd          | gold          | all that won the vote    | yes       | yes     |
 """
 
+import math
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -20,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 MethodName = Literal["finetune", "label-distill", "single-task", "dss", "mi", "qcrd"]
 Rationales = Literal["none", "first", "voted"]
 Scheme = Literal["min-max", "max-min", "mean", "sample", "weighted-mean"]
+Contrast = Literal["margin", "relative", "divergence", "asymmetric"]
 READS_CE: frozenset[Scheme] = frozenset({"min-max", "max-min"})
 """Schemes that must know every candidate's CE before choosing."""
 
@@ -67,11 +69,56 @@ class MethodConfig(BaseModel):
     discriminator_decay: float = Field(
         default=0.9, gt=0, le=1, description="Factor by which a3 shrinks with every round (paper: 0.9)."
     )
+    quality: Literal["score", "relative", "rank"] = Field(
+        default="score",
+        description="How D's scores weigh rationales: `score` as they are (paper); `relative`, divided by their mean "
+        "over the question's positives (its negatives), or `rank`, by their order alone. The weights of the last two "
+        "have a mean of 1, so a discriminator that cannot tell rationales apart changes nothing.",
+    )
+
+    # The contrast
+    contrast: Contrast = Field(
+        default="margin",
+        description="How negatives repel: `margin` (paper, eq. 7), `relative` (a positive must be likelier than a "
+        "negative), `divergence` (unlikelihood of what follows a negative's first token that no positive shares) or "
+        "`asymmetric` (their log-probability, without a margin).",
+    )
     beta: float = Field(default=0.2, ge=0, description="Weight of the negatives in eq. 3 (paper: 0.2).")
     delta: float = Field(
         default=3.0,
         gt=0,
-        description="Margin in nats per token (paper: 3); a negative with a larger cross-entropy no longer repels.",
+        description="Margin in nats per token (paper: 3); a negative with a larger cross-entropy no longer repels. "
+        "For `margin`.",
+    )
+    within: Literal["all", "source"] = Field(
+        default="all",
+        description="Among which negatives a scheme chooses: `all` of a question at once (paper), or the teacher's and "
+        "the student's own by themselves, so that one of either kind repels. For `margin`.",
+    )
+    gap: float = Field(
+        default=0.0, ge=0, description="Nats by which a positive should be likelier than a negative. For `relative`."
+    )
+    sharpness: float = Field(
+        default=0.1, gt=0, description="Steepness per nat of the preference's softplus, DPO's beta. For `relative`."
+    )
+    fading: float = Field(
+        default=0.6,
+        gt=0,
+        le=1,
+        description="Factor by which a token weighs less than the one before it, from the first that no positive "
+        "shares. For `divergence`.",
+    )
+    contrast_from: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of all rounds that pass before negatives repel; until then only positives count.",
+    )
+    contrast_ramp: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of all rounds over which the negatives' weight rises to `beta`; 0 is at once.",
     )
     scheme: Scheme = Field(
         default="min-max",
@@ -134,6 +181,16 @@ class MethodConfig(BaseModel):
             return 1.0, 0.0
         return (0.0, 1.0) if self.one_target else (self.label_weight, self.rationale_weight)
 
+    def in_round(self, t: int, rounds: int) -> "MethodConfig":
+        """The method as it is in round t of `rounds`, by `contrast_from` and `contrast_ramp`."""
+        if not self.uses_negatives:
+            return self
+        first = math.ceil(self.contrast_from * rounds)
+        if t < first:
+            return self.model_copy(update={"negatives": False})
+        share = min(1.0, (t - first + 1) / max(1.0, self.contrast_ramp * rounds))
+        return self.model_copy(update={"beta": self.beta * share})
+
     def in_use(self) -> dict[str, Any]:
         """The settings that affect this method, so that two equivalent configurations compare equal."""
         idle: set[str] = set()
@@ -144,9 +201,18 @@ class MethodConfig(BaseModel):
         if self.name != "qcrd":
             idle |= {"voting", "negatives", "discriminator", "scheme", "refresh_every"}
         if not self.uses_negatives:
-            idle |= {"beta", "delta"}
+            idle |= {"beta", "contrast", "contrast_from", "contrast_ramp"}
+        of_a_contrast = {
+            "margin": {"delta", "within"},
+            "relative": {"gap", "sharpness"},
+            "divergence": {"fading"},
+            "asymmetric": set[str](),
+        }
+        for contrast, settings in of_a_contrast.items():
+            if not self.uses_negatives or contrast != self.contrast:
+                idle |= settings
         if not self.uses_discriminator:
-            idle |= {"discriminator_weight", "discriminator_decay"}
+            idle |= {"discriminator_weight", "discriminator_decay", "quality"}
         if self.name != "mi":
             idle |= {"mi_weight"}
         return self.model_dump(mode="json", exclude=idle)

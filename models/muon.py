@@ -69,6 +69,70 @@ class Muon(torch.optim.Muon):
         return loss
 
 
+class MuonAndAdamW(torch.optim.Optimizer):
+    """Muon for the matrices inside a model's layers, AdamW for everything else (embeddings, output layer, norms), as
+    one optimizer: one schedule, one state, one checkpoint.
+
+    Args:
+        module: what is trained.
+        lr: one rate for both, see `Muon`.
+        precision: Muon's.
+        weight_decay: of matrices and embeddings; biases and norms have none.
+    """
+
+    def __init__(self, module: torch.nn.Module, lr: float, precision: torch.dtype, weight_decay: float = 0.0) -> None:
+        inner, decayed, others = sorted_parameters(module)
+        self._parts: list[torch.optim.Optimizer] = []
+        if inner:
+            self._parts.append(Muon(inner, lr, precision, weight_decay=weight_decay))
+        groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+        if groups := [group for group in groups if group["params"]]:
+            self._parts.append(torch.optim.AdamW(groups, lr=lr))
+        super().__init__([group for part in self._parts for group in part.param_groups], {})
+        self._share()
+
+    def _share(self) -> None:
+        """The parts work on this optimizer's groups and state."""
+        first = 0
+        for part in self._parts:
+            part.param_groups = self.param_groups[first : first + len(part.param_groups)]
+            part.state = self.state
+            first += len(part.param_groups)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self._share()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Takes a step with the current gradients."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self._parts:
+            part.step()
+        return loss
+
+
+def sorted_parameters(module: torch.nn.Module) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """What is trained of a module: matrices inside its layers, embeddings and output layers, and the rest (biases and
+    norms)."""
+    embeddings = {
+        id(weight)
+        for name, part in module.named_modules()
+        if isinstance(part, torch.nn.Embedding) or name.endswith("lm_head")
+        for weight in part.parameters(recurse=False)
+    }
+    trained = [weight for weight in module.parameters() if weight.requires_grad]
+    matrices = [weight for weight in trained if weight.ndim == 2]
+    return (
+        [weight for weight in matrices if id(weight) not in embeddings],
+        [weight for weight in matrices if id(weight) in embeddings],
+        [weight for weight in trained if weight.ndim != 2],
+    )
+
+
 def orthogonalised(matrix: Tensor, precision: torch.dtype) -> Tensor:
     """The nearest matrix with singular values near 1, by Newton-Schulz iterations.
 

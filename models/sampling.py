@@ -30,7 +30,7 @@ def uniforms(seeds: Sequence[int], count: int) -> Tensor:
     return torch.from_numpy(rows)
 
 
-def choose(logits: Tensor, draws: Tensor | None, temperature: float, top_p: float) -> Tensor:
+def choose(logits: Tensor, draws: Tensor | None, temperature: float, top_p: float, top_k: int | None = None) -> Tensor:
     """The next token of each row.
 
     Args:
@@ -38,6 +38,7 @@ def choose(logits: Tensor, draws: Tensor | None, temperature: float, top_p: floa
         draws: (N,) in [0, 1), as `uniforms` makes them; None takes the most likely token.
         temperature: divides the logits; above 1 flattens the distribution.
         top_p: only the fewest most likely tokens whose probabilities reach this sum; 1 keeps all.
+        top_k: only so many of the most likely tokens, and `top_p` of what they have together; None keeps all.
 
     Returns:
         (N,) token ids.
@@ -46,9 +47,12 @@ def choose(logits: Tensor, draws: Tensor | None, temperature: float, top_p: floa
         return logits.argmax(1)
     logits = logits.float()
     weights = logits.sub_(logits.amax(1, keepdim=True)).mul_(1 / temperature).exp_()  # probabilities, but for a factor
-    if top_p == 1:
+    if top_k is not None and top_k < weights.shape[1]:
+        weights, order = weights.topk(top_k, dim=1)
+    elif top_p == 1:
         return _drawn(weights, draws)
-    weights, order = weights.sort(dim=1, descending=True, stable=True)
+    else:
+        weights, order = weights.sort(dim=1, descending=True, stable=True)
     cumulative = weights.cumsum(1)
     # A token is kept while those before it do not reach top_p; the first always is.
     weights.masked_fill_(cumulative - weights >= top_p * cumulative[:, -1:], 0)

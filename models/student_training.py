@@ -31,10 +31,12 @@ class Rationale:
     Attributes:
         ids: token ids, the end token included.
         score: D's quality in (0, 1); 1 for a positive and 0 for a negative where there is no discriminator.
+        own: whether the student wrote it itself.
     """
 
     ids: Sequence[int]
     score: float
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,9 @@ class StudentBatch:
         rationales: (K, T) all rationales of all examples, padded with IGNORED.
         positive, negative: (B, P), (B, N) rows of `rationales`, -1 where there is none.
         positive_score, negative_score: of the same shapes, D's quality.
+        negative_own: (B, N) bool, the student's own negatives.
+        differs_at: (K,) place of a rationale's first token that no positive of its example shares; past its end
+            where there is none.
     """
 
     index: Tensor
@@ -86,6 +91,8 @@ class StudentBatch:
     negative: Tensor
     positive_score: Tensor
     negative_score: Tensor
+    negative_own: Tensor
+    differs_at: Tensor
 
     def to(self, device: torch.device) -> "StudentBatch":
         """The batch on a device."""
@@ -102,6 +109,7 @@ def collate(examples: Sequence[TrainingExample], index: Sequence[int], pad_id: i
     rationales: list[Sequence[int]] = []
     tables: dict[str, list[list[int]]] = {"positive": [], "negative": []}
     scores: dict[str, list[list[float]]] = {"positive": [], "negative": []}
+    differs_at: list[int] = []
     for example in chosen:
         explained = bool(example.positives or example.negatives)
         explain_row.append(len(inputs) if explained else -1)
@@ -110,6 +118,7 @@ def collate(examples: Sequence[TrainingExample], index: Sequence[int], pad_id: i
             tables[kind].append(list(range(len(rationales), len(rationales) + len(own))))
             scores[kind].append([rationale.score for rationale in own])
             rationales += [rationale.ids for rationale in own]
+            differs_at += [first_difference(rationale.ids, example.positives) for rationale in own]
     padded = _padded(inputs, pad_id)
     lengths = torch.tensor([len(ids) for ids in inputs])
     return StudentBatch(
@@ -124,7 +133,20 @@ def collate(examples: Sequence[TrainingExample], index: Sequence[int], pad_id: i
         negative=_padded(tables["negative"], -1),
         positive_score=_padded_scores(scores["positive"]),
         negative_score=_padded_scores(scores["negative"]),
+        negative_own=_padded([[int(one.own) for one in example.negatives] for example in chosen], 0).bool(),
+        differs_at=torch.tensor(differs_at, dtype=torch.long),
     )
+
+
+def first_difference(ids: Sequence[int], positives: Sequence[Rationale]) -> int:
+    """Place of the first token after which no positive goes on like these ids; their length where one begins so."""
+    longest = 0
+    for positive in positives:
+        same = next(
+            (place for place, (one, other) in enumerate(zip(ids, positive.ids, strict=False)) if one != other), None
+        )
+        longest = max(longest, min(len(ids), len(positive.ids)) if same is None else same)
+    return longest
 
 
 def _padded(rows: Sequence[Sequence[int] | None], filling: int) -> Tensor:
@@ -179,7 +201,8 @@ class StudentTraining(torch.nn.Module):
         batch = batch.to(self.student.device)
         encoded = self.student.encode(batch.inputs, batch.mask)
         rows = torch.arange(len(batch.answers), device=batch.answers.device)
-        answers = self._passed(encoded, rows, batch.answers, batch.answer_example, torch.zeros_like(rows))
+        nothing = torch.zeros_like(rows)
+        answers = self._passed(encoded, rows, batch.answers, batch.answer_example, nothing, nothing)
         weights = self._weights(batch, encoded)
         positives, negatives = self._rationales(batch, encoded, weights)
         sums = self.objective.loss(answers, positives, negatives, weights)
@@ -203,7 +226,8 @@ class StudentTraining(torch.nn.Module):
         ce_p, ce_n = torch.zeros_like(batch.positive_score), torch.zeros_like(batch.negative_score)
         self._score(batch, encoded, ((batch.positive, compared[0], ce_p), (batch.negative, compared[1], ce_n)))
         weights = self.objective.weigh(
-            Candidates(ce_p, batch.positive_score, positive), Candidates(ce_n, batch.negative_score, negative)
+            Candidates(ce_p, batch.positive_score, positive),
+            Candidates(ce_n, batch.negative_score, negative, batch.negative_own),
         )
         if held is not None:
             self._choices.note(batch.index, held, weights)
@@ -245,23 +269,27 @@ class StudentTraining(torch.nn.Module):
         places = torch.cat([place_p, place_n])
         rows = torch.cat([batch.positive[place_p[:, 0], place_p[:, 1]], batch.negative[place_n[:, 0], place_n[:, 1]]])
         targets = _cut(batch.rationales[rows])
-        passed = self._passed(encoded, batch.explain_row[places[:, 0]], targets, places[:, 0], places[:, 1])
+        passed = self._passed(
+            encoded, batch.explain_row[places[:, 0]], targets, places[:, 0], places[:, 1], batch.differs_at[rows]
+        )
         return passed.part(slice(len(place_p))), passed.part(slice(len(place_p), None))
 
-    def _passed(self, encoded: Encoded, owners: Tensor, targets: Tensor, example: Tensor, column: Tensor) -> Passed:
+    def _passed(
+        self, encoded: Encoded, owners: Tensor, targets: Tensor, example: Tensor, column: Tensor, differs_at: Tensor
+    ) -> Passed:
         """A pass over targets, (N, T); none where N is 0.
 
         Args:
             owners: (N,) the input row of each.
-            example, column: of `Passed`.
+            example, column, differs_at: of `Passed`.
         """
         if not len(targets):
             nothing = encoded.states[0].new_zeros(0)
-            return Passed(example, column, targets, nothing.view(0, 0), nothing)
+            return Passed(example, column, targets, nothing.view(0, 0), nothing, differs_at)
         logits = self.student.token_logits(encoded.rows(owners), targets)
         nats = token_nats(logits, targets)
         kept = logits if self.objective.reads_logits else None
-        return Passed(example, column, targets, nats, mean_over_tokens(nats, targets), kept)
+        return Passed(example, column, targets, nats, mean_over_tokens(nats, targets), differs_at, kept)
 
     # ---- see models.trainer.Trainable ----
 

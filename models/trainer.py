@@ -29,7 +29,8 @@ from models.cpu_linear import faster_linears
 from models.errors import TrainingDiverged
 from models.folders import MODEL, STATE, STEPS_FILE, read_steps
 from models.memory import fitting, room
-from models.precision import decided_precision
+from models.muon import MuonAndAdamW, sorted_parameters
+from models.precision import decided_precision, product_precision
 from models.seeds import derived_seed
 
 
@@ -126,7 +127,9 @@ def train(
     module = load(checkpoint / MODEL)
     optimizer, schedule = _optimizer(module, config, plan.total_steps)
     if (checkpoint / STATE).is_file():
-        module.remember(restore(checkpoint, optimizer, schedule))
+        memory = restore(checkpoint, optimizer, schedule)
+        if checkpoint != start:  # a new round has new candidates: what was remembered of the old ones does not hold
+            module.remember(memory)
     first = read_position(checkpoint).step_of_round if checkpoint != start else 0
     wrapped, optimizer = accelerator.prepare(module, optimizer)
     module.train()
@@ -323,9 +326,16 @@ def _accelerator(config: OptimisationConfig) -> Accelerator:
 def _optimizer(
     module: torch.nn.Module, config: OptimisationConfig, total_steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    inner, embeddings, rest = sorted_parameters(module)
     optimizer: torch.optim.Optimizer
-    if config.optimizer == "adafactor":
+    # Biases and norms are not drawn towards 0. Without decay all stay in one group, in the module's order.
+    parameters: Any = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if config.weight_decay:
+        parameters = [{"params": inner + embeddings}, {"params": rest, "weight_decay": 0.0}]
+    if config.optimizer == "muon":
+        precision = getattr(torch, product_precision("cuda" if torch_device(config).type == "cuda" else "cpu"))
+        optimizer = MuonAndAdamW(module, config.learning_rate, precision, config.weight_decay)
+    elif config.optimizer == "adafactor":
         optimizer = Adafactor(
             parameters,
             lr=config.learning_rate,

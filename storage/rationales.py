@@ -17,6 +17,8 @@ class HowSampled(TypedDict, total=False):
     seed: int
     temperature: float
     top_p: float
+    top_k: int | None
+    token_ids: list[int]
     prompt_hash: str
     finish_reason: str | None
     prompt_tokens: int | None

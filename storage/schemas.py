@@ -79,12 +79,17 @@ RATIONALES = Table(
             ("seed", pa.int64()),
             ("temperature", pa.float64()),
             ("top_p", pa.float64()),
+            ("top_k", pa.int32()),  # student samples; null for all tokens, and in older files
             ("prompt_hash", pa.string()),
             ("text", pa.string()),  # exactly as sampled
             ("rationale", pa.string()),  # the text without its closing answer statement
             ("rationale_hash", pa.int64()),  # of `rationale`: votes compare hashes instead of reading texts
             ("answer", pa.string()),  # normalised; null if none could be read
             ("parse_error", pa.string()),  # why the answer is null
+            (
+                "token_ids",
+                pa.list_(pa.field("element", pa.int32())),
+            ),  # student samples: as written; null in older files
             ("finish_reason", pa.string()),
             ("prompt_tokens", pa.int32()),  # of the request; repeated in each of its samples
             ("completion_tokens", pa.int32()),  # of this sample; null if the endpoint does not say

@@ -32,9 +32,13 @@ class Attraction:
 
     def _chosen(self, positives: Candidates, negatives: Candidates) -> Weights:
         """The scheme's weights."""
-        drawn = torch.rand((len(positives.mask), 2)) if self.method.scheme == "sample" else None
-        uniforms = None if drawn is None else drawn.to(positives.mask.device)
-        return choose(self.method.scheme, positives, negatives, self.method.delta, uniforms)
+        return choose(self.method.scheme, positives, negatives, self.method.delta, self._draws(positives))
+
+    def _draws(self, candidates: Candidates) -> Tensor | None:
+        """What the scheme `sample` draws by; None for others."""
+        return (
+            torch.rand((len(candidates.mask), 2)).to(candidates.mask.device) if self.method.scheme == "sample" else None
+        )
 
     def _total(self, answers: Passed, l_cl: Tensor) -> dict[str, Tensor]:
         """Eq. 8 of the answers and of a term for each example, (B,)."""

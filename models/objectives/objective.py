@@ -32,6 +32,8 @@ class Passed:
         ids: (N, T) its tokens, padded with IGNORED.
         nats: (N, T) the student's surprise at each token, -log p; 0 at padding.
         ce: (N,) CE, the mean of its nats.
+        differs_at: (N,) place of its first token that no positive of its example shares, in the same place after the
+            same beginning; past its end where there is none. 0 for answers.
         logits: (N, T, V), or None where the objective does not read them.
     """
 
@@ -40,16 +42,21 @@ class Passed:
     ids: Tensor
     nats: Tensor
     ce: Tensor
+    differs_at: Tensor
     logits: Tensor | None = None
 
-    def table(self, weights: Tensor) -> Tensor:
-        """(B, K), shaped like the candidates' weights: the CE of each, 0 where there was no pass."""
-        return torch.zeros_like(weights).index_put((self.example, self.column), self.ce)
+    def table(self, weights: Tensor, values: Tensor | None = None) -> Tensor:
+        """(B, K), shaped like the candidates' weights: the CE of each, or other (N,) values; 0 where there was no
+        pass."""
+        return torch.zeros_like(weights).index_put((self.example, self.column), self.ce if values is None else values)
 
     def part(self, rows: slice) -> "Passed":
         """Some of the rows."""
         logits = None if self.logits is None else self.logits[rows]
-        return Passed(self.example[rows], self.column[rows], self.ids[rows], self.nats[rows], self.ce[rows], logits)
+        return Passed(
+            self.example[rows], self.column[rows], self.ids[rows], self.nats[rows], self.ce[rows],
+            self.differs_at[rows], logits,
+        )  # fmt: skip
 
 
 class Objective(Protocol):

@@ -48,14 +48,15 @@ def own_negatives(
 ) -> dict[str, dict[str, Any]]:
     """The student's rationales that round t takes as negatives: at most one per question.
 
-    A text that repeats a positive or a teacher's negative of its question is left out: a text counts once.
+    A text that repeats a positive or a teacher's negative of its question is left out: a text counts once. With
+    `negatives.keep: wrong` so is one whose own answer equals the question's answer target.
 
     Args:
         t: the round; the student of an earlier one wrote them.
         rows: the questions with their teacher's rationales, as in `tasks.training.training_set.SCHEMA`.
 
     Returns:
-        example_id -> sample_id, text and rationale_hash.
+        example_id -> sample_id, text, token_ids (null in older samples), answer and rationale_hash.
     """
     before = spec.config.negatives.round_before(t)
     if before is None or not spec.config.method.uses_negatives:
@@ -63,16 +64,23 @@ def own_negatives(
     with store.connect() as con:
         stored: list[dict[str, Any]] = store.execute(
             con,
-            "SELECT example_id, sample_id, rationale AS text, rationale_hash "
+            "SELECT example_id, sample_id, rationale AS text, token_ids, answer, rationale_hash "
             f"FROM {store.relation(RATIONALES, {**spec.train.partition, 'source': 'student'})} "
             f"WHERE model = $1 AND round = $2 AND rationale_hash <> {NO_RATIONALE} ORDER BY example_id, sample_id",
             [spec.name, before],
         ).to_pylist()
-    taken = {
-        row["example_id"]: {rationale_hash(item["text"]) for item in (*row["positives"], *row["negatives"])}
-        for row in rows
-    }
-    return {row["example_id"]: row for row in stored if row["rationale_hash"] not in taken.get(row["example_id"], ())}
+    questions = {row["example_id"]: row for row in rows}
+    own = {}
+    for made in stored:
+        question = questions.get(made["example_id"])
+        if question is None:
+            continue
+        right = made["answer"] is not None and made["answer"] == question["answer"]
+        texts = (item["text"] for item in (*question["positives"], *question["negatives"]))
+        repeats = made["rationale_hash"] in map(rationale_hash, texts)
+        if not repeats and not (right and spec.config.negatives.keep == "wrong"):
+            own[made["example_id"]] = made
+    return own
 
 
 def _sample(training: Training, t: int, on_progress: Callable[[int, int], None] | None) -> NegativesSampled:
@@ -108,6 +116,7 @@ def _sample(training: Training, t: int, on_progress: Callable[[int, int], None] 
                 max_new_tokens=longest,
                 temperature=config.temperature,
                 top_p=config.top_p,
+                top_k=config.top_k,
                 seeds=seeds,
                 batch_size=config.batch_size,
                 on_progress=on_progress and (lambda n, _, start=start: on_progress(start + n, len(missing))),  # type: ignore[misc]
@@ -129,7 +138,7 @@ def _sample_id(spec: TrainingSpec, config: NegativesConfig, before: int, example
     request = {
         "example": example,
         "student": spec.student_name(before),
-        **config.model_dump(exclude={"lag", "batch_size"}),
+        **config.model_dump(exclude={"lag", "batch_size", "keep"}),
     }
     return content_id("student", request, spec.config.optimisation.seed)
 
@@ -171,6 +180,8 @@ def _row(
         seed=seed,
         temperature=config.temperature,
         top_p=config.top_p,
+        top_k=config.top_k,
+        token_ids=list(written.ids),
         text=written.text,
         parsed=parsed,
         finish_reason=written.finish_reason,

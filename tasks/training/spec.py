@@ -33,14 +33,24 @@ class NegativesConfig(BaseModel):
     # Which student
     lag: Annotated[int, Field(ge=1)] | Literal["fixed", "none"] = Field(
         default=5,
-        description="How many rounds back: round t's negatives come from the student that round t - lag ended with "
-        "(paper: 5), or, while there is none, from the student before training. `fixed` always takes the latter, "
-        "`none` makes no negatives.",
+        description="Whose negatives round t gets: those of the student that round t - lag ended with (paper: 5), or, "
+        "while there is none, of the student before training. 1 is the student as it is when the round begins; `fixed` "
+        "always takes the one before training; `none` makes no negatives.",
     )
 
     # The sampling
     temperature: float = Field(default=1.5, gt=0, description="Sampling temperature (paper: 1.5).")
     top_p: float = Field(default=1.0, gt=0, le=1, description="Probability mass to sample from; 1 is all of it.")
+    top_k: int | None = Field(
+        default=50,
+        ge=1,
+        description="Most likely tokens to sample from; null is all. The paper names none; 50 is what transformers' "
+        "`generate` takes unless told otherwise. Without it texts at temperature 1.5 are noise that no margin reaches.",
+    )
+    keep: Literal["all", "wrong"] = Field(
+        default="all",
+        description="Which of them are used: `all` (paper), or `wrong`, those whose own answer is not the right one.",
+    )
     max_tokens: int | None = Field(
         default=None, ge=1, description="Longest negative, in tokens; null takes the student's longest target."
     )

@@ -16,6 +16,7 @@ import torch
 from models.batches import epoch_batches
 from models.errors import TrainingFailed
 from models.folders import MODEL
+from models.losses import relative_scores
 from models.methods import MethodConfig
 from models.seeds import derived_seed
 from models.student import EXPLAIN, PREDICT, Student
@@ -64,7 +65,7 @@ def training_examples(
 
     Args:
         rows: as in `tasks.training.training_set.SCHEMA`.
-        own: example_id -> the student's own negative of this round.
+        own: example_id -> the student's own negative of this round, trained on as the tokens it wrote.
         scores: sample_id -> quality; None if the method has no discriminator.
 
     Returns:
@@ -79,8 +80,10 @@ def training_examples(
     texts = [text for good, bad in chosen for _, text in (*good, *bad)]
     ids_of = dict(zip(texts, student.target_ids(texts), strict=True))
     for made in own.values():
-        # A sample that never ended was cut when it was sampled. Tokenised again, it may be a few tokens longer.
-        if len(ids := ids_of.get(made["text"], [])) > student.max_target_tokens:
+        if made["token_ids"] is not None:
+            ids_of[made["text"]] = made["token_ids"]
+        # Of an older sample only the text is known. One that never ended may be a few tokens longer, tokenised again.
+        elif len(ids := ids_of.get(made["text"], [])) > student.max_target_tokens:
             ids_of[made["text"]] = ids[: student.max_target_tokens]
     answers = student.target_ids([row["answer"] or "" for row in rows])
     examples, left_out = [], 0
@@ -90,13 +93,19 @@ def training_examples(
             continue
         sides: list[list[Rationale]] = []
         for side, alone in ((good, 1.0), (bad, 0.0)):
-            known = [
-                Rationale(ids_of[text], alone if scores is None else scores[key])
+            fitting = [
+                (key, ids_of[text])
                 for key, text in side
                 if len(ids_of[text]) <= student.max_target_tokens and (scores is None or key in scores)
             ]
-            left_out += len(side) - len(known)
-            sides.append(known)
+            left_out += len(side) - len(fitting)
+            known = [alone if scores is None else scores[key] for key, _ in fitting]
+            if scores is not None:
+                known = relative_scores(method.quality, known, negative=side is bad)
+            made = own.get(row["example_id"], {"sample_id": None})["sample_id"]
+            sides.append(
+                [Rationale(ids, score, own=key == made) for (key, ids), score in zip(fitting, known, strict=True)]
+            )
         has_answer = row["answer"] is not None and method.weights[0] > 0
         if has_answer and len(answer) > student.max_target_tokens:
             left_out += 1
@@ -139,6 +148,7 @@ def _train(training: Training, t: int, on_report: StepReport | None) -> RoundTra
             f"Nothing is left to train on: every target of {spec.name} is longer than student.max_target_tokens "
             f"({reader.max_target_tokens}), or its question than student.max_input_tokens. Raise them."
         )
+    method = config.method.in_round(t, config.rounds.rounds)
     lengths = [example.length for example in examples]
     batch_size = config.optimisation.batch_size
     batches = [
@@ -147,7 +157,7 @@ def _train(training: Training, t: int, on_report: StepReport | None) -> RoundTra
         for batch in epoch_batches(lengths, batch_size, derived_seed("order", config.optimisation.seed, t, epoch))
     ]
     trained = train(
-        load=lambda path: StudentTraining(load_student(path, config.student), config.method, len(examples)),
+        load=lambda path: StudentTraining(load_student(path, config.student), method, len(examples)),
         collate=lambda index: collate(examples, index, reader.pad_id),
         plan=RoundPlan(batches, t * len(batches), config.rounds.rounds * len(batches)),
         config=config.optimisation,

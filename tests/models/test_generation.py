@@ -160,7 +160,7 @@ def test_the_end_token_at_the_limit_is_a_stop(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(
         generation, "choose", lambda logits, *_: torch.full((len(logits),), student.eos_id, dtype=torch.long)
     )
-    assert generate(student, ["a"], max_new_tokens=1) == [Generated("", 1, "stop")]
+    assert generate(student, ["a"], max_new_tokens=1) == [Generated("", [student.eos_id], "stop")]
     monkeypatch.setattr(generation, "choose", lambda logits, *_: torch.full((len(logits),), 7, dtype=torch.long))
     [written] = generate(student, ["a"], max_new_tokens=3)
     assert (written.tokens, written.finish_reason) == (3, "length")
