@@ -1,9 +1,11 @@
 """Muon: with bfloat16 torch's own, bit for bit; with float32 the same updates up to bfloat16's rounding."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 
-from models.muon import Muon, orthogonalised
+from models.muon import Muon, MuonAndAdamW, orthogonalised
 
 SHAPES = [(48, 16), (16, 48), (32, 32)]
 
@@ -75,3 +77,62 @@ def test_state_is_torchs_own_and_travels() -> None:
 def test_vectors_are_refused() -> None:
     with pytest.raises(ValueError, match="Muon only supports 2D parameters"):
         Muon([torch.nn.Parameter(torch.ones(3))], lr=1e-3, precision=torch.float32)
+
+
+class Net(torch.nn.Module):
+    """An embedding, a layer with a bias, a norm, an output layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words = torch.nn.Embedding(7, 4)
+        self.layer, self.norm, self.lm_head = torch.nn.Linear(4, 6), torch.nn.LayerNorm(6), torch.nn.Linear(6, 7)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.lm_head(self.norm(self.layer(self.words(ids)).tanh()))
+        return logits
+
+
+def take_steps(net: Net, optimizers: list[torch.optim.Optimizer], rates: list[float]) -> None:
+    for step, rate in enumerate(rates):
+        ids = torch.randint(0, 7, (9,), generator=torch.Generator().manual_seed(step))
+        gradients = torch.autograd.grad(net(ids).logsumexp(dim=1).mean(), list(net.parameters()))
+        for weight, gradient in zip(net.parameters(), gradients, strict=True):
+            weight.grad = gradient
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+
+
+def test_muon_and_adamw_are_the_two_side_by_side() -> None:
+    ours, theirs = Net(), Net()
+    rates = [0.01, 0.02, 0.005]
+    take_steps(ours, [MuonAndAdamW(ours, 1.0, torch.float32, weight_decay=0.1)], rates)
+    norms = [weight for weight in theirs.parameters() if weight.ndim == 1]
+    decayed = [theirs.words.weight, theirs.lm_head.weight]
+    take_steps(
+        theirs,
+        [
+            Muon([theirs.layer.weight], 1.0, torch.float32, weight_decay=0.1),
+            torch.optim.AdamW(decayed, weight_decay=0.1),
+            torch.optim.AdamW(norms, weight_decay=0.0),
+        ],
+        rates,
+    )
+    for name, weight in ours.named_parameters():
+        assert torch.equal(weight, theirs.get_parameter(name)), name
+        assert not torch.equal(weight, Net().get_parameter(name)), name
+
+
+def test_its_state_goes_into_another_one() -> None:
+    first, second = Net(), Net()
+    ours = MuonAndAdamW(first, 1.0, torch.float32)
+    take_steps(first, [ours], [0.01, 0.02])
+    second.load_state_dict(first.state_dict())
+    other = MuonAndAdamW(second, 1.0, torch.float32)
+    other.load_state_dict(deepcopy(ours.state_dict()))  # as from a file: tensors of its own
+    take_steps(first, [ours], [0.03, 0.01])
+    take_steps(second, [other], [0.03, 0.01])
+    assert all(torch.equal(one, two) for one, two in zip(first.parameters(), second.parameters(), strict=True))
+    assert ours.state_dict()["param_groups"] == other.state_dict()["param_groups"]
