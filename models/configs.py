@@ -159,6 +159,12 @@ class DiscriminatorConfig(BaseModel):
     corruption: CorruptionConfig = Field(
         default=CorruptionConfig(), description="How positives are corrupted to balance the classes."
     )
+    own_from: int = Field(
+        default=0,
+        ge=0,
+        description="First round whose training of the discriminator sees the student's own texts. 1 keeps those of "
+        "the untrained student from it, which anybody could tell apart.",
+    )
     pretrain_steps: int = Field(default=500, ge=0, description="Optimizer steps before round 0 (paper: at most 500).")
     update_every: int = Field(default=1, ge=1, description="Rounds between two updates.")
     update_steps: int = Field(default=50, ge=1, description="Optimizer steps per update.")

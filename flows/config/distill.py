@@ -21,7 +21,7 @@ from tasks.questions.sets import DatasetConfig
 from tasks.teacher.lab import lab_folder
 from tasks.teacher.settings import LAB, TeacherSettings
 from tasks.tracking.settings import RegistrySettings
-from tasks.training.spec import NegativesConfig, RoundsConfig, TrainingConfig
+from tasks.training.spec import NegativesConfig, OwnSamplesConfig, RoundsConfig, TrainingConfig
 from tasks.watching.drift import DriftConfig
 
 NEVER_REPEATED = ("url", "key_secret", "server_args")
@@ -44,6 +44,9 @@ class DistillConfig(BaseModel):
     )
     negatives: NegativesConfig = Field(
         default=NegativesConfig(), description="The negatives that the student samples itself."
+    )
+    own: OwnSamplesConfig = Field(
+        default=OwnSamplesConfig(), description="The student's own rationales, judged by their answers."
     )
     discriminator: DiscriminatorConfig = Field(
         default=DiscriminatorConfig(), description="The discriminator, and how it is trained."
@@ -82,6 +85,7 @@ class DistillConfig(BaseModel):
             student=student,
             method=method,
             negatives=self.negatives,
+            own=self.own,
             discriminator=self.discriminator,
             optimisation=self.optimisation,
             rounds=self.rounds,

@@ -63,13 +63,18 @@ def prepare(
 
 @task(name="negatives", task_run_name="negatives {t}", **STEP)
 def make_negatives(workspace: Workspace, folder: Path, t: int, worker: Worker) -> NegativesSampled:
-    """Samples the student's own negatives for a round."""
+    """Samples the student's own negatives, and what else it adds, for a round."""
     training = Training(folder)
     if known := training.outcome(NegativesSampled, t):
         return known
     with _progress(workspace, training, t, "negatives") as report:
         made = worker.run(sample_negatives, folder, t, reports="on_progress", on_report=report)
-    if made.sampled:
+    if made.own_samples:
+        get_run_logger().info(
+            "%s: %s of the student's %s own samples are right.", _round(training, t), f"{made.own_right:,}",
+            f"{made.own_samples:,}",
+        )  # fmt: skip
+    elif made.sampled:
         past = "before training" if made.round_before == INITIAL else f"of round {made.round_before}"
         get_run_logger().info("%s: %s negatives from the student %s.", _round(training, t), f"{made.sampled:,}", past)
     return made

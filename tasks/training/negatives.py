@@ -1,11 +1,14 @@
-"""Negatives from the student's own past (docs/distillation.md).
+"""The student's own rationales in its training (docs/distillation.md).
 
-They are sampled from an earlier round at a high temperature, and stored like a teacher's samples.
+Two kinds are sampled before a round, and stored like a teacher's samples:
+
+    negatives    one hot text a question, from the student of an earlier round, whatever it answers
+    own samples  a few cooler ones, from the student as it is; their answers say which are good and which are bad
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,122 +28,251 @@ from storage.votes import NO_RATIONALE
 from tasks.training.folder import Training
 from tasks.training.initial import question_lengths
 from tasks.training.outcomes import NegativesSampled
-from tasks.training.spec import NegativesConfig, TrainingSpec
+from tasks.training.spec import NegativesConfig, OwnSamplesConfig, TrainingSpec
 
 AT_ONCE = 4096
-"""Questions sampled per part file: the most that a killed process loses."""
+"""Texts sampled per part file: the most that a killed process loses."""
+NEGATIVE = 0
+"""`sample_index` of a hot negative; own samples count from 1."""
+
+
+@dataclass
+class OwnRationales:
+    """The student's own rationales of one question: sample_id, text, token_ids (null in older samples) and answer of
+    each."""
+
+    positives: list[dict[str, Any]] = field(default_factory=list)
+    negatives: list[dict[str, Any]] = field(default_factory=list)
+
+    def ids(self) -> set[str]:
+        """Their sample ids."""
+        return {made["sample_id"] for made in (*self.positives, *self.negatives)}
 
 
 def sample_negatives(folder: Path, t: int, on_progress: Callable[[int, int], None] | None = None) -> NegativesSampled:
-    """Samples one rationale for every training question from the student of an earlier round, unless it is stored.
+    """Samples what the student itself adds to a round's rationales, unless it is stored.
 
     Args:
         folder: the training's folder.
         t: the round that needs them.
-        on_progress: called with (questions done, questions in all).
+        on_progress: called with (texts done, texts in all).
     """
     training = Training(folder)
     return training.once(NegativesSampled, lambda: _sample(training, t, on_progress), t)
 
 
-def own_negatives(
+def own_rationales(
     store: Store, spec: TrainingSpec, t: int, rows: Iterable[Mapping[str, Any]]
-) -> dict[str, dict[str, Any]]:
-    """The student's rationales that round t takes as negatives: at most one per question.
+) -> dict[str, OwnRationales]:
+    """The student's rationales that round t trains on.
 
-    A text that repeats a positive or a teacher's negative of its question is left out: a text counts once. With
-    `negatives.keep: wrong` so is one whose own answer equals the question's answer target.
+    A text that repeats another of its question is left out: a text counts once. Hot negatives are taken whatever they
+    answer, or with `negatives.keep: wrong` unless their answer is the question's answer target. Own samples are
+    positives or negatives by their answers, once enough of them are right (`own.least_right`).
 
     Args:
-        t: the round; the student of an earlier one wrote them.
+        t: the round.
         rows: the questions with their teacher's rationales, as in `tasks.training.training_set.SCHEMA`.
 
     Returns:
-        example_id -> sample_id, text, token_ids (null in older samples), answer and rationale_hash.
+        example_id -> its own rationales; only questions that have some.
     """
+    config = spec.config
+    questions = {row["example_id"]: row for row in rows}
+    seen = {
+        key: {rationale_hash(item["text"]) for item in (*row["positives"], *row["negatives"])}
+        for key, row in questions.items()
+    }
+    found: dict[str, OwnRationales] = {}
+
+    def add(made: dict[str, Any], side: str) -> None:
+        key = made["example_id"]
+        if made["rationale_hash"] not in seen[key]:
+            seen[key].add(made["rationale_hash"])
+            getattr(found.setdefault(key, OwnRationales()), side).append(made)
+
+    samples, all_right = _own_samples(store, spec, t, questions)
+    if all_right:
+        for made, right in samples:
+            side = "positives" if right else "negatives"
+            if config.own.use in ("both", "right" if right else "wrong"):
+                add(made, side)
+    for made in _negatives(store, spec, t):
+        question = questions.get(made["example_id"])
+        if question is not None and not (config.negatives.keep == "wrong" and _right(made, question)):
+            add(made, "negatives")
+    return found
+
+
+def _right(made: Mapping[str, Any], question: Mapping[str, Any]) -> bool:
+    return made["answer"] is not None and made["answer"] == question["answer"]
+
+
+def _own_samples(
+    store: Store, spec: TrainingSpec, t: int, questions: Mapping[str, Mapping[str, Any]]
+) -> tuple[list[tuple[dict[str, Any], bool]], bool]:
+    """Round t's own samples that can be judged, each with whether it is right, and whether enough of them are."""
+    before = spec.own_before(t)
+    if before is None:
+        return [], False
+    stored = [made for made in _stored(store, spec, before) if made["sample_index"] != NEGATIVE]
+    judged = [
+        (made, _right(made, questions[made["example_id"]]))
+        for made in stored
+        if made["example_id"] in questions
+        and made["answer"] is not None
+        and questions[made["example_id"]]["answer"] is not None
+    ]
+    right = sum(is_right for _, is_right in judged)
+    return judged, bool(right) and right >= spec.config.own.least_right * len(stored)
+
+
+def _negatives(store: Store, spec: TrainingSpec, t: int) -> list[dict[str, Any]]:
+    """Round t's hot negatives."""
     before = spec.config.negatives.round_before(t)
     if before is None or not spec.config.method.uses_negatives:
-        return {}
+        return []
+    return [made for made in _stored(store, spec, before) if made["sample_index"] == NEGATIVE]
+
+
+def _stored(store: Store, spec: TrainingSpec, before: int) -> list[dict[str, Any]]:
+    """The samples with a rationale of a round's student, in order."""
     with store.connect() as con:
-        stored: list[dict[str, Any]] = store.execute(
+        rows: list[dict[str, Any]] = store.execute(
             con,
-            "SELECT example_id, sample_id, rationale AS text, token_ids, answer, rationale_hash "
+            "SELECT example_id, sample_id, sample_index, rationale AS text, token_ids, answer, rationale_hash "
             f"FROM {store.relation(RATIONALES, {**spec.train.partition, 'source': 'student'})} "
             f"WHERE model = $1 AND round = $2 AND rationale_hash <> {NO_RATIONALE} ORDER BY example_id, sample_id",
             [spec.name, before],
         ).to_pylist()
-    questions = {row["example_id"]: row for row in rows}
-    own = {}
-    for made in stored:
-        question = questions.get(made["example_id"])
-        if question is None:
-            continue
-        right = made["answer"] is not None and made["answer"] == question["answer"]
-        texts = (item["text"] for item in (*question["positives"], *question["negatives"]))
-        repeats = made["rationale_hash"] in map(rationale_hash, texts)
-        if not repeats and not (right and spec.config.negatives.keep == "wrong"):
-            own[made["example_id"]] = made
-    return own
+    return rows
+
+
+# ---- sampling ----
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """One text to be sampled."""
+
+    question: dict[str, Any]
+    index: int
+    seed: int
+    before: int
+    sampling: NegativesConfig | OwnSamplesConfig
 
 
 def _sample(training: Training, t: int, on_progress: Callable[[int, int], None] | None) -> NegativesSampled:
-    spec, dataset, store = training.spec, training.dataset, training.store
-    before = spec.config.negatives.round_before(t)
-    if before is None or not spec.config.method.uses_negatives:
-        return NegativesSampled(round_before=None)
+    spec, store = training.spec, training.store
     started = time.monotonic()
-    config = spec.config.negatives
-    rows = training.examples().select(["example_id", "question", "choices", "answer"]).to_pylist()
-    wanted = {_sample_id(spec, config, before, row["example_id"]): row for row in rows}
-    stored = set(_all_stored(store, spec, before))
-    missing = [key for key in wanted if key not in stored]
-    done = NegativesSampled(round_before=before, samples=len(wanted))
-    if missing:
-        student = load_student(training.model(before), spec.config.student)
-        student = student.to(torch_device(spec.config.optimisation))
-        longest = config.max_tokens or student.max_target_tokens
-        # Questions that are too long are not trained on, so they need no negative.
-        lengths = question_lengths(student, dataset, [wanted[key] for key in missing])
-        fits = [length <= student.max_input_tokens for length in lengths]
-        missing = [key for key, fitting in zip(missing, fits, strict=True) if fitting]
-        done.samples -= fits.count(False)
-        for start in range(0, len(missing), AT_ONCE):
-            keys = missing[start : start + AT_ONCE]
-            asked = [wanted[key] for key in keys]
-            seeds = [
-                derived_seed("negative", spec.config.optimisation.seed, before, row["example_id"]) for row in asked
-            ]
-            written = generate(
-                student,
-                [EXPLAIN + dataset.student_input(row["question"], tuple(row["choices"])) for row in asked],
-                max_new_tokens=longest,
-                temperature=config.temperature,
-                top_p=config.top_p,
-                top_k=config.top_k,
-                seeds=seeds,
-                batch_size=config.batch_size,
-                on_progress=on_progress and (lambda n, _, start=start: on_progress(start + n, len(missing))),  # type: ignore[misc]
+    wanted = dict(_wanted(training, t))
+    done = NegativesSampled(round_before=_negatives_before(spec, t), samples=0, own_before=spec.own_before(t))
+    if not wanted:
+        return done
+    befores = sorted({one.before for one in wanted.values()})
+    stored = {key for before in befores for key in _all_stored(store, spec, before)}
+    missing = {
+        before: [key for key, one in wanted.items() if one.before == before and key not in stored] for before in befores
+    }
+    total, finished = sum(map(len, missing.values())), 0
+    for before, keys in missing.items():
+        if keys:
+            left_out, sampled = _write(
+                training, before, {key: wanted[key] for key in keys}, finished, total, on_progress
             )
-            found = [
-                _row(dataset, spec, config, before, key, row, seed, text)
-                for key, row, seed, text in zip(keys, asked, seeds, written, strict=True)
-            ]
-            store.append(RATIONALES, pa.Table.from_pylist(found, RATIONALES.schema))
-            done.sampled += len(found)
-    samples = [(row, wanted[key]) for key, row in _all_stored(store, spec, before).items() if key in wanted]
-    done.unfinished = sum(row["finish_reason"] == "length" for row, _ in samples)
-    done.right = sum(row["answer"] is not None and row["answer"] == question["answer"] for row, question in samples)
+            for key in left_out:
+                del wanted[key]
+            finished += len(keys)
+            done.sampled += sampled
+    rows = {key: row for before in befores for key, row in _all_stored(store, spec, before).items()}
+    samples = [(rows[key], one) for key, one in wanted.items() if key in rows]
+    hot = [(row, one) for row, one in samples if one.index == NEGATIVE]
+    own = [(row, one) for row, one in samples if one.index != NEGATIVE]
+    done.samples, done.own_samples = len(hot), len(own)
+    done.unfinished = sum(row["finish_reason"] == "length" for row, _ in hot)
+    done.right, done.own_right = (sum(_right(row, one.question) for row, one in kind) for kind in (hot, own))
     done.seconds = time.monotonic() - started
     return done
 
 
-def _sample_id(spec: TrainingSpec, config: NegativesConfig, before: int, example: str) -> str:
-    request = {
-        "example": example,
-        "student": spec.student_name(before),
-        **config.model_dump(exclude={"lag", "batch_size", "keep"}),
-    }
+def _negatives_before(spec: TrainingSpec, t: int) -> int | None:
+    return spec.config.negatives.round_before(t) if spec.config.method.uses_negatives else None
+
+
+def _wanted(training: Training, t: int) -> Iterator[tuple[str, _Wanted]]:
+    """sample_id -> what round t needs of the student."""
+    spec = training.spec
+    negatives, own = spec.config.negatives, spec.config.own
+    before, own_before = _negatives_before(spec, t), spec.own_before(t)
+    if before is None and own_before is None:
+        return
+    seed = spec.config.optimisation.seed
+    for row in training.examples().select(["example_id", "question", "choices", "answer"]).to_pylist():
+        example = row["example_id"]
+        if before is not None:
+            request = negatives.model_dump(exclude={"lag", "batch_size", "keep"})
+            one = _Wanted(row, NEGATIVE, derived_seed("negative", seed, before, example), before, negatives)
+            yield _sample_id(spec, one, request), one
+        if own_before is not None:
+            request = own.model_dump(include={"temperature", "top_p", "top_k"})
+            for index in range(1, own.samples + 1):
+                own_seed = derived_seed("own", seed, own_before, example, index)
+                one = _Wanted(row, index, own_seed, own_before, own)
+                yield _sample_id(spec, one, request | {"index": index}), one
+
+
+def _sample_id(spec: TrainingSpec, one: _Wanted, request: dict[str, Any]) -> str:
+    request = {"example": one.question["example_id"], "student": spec.student_name(one.before), **request}
     return content_id("student", request, spec.config.optimisation.seed)
+
+
+def _write(
+    training: Training,
+    before: int,
+    wanted: dict[str, _Wanted],
+    finished: int,
+    total: int,
+    on_progress: Callable[[int, int], None] | None,
+) -> tuple[list[str], int]:
+    """Samples texts from one round's student and stores them.
+
+    Returns:
+        Those of questions that are too long for it, and how many were sampled.
+    """
+    spec, dataset, store = training.spec, training.dataset, training.store
+    student = load_student(training.model(before), spec.config.student)
+    student = student.to(torch_device(spec.config.optimisation))
+    # Questions that are too long are not trained on, so they need no rationale.
+    lengths = question_lengths(student, dataset, [one.question for one in wanted.values()])
+    fits = {key: length <= student.max_input_tokens for key, length in zip(wanted, lengths, strict=True)}
+    left_out = [key for key, fitting in fits.items() if not fitting]
+    keys = [key for key, fitting in fits.items() if fitting]
+    finished += len(left_out)
+    longest = spec.config.negatives.max_tokens or student.max_target_tokens
+    for kind in (NegativesConfig, OwnSamplesConfig):
+        of_kind = [key for key in keys if isinstance(wanted[key].sampling, kind)]
+        for start in range(0, len(of_kind), AT_ONCE):
+            part = of_kind[start : start + AT_ONCE]
+            asked = [wanted[key] for key in part]
+            sampling = asked[0].sampling
+            written = generate(
+                student,
+                [
+                    EXPLAIN + dataset.student_input(one.question["question"], tuple(one.question["choices"]))
+                    for one in asked
+                ],
+                max_new_tokens=longest if isinstance(sampling, NegativesConfig) else student.max_target_tokens,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                seeds=[one.seed for one in asked],
+                batch_size=spec.config.negatives.batch_size,
+                on_progress=on_progress and (lambda n, _, start=finished: on_progress(start + n, total)),  # type: ignore[misc]
+            )
+            found = [_row(dataset, spec, key, one, text) for key, one, text in zip(part, asked, written, strict=True)]
+            store.append(RATIONALES, pa.Table.from_pylist(found, RATIONALES.schema))
+            finished += len(part)
+    return left_out, len(keys)
 
 
 def _all_stored(store: Store, spec: TrainingSpec, before: int) -> dict[str, dict[str, Any]]:
@@ -156,31 +288,22 @@ def _all_stored(store: Store, spec: TrainingSpec, before: int) -> dict[str, dict
     return {row["sample_id"]: row for row in rows}
 
 
-def _row(
-    dataset: Dataset,
-    spec: TrainingSpec,
-    config: NegativesConfig,
-    before: int,
-    sample_id: str,
-    row: dict[str, Any],
-    seed: int,
-    written: Generated,
-) -> dict[str, Any]:
+def _row(dataset: Dataset, spec: TrainingSpec, sample_id: str, one: _Wanted, written: Generated) -> dict[str, Any]:
     # A student is trained on rationales without a closing answer, so all it wrote is its rationale.
-    parsed = replace(dataset.parse(written.text, tuple(row["choices"])), rationale=written.text)
+    parsed = replace(dataset.parse(written.text, tuple(one.question["choices"])), rationale=written.text)
     return rationale_row(
         "student",
         sample_id=sample_id,
-        example_id=row["example_id"],
+        example_id=one.question["example_id"],
         dataset=dataset.name,
         split=spec.train.split,
         model=spec.name,
-        round=before,
-        sample_index=0,
-        seed=seed,
-        temperature=config.temperature,
-        top_p=config.top_p,
-        top_k=config.top_k,
+        round=one.before,
+        sample_index=one.index,
+        seed=one.seed,
+        temperature=one.sampling.temperature,
+        top_p=one.sampling.top_p,
+        top_k=one.sampling.top_k,
         token_ids=list(written.ids),
         text=written.text,
         parsed=parsed,

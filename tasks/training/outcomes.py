@@ -87,14 +87,16 @@ class Prepared(Preparation):
 
 
 class NegativesSampled(Outcome):
-    """The student samples that a round has as negatives.
+    """The student's own rationales of a round.
 
     Attributes:
-        round_before: the round whose student wrote them; -1 for the student before training; None for none.
-        samples: how many there are.
-        sampled: how many of them this step made; the others were stored.
-        unfinished: how many of all samples reached the longest length.
-        right: how many of all samples have the question's answer target as their answer; they are negatives anyway.
+        round_before: the round whose student wrote the negatives; -1 for the student before training; None for none.
+        samples: how many negatives there are.
+        unfinished: how many of them reached the longest length.
+        right: how many of them have the question's answer target as their answer; with `negatives.keep: all` they are
+            negatives anyway.
+        own_before, own_samples, own_right: the same of the own samples.
+        sampled: how many of all this step made; the others were stored.
         seconds: how long this step took.
     """
 
@@ -103,6 +105,9 @@ class NegativesSampled(Outcome):
     sampled: int = 0
     unfinished: int = 0
     right: int = 0
+    own_before: int | None = None
+    own_samples: int = 0
+    own_right: int = 0
     seconds: float = 0.0
 
 

@@ -27,7 +27,7 @@ from models.trainer import RoundPlan, StepReport, torch_device, train
 from storage.schemas import SCORES
 from storage.store import Store, now
 from tasks.training.folder import Training
-from tasks.training.negatives import own_negatives
+from tasks.training.negatives import OwnRationales, own_rationales
 from tasks.training.outcomes import QualityUpdated
 from tasks.training.spec import INITIAL, TrainingSpec
 
@@ -69,16 +69,16 @@ def version_of(spec: TrainingSpec, t: int) -> int:
 def _judged(training: Training, t: int) -> list[dict[str, Any]]:
     """The questions of a training with their good and bad rationales as (sample_id, text)."""
     examples = training.examples().to_pylist()
-    own = own_negatives(training.store, training.spec, t, examples)
+    own = own_rationales(training.store, training.spec, t, examples)
     rows: list[dict[str, Any]] = []
     for place, row in enumerate(examples):
-        made = own.get(row["example_id"])
+        made = own.get(row["example_id"], OwnRationales())
         rows.append(
             {
                 "question": training.dataset.student_input(row["question"], tuple(row["choices"])),
-                "positives": [(item["sample_id"], item["text"]) for item in row["positives"]],
+                "positives": [(item["sample_id"], item["text"]) for item in (*row["positives"], *made.positives)],
                 "minority": [(item["sample_id"], item["text"]) for item in row["negatives"]],
-                "student": [(made["sample_id"], made["text"])] if made else [],
+                "student": [(item["sample_id"], item["text"]) for item in made.negatives],
                 "held_out": place % HELD_OUT == 0,  # rows are ordered by a hash, so this is a random tenth
             }
         )
@@ -154,7 +154,7 @@ def _examples(
     mask = mask_word(discriminator.tokenizer)
     for row in rows:
         good = [text for _, text in row["positives"]]
-        bad = [text for _, text in (*row["minority"], *row["student"])]
+        bad = [text for _, text in (*row["minority"], *(row["student"] if t >= config.own_from else ()))]
         if row["held_out"] or not good:
             continue
         seed = derived_seed("corruption", spec.config.optimisation.seed, t, row["question"])

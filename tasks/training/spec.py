@@ -63,6 +63,35 @@ class NegativesConfig(BaseModel):
         return INITIAL if self.lag == "fixed" else max(INITIAL, t - self.lag)
 
 
+class OwnSamplesConfig(BaseModel):
+    """The student's own rationales, sampled coolly and judged by their answers (docs/distillation.md); not the
+    paper's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    samples: int = Field(
+        default=0,
+        ge=0,
+        description="Rationales for each question, sampled in every round but the first from the student as it is when "
+        "the round begins; 0 makes none. For `qcrd`.",
+    )
+    temperature: float = Field(default=0.9, gt=0, description="Sampling temperature.")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="Probability mass to sample from; 1 is all of it.")
+    top_k: int | None = Field(default=None, ge=1, description="Most likely tokens to sample from; null is all.")
+    use: Literal["both", "right", "wrong"] = Field(
+        default="both",
+        description="Those whose own answer is the answer target become positives (`right`), those with another answer "
+        "negatives (`wrong`), or `both`. Texts without a readable answer are never used.",
+    )
+    least_right: float = Field(
+        default=0.3,
+        ge=0,
+        le=1,
+        description="Share of a round's samples that must be right before any of them is used: an early student's "
+        "texts teach it nothing.",
+    )
+
+
 class RoundsConfig(BaseModel):
     """How many rounds there are, and what is kept of them."""
 
@@ -109,6 +138,7 @@ class TrainingConfig(BaseModel):
     student: StudentConfig
     method: MethodConfig = MethodConfig()
     negatives: NegativesConfig = NegativesConfig()
+    own: OwnSamplesConfig = OwnSamplesConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     optimisation: OptimisationConfig = OptimisationConfig()
     rounds: RoundsConfig = RoundsConfig()
@@ -155,6 +185,10 @@ class TrainingSpec(BaseModel):
     test_digest: str | None = None
     config: TrainingConfig
 
+    def own_before(self, t: int) -> int | None:
+        """The round whose student writes the own samples of round t; None for none."""
+        return t - 1 if t > 0 and self.config.own.samples and self.config.method.name == "qcrd" else None
+
     @property
     def name(self) -> str:
         """The student's name in the store's `model` columns, where "@round" follows."""
@@ -186,6 +220,8 @@ def training_id(config: TrainingConfig, data_digest: str, validation_digest: str
         del content["negatives"]
     if not config.method.uses_discriminator:
         del content["discriminator"]
+    if not config.own.samples or config.method.name != "qcrd":
+        del content["own"]
     for section, name in (("student", "model"), ("student", "tokenizer"), ("discriminator", "encoder")):
         value = content.get(section, {}).get(name)
         if value not in (None, NEW, OF_THE_STUDENT):

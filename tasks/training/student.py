@@ -29,7 +29,7 @@ from storage.errors import NothingToDo
 from tasks.errors import ONE_LINE
 from tasks.training.folder import Training
 from tasks.training.initial import target_text
-from tasks.training.negatives import own_negatives
+from tasks.training.negatives import OwnRationales, own_rationales
 from tasks.training.outcomes import RoundTrained
 from tasks.training.quality import scores_of, version_of
 from tasks.training.spec import TrainingSpec
@@ -58,14 +58,14 @@ def training_examples(
     dataset: Dataset,
     student: Student,
     rows: list[dict[str, Any]],
-    own: dict[str, dict[str, Any]],
+    own: dict[str, OwnRationales],
     scores: dict[str, float] | None,
 ) -> tuple[list[TrainingExample], int]:
     """Tokenises a training set.
 
     Args:
         rows: as in `tasks.training.training_set.SCHEMA`.
-        own: example_id -> the student's own negative of this round, trained on as the tokens it wrote.
+        own: example_id -> the student's own rationales of this round, trained on as the tokens it wrote.
         scores: sample_id -> quality; None if the method has no discriminator.
 
     Returns:
@@ -76,15 +76,16 @@ def training_examples(
     questions = [dataset.student_input(row["question"], tuple(row["choices"])) for row in rows]
     predict = student.input_ids([PREDICT + question for question in questions])
     explain = student.input_ids([EXPLAIN + question for question in questions])
-    chosen = [_rationales_of(row, own.get(row["example_id"]), method) for row in rows]
-    texts = [text for good, bad in chosen for _, text in (*good, *bad)]
-    ids_of = dict(zip(texts, student.target_ids(texts), strict=True))
-    for made in own.values():
+    none = OwnRationales()
+    chosen = [_rationales_of(row, own.get(row["example_id"], none), method) for row in rows]
+    targets = dict(target for good, bad in chosen for target in (*good, *bad))
+    ids_of = dict(zip(targets, student.target_ids(list(targets.values())), strict=True))
+    for key, made in ((made["sample_id"], made) for one in own.values() for made in (*one.positives, *one.negatives)):
         if made["token_ids"] is not None:
-            ids_of[made["text"]] = made["token_ids"]
+            ids_of[key] = made["token_ids"]
         # Of an older sample only the text is known. One that never ended may be a few tokens longer, tokenised again.
-        elif len(ids := ids_of.get(made["text"], [])) > student.max_target_tokens:
-            ids_of[made["text"]] = ids[: student.max_target_tokens]
+        elif len(ids := ids_of.get(key, [])) > student.max_target_tokens:
+            ids_of[key] = ids[: student.max_target_tokens]
     answers = student.target_ids([row["answer"] or "" for row in rows])
     examples, left_out = [], 0
     for row, predict_ids, explain_ids, answer, (good, bad) in zip(rows, predict, explain, answers, chosen, strict=True):
@@ -94,17 +95,17 @@ def training_examples(
         sides: list[list[Rationale]] = []
         for side, alone in ((good, 1.0), (bad, 0.0)):
             fitting = [
-                (key, ids_of[text])
-                for key, text in side
-                if len(ids_of[text]) <= student.max_target_tokens and (scores is None or key in scores)
+                (key, ids_of[key])
+                for key, _ in side
+                if len(ids_of[key]) <= student.max_target_tokens and (scores is None or key in scores)
             ]
             left_out += len(side) - len(fitting)
             known = [alone if scores is None else scores[key] for key, _ in fitting]
             if scores is not None:
                 known = relative_scores(method.quality, known, negative=side is bad)
-            made = own.get(row["example_id"], {"sample_id": None})["sample_id"]
+            by_itself = own.get(row["example_id"], none).ids()
             sides.append(
-                [Rationale(ids, score, own=key == made) for (key, ids), score in zip(fitting, known, strict=True)]
+                [Rationale(ids, score, key in by_itself) for (key, ids), score in zip(fitting, known, strict=True)]
             )
         has_answer = row["answer"] is not None and method.weights[0] > 0
         if has_answer and len(answer) > student.max_target_tokens:
@@ -118,19 +119,17 @@ def training_examples(
 
 
 def _rationales_of(
-    row: dict[str, Any], own: dict[str, Any] | None, method: MethodConfig
+    row: dict[str, Any], own: OwnRationales, method: MethodConfig
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """(sample_id, target text) of an example's positives and of its negatives."""
     good = [
         (item["sample_id"], target_text(item["text"], row["answer"], one_target=method.one_target))
         for item in row["positives"]
     ]
+    good += [(made["sample_id"], made["text"]) for made in own.positives]
     if not method.uses_negatives:
         return good, []
-    bad = [(item["sample_id"], item["text"]) for item in row["negatives"]]
-    if own is not None:
-        bad.append((own["sample_id"], own["text"]))
-    return good, bad
+    return good, [(item["sample_id"], item["text"]) for item in (*row["negatives"], *own.negatives)]
 
 
 def _train(training: Training, t: int, on_report: StepReport | None) -> RoundTrained:
@@ -140,7 +139,7 @@ def _train(training: Training, t: int, on_report: StepReport | None) -> RoundTra
     start = training.checkpoint(t - 1)
     reader = load_student(start / MODEL, config.student)
     rows = training.examples().to_pylist()
-    own = own_negatives(store, spec, t, rows)
+    own = own_rationales(store, spec, t, rows)
     scores = scores_of(store, spec, version_of(spec, t)) if config.method.uses_discriminator else None
     examples, left_out = training_examples(spec, training.dataset, reader, rows, own, scores)
     if not examples:

@@ -26,7 +26,7 @@ from storage.store import now
 from storage.votes import vote
 from tasks.training.evaluation import evaluate_round
 from tasks.training.folder import Training
-from tasks.training.negatives import own_negatives, sample_negatives
+from tasks.training.negatives import OwnRationales, own_rationales, sample_negatives
 from tasks.training.outcomes import NegativesSampled, Prepared
 from tasks.training.quality import update_quality
 from tasks.training.spec import INITIAL, NegativesConfig
@@ -71,7 +71,7 @@ def test_the_lag_counts_rounds_back_to_the_student_before_training(lag: int, t: 
 def test_the_papers_lag() -> None:
     config = NegativesConfig()
     assert [config.round_before(t) for t in range(8)] == [-1, -1, -1, -1, -1, 0, 1, 2]
-    assert (config.temperature, config.top_p) == (1.5, 1.0)
+    assert (config.temperature, config.top_p, config.top_k, config.keep) == (1.5, 1.0, 50, "all")
     assert [NegativesConfig(lag="fixed").round_before(t) for t in (0, 9)] == [-1, -1]
     assert [NegativesConfig(lag="none").round_before(t) for t in (0, 9)] == [None, None]
 
@@ -98,7 +98,8 @@ def test_every_question_gets_one_of_the_lagged_student(world: World) -> None:
     assert len({row["sample_id"] for row in rows}) == len(rows) == 24
     for row in rows:
         assert (row["source"], row["model"], row["split"]) == ("student", spec.name, "train")
-        assert (row["temperature"], row["top_p"], row["sample_index"]) == (1.5, 1.0, 0)
+        assert (row["temperature"], row["top_p"], row["top_k"], row["sample_index"]) == (1.5, 1.0, 50, 0)
+        assert len(row["token_ids"]) == row["completion_tokens"]
         assert row["run_id"] == spec.training_id
         assert row["seed"] == derived_seed("negative", 0, row["round"], row["example_id"])
         assert row["rationale"] == row["text"]
@@ -118,14 +119,16 @@ def test_every_question_gets_one_of_the_lagged_student(world: World) -> None:
             [EXPLAIN + LAB.student_input(read[row["example_id"]]["question"], ()) for row in rows[12:]],
             max_new_tokens=10,
             temperature=1.5,
+            top_k=50,
             seeds=[row["seed"] for row in rows[12:]],
         )
         texts[t] = [one.text for one in written]
     assert [row["text"] for row in rows[12:]] == texts[0]
     assert texts[0] != texts[INITIAL]
     assert texts[0] != texts[1]
-    negatives = own_negatives(world.store, spec, 2, read.values())
-    assert {row["sample_id"] for row in negatives.values()} <= {row["sample_id"] for row in rows[12:]}
+    used = own_rationales(world.store, spec, 2, read.values())
+    assert used
+    assert set.union(*(one.ids() for one in used.values())) <= {row["sample_id"] for row in rows[12:]}
 
 
 def test_students_have_no_vote(world: World) -> None:
@@ -144,7 +147,7 @@ def test_who_needs_none_samples_none(world: World, sections: dict[str, Any]) -> 
     prepared = world.prepare(tiny_training(**sections))
     assert sample_negatives(prepared.folder, 0) == NegativesSampled(round_before=None)
     assert stored(world) == []
-    assert own_negatives(world.store, spec_of(prepared), 0, []) == {}
+    assert own_rationales(world.store, spec_of(prepared), 0, []) == {}
 
 
 def test_nothing_is_sampled_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +172,9 @@ def test_another_seed_or_temperature_is_another_training(world: World) -> None:
     for sections in ({}, {"optimisation": {"seed": 1}}, {"negatives": {"temperature": 0.5}}):
         prepared = world.prepare(tiny_training(**sections))
         sample_negatives(prepared.folder, 0)
-        texts.append([row["text"] for row in own_negatives(world.store, spec_of(prepared), 0, []).values()])
+        rows = Training(prepared.folder).examples().to_pylist()
+        own = own_rationales(world.store, spec_of(prepared), 0, rows)
+        texts.append([made["text"] for one in own.values() for made in one.negatives])
     assert len(stored(world)) == 36
     assert texts[0] != texts[1]
     assert texts[0] != texts[2]
@@ -218,13 +223,16 @@ def test_progress_counts_what_is_missing(world: World, monkeypatch: pytest.Monke
 # ---- what counts as one ----
 
 
-def write(world: World, prepared: Prepared, text_of: Callable[[dict[str, Any]], str]) -> None:
+def write(
+    world: World, prepared: Prepared, text_of: Callable[[dict[str, Any]], str], round_: int = INITIAL, index: int = 0
+) -> None:
     """Puts words into the student's mouth, as if it had sampled them."""
     spec = spec_of(prepared)
     rows = [
-        {"sample_id": f"own{number}", "example_id": row["example_id"], "dataset": "lab", "split": "train",
-         "source": "student", "model": spec.name, "round": INITIAL, "sample_index": 0, "text": text_of(row),
-         "rationale": text_of(row), "rationale_hash": rationale_hash(text_of(row)), "created_at": now()}
+        {"sample_id": f"own{number}-{index}", "example_id": row["example_id"], "dataset": "lab", "split": "train",
+         "source": "student", "model": spec.name, "round": round_, "sample_index": index, "text": text_of(row),
+         "rationale": text_of(row), "rationale_hash": rationale_hash(text_of(row)),
+         "answer": LAB.parse(text_of(row), ()).answer, "created_at": now()}
         for number, row in enumerate(Training(prepared.folder).examples().to_pylist())
     ]  # fmt: skip
     world.store.append(RATIONALES, pa.Table.from_pylist(rows, RATIONALES.schema))
@@ -235,7 +243,7 @@ def negatives_trained_on(world: World, prepared: Prepared) -> list[int]:
     spec = spec_of(prepared)
     student = load_student(Training(prepared.folder).checkpoint(INITIAL) / MODEL, spec.config.student)
     rows = Training(prepared.folder).examples().to_pylist()
-    own = own_negatives(world.store, spec, 0, rows)
+    own = own_rationales(world.store, spec, 0, rows)
     examples, _ = training_examples(spec, LAB, student, rows, own, None)
     return [len(example.negatives) for example in examples]
 
@@ -256,6 +264,71 @@ def test_a_text_that_repeats_another_is_no_negative_of_its_own(
     prepared = world.prepare()
     write(world, prepared, text_of)
     assert negatives_trained_on(world, prepared) == [count] * 12
+
+
+@pytest.mark.parametrize(("keep", "count"), [("all", 2), ("wrong", 1)])
+def test_right_texts_are_left_out_where_only_wrong_ones_are_kept(world: World, keep: str, count: int) -> None:
+    prepared = world.prepare(tiny_training(negatives={"keep": keep}))
+    write(world, prepared, lambda row: f"I guess it is {row['answer']}.")
+    assert negatives_trained_on(world, prepared) == [count] * 12
+
+
+# ---- own samples ----
+
+
+@pytest.mark.parametrize(
+    ("own", "positives", "negatives"),
+    [
+        ({}, 1, 1),
+        ({"use": "right"}, 1, 0),
+        ({"use": "wrong"}, 0, 1),
+        ({"least_right": 0.24}, 1, 1),
+        ({"least_right": 0.26}, 0, 0),  # one of four is right
+    ],
+)
+def test_own_samples_are_what_their_answers_say(
+    world: World, own: dict[str, Any], positives: int, negatives: int
+) -> None:
+    own = {"samples": 4, "least_right": 0.2, **own}
+    prepared = world.prepare(tiny_training(own=own, negatives={"lag": "none"}))
+    texts = ["I guess it is {right}.", "I guess it is 1{right}.", "I guess it is 1{right}.", "Who knows?"]
+    for index, text in enumerate(texts, start=1):
+        write(world, prepared, lambda row, text=text: text.format(right=row["answer"]), 0, index)  # type: ignore[misc]
+    rows = Training(prepared.folder).examples().to_pylist()
+    assert own_rationales(world.store, spec_of(prepared), 0, rows) == {}, "the first round has none"
+    found = own_rationales(world.store, spec_of(prepared), 1, rows)
+    assert len(found) == (12 if positives or negatives else 0)
+    for row in rows:
+        made = found.get(row["example_id"], OwnRationales())
+        assert [one["text"] for one in made.positives] == [texts[0].format(right=row["answer"])] * positives
+        assert [one["text"] for one in made.negatives] == [texts[1].format(right=row["answer"])] * negatives
+
+
+def test_a_round_samples_and_takes_both_kinds(world: World) -> None:
+    prepared = world.prepare(tiny_training(own={"samples": 3, "least_right": 0}))
+    spec, training = spec_of(prepared), Training(prepared.folder)
+    outcomes = [play(prepared, t) for t in range(2)]
+    assert [(one.samples, one.own_before, one.own_samples, one.sampled) for one in outcomes] == [
+        (12, None, 0, 12),
+        (12, 0, 36, 36),
+    ]
+    own = [row for row in stored(world) if row["sample_index"] > 0]
+    assert len({(row["example_id"], row["sample_index"]) for row in own}) == 36
+    assert {(row["round"], row["temperature"], row["top_k"]) for row in own} == {(0, 0.9, None)}
+    right = {row["example_id"]: row["answer"] for row in training.examples().to_pylist()}
+    assert outcomes[1].own_right == sum(row["answer"] == right[row["example_id"]] for row in own)
+    (training.round(1) / "negatives.json").unlink()
+    assert sample_negatives(prepared.folder, 1).sampled == 0
+    assert spec.training_id != spec_of(world.prepare()).training_id
+
+
+def test_who_makes_no_own_samples_is_the_training_it_was(world: World) -> None:
+    without = world.prepare(tiny_training(own={"samples": 0, "temperature": 0.3}))
+    assert without.training_id == world.prepare().training_id
+    baseline = {"method": {"name": "dss"}}
+    assert world.prepare(tiny_training(**baseline, own={"samples": 4})).training_id == (
+        world.prepare(tiny_training(**baseline)).training_id
+    )
 
 
 @pytest.mark.parametrize("side", ["positives", "negatives"])

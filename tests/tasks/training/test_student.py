@@ -20,7 +20,7 @@ from models.student import EXPLAIN, PREDICT
 from models.student_loading import load_student
 from storage.errors import NothingToDo
 from tasks.training.folder import Training
-from tasks.training.negatives import own_negatives, sample_negatives
+from tasks.training.negatives import own_rationales, sample_negatives
 from tasks.training.outcomes import Prepared, RoundTrained
 from tasks.training.quality import scores_of, update_quality
 from tasks.training.spec import INITIAL, TrainingConfig
@@ -52,7 +52,7 @@ def test_targets_and_their_scores_are_those_of_the_store(world: World) -> None:
     spec = spec_of(prepared)
     student = load_student(Training(prepared.folder).checkpoint(INITIAL) / MODEL, spec.config.student)
     rows = Training(prepared.folder).examples().to_pylist()
-    own = own_negatives(world.store, spec, 0, rows)
+    own = own_rationales(world.store, spec, 0, rows)
     scores = scores_of(world.store, spec, 0)
     examples, left_out = training_examples(spec, LAB, student, rows, own, scores)
     assert left_out == 0
@@ -61,14 +61,19 @@ def test_targets_and_their_scores_are_those_of_the_store(world: World) -> None:
         assert example.predict_ids == student.input_ids([PREDICT + question])[0]
         assert example.explain_ids == student.input_ids([EXPLAIN + question])[0]
         assert example.answer_ids == student.target_ids([row["answer"]])[0]
-        mine = [(own[row["example_id"]]["sample_id"], own[row["example_id"]]["text"])] * (row["example_id"] in own)
+        made = own[row["example_id"]].negatives if row["example_id"] in own else []
+        mine = [(one["sample_id"], one["text"]) for one in made]
         for side, expected in (
             (example.positives, [(item["sample_id"], item["text"]) for item in row["positives"]]),
             (example.negatives, [(item["sample_id"], item["text"]) for item in row["negatives"]] + mine),
         ):
             assert [one.score for one in side] == [scores[key] for key, _ in expected]
             ids = student.target_ids([text for _, text in expected])
-            assert [list(one.ids) for one in side] == [one[: student.max_target_tokens] for one in ids]
+            written = {one["sample_id"]: one["token_ids"] for one in made}  # not what its text would be, tokenised
+            assert [list(one.ids) for one in side] == [
+                written.get(key, plain) for (key, _), plain in zip(expected, ids, strict=True)
+            ]
+            assert [one.own for one in side] == [key in written for key, _ in expected]
 
 
 @pytest.mark.parametrize("method", [{"name": "dss"}, {"discriminator": False}, {"name": "single-task"}])

@@ -88,7 +88,7 @@ def tiny_training(**sections: Any) -> TrainingConfig:
         "rounds": {"rounds": 4, "answer_tokens": 4, "threads": 1},
     }  # fmt: skip
     for name, own in sections.items():
-        settings[name] = {**settings[name], **own}
+        settings[name] = {**settings.get(name, {}), **own}
     return TrainingConfig.model_validate(settings)
 
 
