@@ -24,6 +24,7 @@ import typer
 
 from flows.commands import (
     automations,
+    compare,
     distill,
     doctor,
     keys,
@@ -57,6 +58,7 @@ app = typer.Typer(
 PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Distil": {
         "distill": distill.distill_command,
+        "compare": compare.compare_command,
         "keys": keys.keys_command,
         "resume": runs.resume_command,
         "serve": serve.serve_command,

@@ -167,6 +167,7 @@ PREDICTIONS = Table(
             ("answer", pa.string()),
             ("rationale", pa.string()),
             ("correct", pa.bool_()),
+            ("explanation_correct", pa.bool_()),  # the rationale's own answer; null without one, and in older files
             ("created_at", _TIME),
             ("run_id", pa.string()),
         ]

@@ -109,12 +109,17 @@ def load_config(name: str, settings: Iterable[str] = ()) -> DistillConfig:
         BadFile: the file is missing or no YAML mapping.
         UsageError: a value is not allowed.
     """
+    return checked(with_settings(content_of(name), settings), f"{name}: ")
+
+
+def content_of(name: str) -> dict[str, Any]:
+    """What a configuration's file says, unchecked; `name` as in `load_config`, which says what is raised."""
     file = Path(name)
     if file.suffix.lower() not in (".yaml", ".yml"):
         file = SHIPPED / f"{name}.yaml"
         if not file.is_file():
             raise UnknownName("configuration", name, shipped_configs(), "Or the path of your own, ending in .yaml.")
-    return checked(with_settings(_read(file), settings), f"{name}: ")
+    return read_mapping(file, DistillConfig.model_fields)
 
 
 def checked(content: Mapping[str, Any], where: str = "") -> DistillConfig:
@@ -160,7 +165,15 @@ def with_settings(content: dict[str, Any], settings: Iterable[str]) -> dict[str,
     return content
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_mapping(file: Path, keys: Iterable[str]) -> dict[str, Any]:
+    """A YAML file's mapping.
+
+    Args:
+        keys: that it may have, for the message.
+
+    Raises:
+        BadFile: it is missing, or no mapping.
+    """
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -168,7 +181,7 @@ def _read(file: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadFile(f"{file} is no YAML: {one_line(error)}.") from error
     if not isinstance(content, dict):
-        raise BadFile(f"{file} must be a mapping of sections ({', '.join(DistillConfig.model_fields)}).")
+        raise BadFile(f"{file} must be a mapping of sections ({', '.join(keys)}).")
     return content
 
 

@@ -40,9 +40,7 @@ def slot(home: Path, threads: int | None, *, on_server: bool) -> Iterator[None]:
         UsageError: QCRD_MACHINE is not a valid name.
     """
     gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "0") if _has_gpu() else None
-    cores = len(os.sched_getaffinity(0))
-    name = slot_name(gpu)
-    limit = 1 if gpu is not None else max(1, cores // (threads or cores))
+    name, limit = slot_name(gpu), places(threads)
     if not on_server:
         files = [home / "slots" / f"{name}-{number}" for number in range(limit)]
         with one_locked(files, f"Waiting: another training holds {name}."):
@@ -54,6 +52,12 @@ def slot(home: Path, threads: int | None, *, on_server: bool) -> Iterator[None]:
     # lease that cannot be renewed, because the server is being restarted, must not end a training.
     with concurrency(name, occupy=1, strict=True, lease_duration=LEASE_S, raise_on_lease_renewal_failure=False):
         yield
+
+
+def places(threads: int | None) -> int:
+    """How many slots this machine has for trainings of so many threads, None for all cores."""
+    cores = len(os.sched_getaffinity(0))
+    return 1 if _has_gpu() else max(1, cores // (threads or cores))
 
 
 def slot_name(gpu: str | None) -> str:

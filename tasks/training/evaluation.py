@@ -63,6 +63,7 @@ def evaluate_round(
         stored = [
             {
                 **{name: row[name] for name in ("example_id", "answer", "rationale", "correct")},
+                "explanation_correct": row["explained_right"] if explain else None,
                 "model": spec.student_name(t),
                 "split": questions.split,
                 "dataset": questions.dataset,

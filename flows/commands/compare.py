@@ -1,0 +1,67 @@
+"""`qcrd compare`: methods over seeds, with intervals."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from flows.commands.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
+from flows.prefect.embedded import check_server, prepare_prefect, show_own_lines
+from flows.prefect.own_server import start_own_server
+from flows.terminal import out, plain, print_json
+
+if TYPE_CHECKING:
+    from flows.comparison import ComparisonResult
+
+FileArgument = Annotated[Path, typer.Argument(help="The comparison, a YAML file; docs/comparing.md explains it.")]
+
+
+def compare_command(file: FileArgument, as_json: JsonOption = False, home: HomeOption = DEFAULT_HOME) -> None:
+    """Compare methods over several seeds, and say what is better, and how surely.
+
+    Trains every variant with every seed on the same questions and samples.
+    What is trained already is found: the same command goes on.
+    """
+    from flows.config.compare import load_comparison
+
+    config, base = load_comparison(file)
+    place = home_at(home)
+    prepare_prefect(place.path)
+    check_server()
+    server = start_own_server(place.logs)
+    from prefect.task_runners import ThreadPoolTaskRunner
+
+    from flows.compare import compare, side_by_side
+    from tasks.tracking.client import open_tracking
+
+    open_tracking(place.path)
+    show_own_lines()
+    if server:
+        server.wait()
+    runner = ThreadPoolTaskRunner(max_workers=side_by_side(config, base))
+    result = compare.with_options(task_runner=runner)(config, base, place.path)  # type: ignore[arg-type]
+    if as_json:
+        print_json(result.model_dump(mode="json"))
+    else:
+        show(result)
+
+
+def show(result: "ComparisonResult") -> None:
+    """The table, and below it what may be said."""
+    several = len({row.share for row in result.variants}) > 1
+    table = Table(box=None, pad_edge=False)
+    for name in ("variant", *(["share"] if several else []), "answers", "95 %", "explanations", "95 %", "seconds"):
+        table.add_column(name, justify="left" if name == "variant" else "right")
+    for row in result.variants:
+        shown = []
+        for figure in ("answers", "explanations"):
+            mean, low, high = row.figures.get(figure, (None, None, None))  # type: ignore[call-overload]
+            shown += ["-", ""] if mean is None else [f"{mean:.1%}", f"{low:.1%} - {high:.1%}"]
+        table.add_row(row.name, *([f"{row.share:.0%}"] if several else []), *shown, f"{row.seconds:,.0f}")
+    out.print(table)
+    first = result.variants[0]
+    out.print(plain(f"{first.seeds} seeds, {first.questions:,} {result.part} questions; intervals over both."))
+    for row in result.differences:
+        where = f" ({row.share:.0%} of the questions)" if several else ""
+        out.print(plain(row.sentence + where), soft_wrap=True)

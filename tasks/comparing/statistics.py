@@ -1,0 +1,158 @@
+"""Is one method better than another? From the answers of several trainings of each to the same questions.
+
+Two things vary: which questions were asked, and which seeds the trainings had. A figure must hold for other questions
+and other seeds, so both count. With D[s, q] the difference of the two answers (1, 0 or -1) under seed s to question q:
+
+    variance of the mean  =  between questions / Q  +  between seeds / S  -  what both hold of the noise / (S Q)
+
+It is a two-way layout with random effects; the mean is compared with Student's t, with the degrees of freedom of
+Satterthwaite (1946). Resampling questions and seeds (the "bootstrap over both") gives the same interval where there are
+many seeds, and one that is too narrow where there are few: tests/tasks/comparing/test_statistics.py shows both.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest, norm
+from scipy.stats import t as student_t
+
+CONFIDENCE = 0.95
+POWER = 0.8
+"""Chance with which a further experiment should find a difference of the size that was seen."""
+
+Answers = NDArray[np.bool_]
+"""(S, Q): whether the training with seed s answered question q rightly."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better a method is than another, in shares of the questions.
+
+    Attributes:
+        mean: over seeds and questions; 0.02 is 2 points.
+        low, high: its interval.
+        p_value: two-sided, of no difference; 1 if the two never differ.
+        seeds, questions: how many.
+        between_questions, between_seeds: variances of the two effects, for `needed`.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p_value: float
+    seeds: int
+    questions: int
+    between_questions: float
+    between_seeds: float
+
+
+def paired_difference(first: Answers, second: Answers, confidence: float = CONFIDENCE) -> Difference:
+    """First minus second.
+
+    Args:
+        first, second: (S, Q), the same questions and seeds in the same order. With one seed the interval says nothing
+            about other seeds.
+        confidence: nominal coverage, 0 to 1.
+
+    Raises:
+        ValueError: they have different shapes, or fewer than two questions.
+    """
+    if first.shape != second.shape or first.ndim != 2 or first.shape[0] < 1 or first.shape[1] < 2:
+        raise ValueError(f"need two (seeds, questions) tables of one shape, two questions at least, not {first.shape} "
+                         f"and {second.shape}")  # fmt: skip
+    differences = first.astype(float) - second.astype(float)  # (S, Q)
+    seeds, questions = differences.shape
+    mean = float(differences.mean())
+    of_question, of_seed = differences.mean(axis=0), differences.mean(axis=1)
+    by_questions = float(of_question.var(ddof=1)) / questions
+    if seeds == 1:
+        error, freedom, by_seeds = math.sqrt(by_questions), questions - 1.0, 0.0
+    else:
+        by_seeds = float(of_seed.var(ddof=1)) / seeds
+        rest = differences - of_question - of_seed[:, None] + mean
+        noise = float((rest**2).sum()) / ((seeds - 1) * (questions - 1)) / (seeds * questions)
+        variance = max(by_questions + by_seeds - noise, by_questions, by_seeds)
+        error = math.sqrt(variance)
+        parts = by_questions**2 / (questions - 1) + by_seeds**2 / (seeds - 1)
+        freedom = (by_questions + by_seeds) ** 2 / parts if parts else math.inf
+    if error == 0:  # every question and seed agree: no difference, or one without exception
+        return Difference(mean, mean, mean, 1.0 if mean == 0 else 0.0, seeds, questions, 0.0, 0.0)
+    reach = float(student_t.ppf((1 + confidence) / 2, freedom)) * error
+    p_value = 2 * float(student_t.sf(abs(mean) / error, freedom))
+    return Difference(
+        mean, mean - reach, mean + reach, p_value, seeds, questions, by_questions * questions, by_seeds * seeds
+    )
+
+
+def mean_interval(right: Answers, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
+    """The mean of a table and its interval: Wilson's for one seed, else over seeds and questions as above."""
+    seeds, questions = right.shape
+    if seeds == 1:
+        count = int(right.sum())
+        found = binomtest(count, questions).proportion_ci(confidence, method="wilson")
+        return count / questions, float(found.low), float(found.high)
+    over_both = paired_difference(right, np.zeros_like(right), confidence)
+    return over_both.mean, max(0.0, over_both.low), min(1.0, over_both.high)
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """p-values of a family of tests, so that the chance of a single false find in all of it stays at the level (Holm
+    1979)."""
+    adjusted: dict[str, float] = {}
+    largest = 0.0
+    for rank, (name, p_value) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_value))
+        adjusted[name] = largest
+    return adjusted
+
+
+def needed(difference: Difference, confidence: float = CONFIDENCE) -> dict[Literal["questions", "seeds"], int]:
+    """How many questions (with as many seeds), or how many seeds (with as many questions), would tell a difference of
+    this size in four of five experiments; a kind that cannot is left out.
+
+    Args:
+        difference: a first one, whose variances are taken for the true ones.
+    """
+    if difference.mean == 0:
+        return {}
+    error = abs(difference.mean) / float(norm.ppf((1 + confidence) / 2) + norm.ppf(POWER))
+    left_for_questions = error**2 - difference.between_seeds / difference.seeds
+    left_for_seeds = error**2 - difference.between_questions / difference.questions
+    found: dict[Literal["questions", "seeds"], int] = {}
+    if left_for_questions > 0:
+        found["questions"] = math.ceil(difference.between_questions / left_for_questions)
+    if left_for_seeds > 0 and difference.seeds > 1:
+        found["seeds"] = max(2, math.ceil(difference.between_seeds / left_for_seeds))
+    return found
+
+
+def verdict(
+    difference: Difference, p_value: float, level: float = 1 - CONFIDENCE
+) -> Literal["better", "worse", "same"]:
+    """What may be said: "same" where it cannot be told.
+
+    Args:
+        difference: of a method to the one it is compared with.
+        p_value: its own, or the one adjusted for the whole family.
+    """
+    if p_value > level:
+        return "same"
+    return "better" if difference.mean > 0 else "worse"
+
+
+def sentence(name: str, other: str, difference: Difference, p_value: float) -> str:
+    """The verdict in plain words, with its figures."""
+    mean, low, high = (f"{100 * value:+.1f}" for value in (difference.mean, difference.low, difference.high))
+    chance = f"p = {p_value:.2g}" if p_value >= 0.001 else "p < 0.001"
+    points = f"{mean} points (95 % interval {low} to {high}, {chance})"
+    only_one = " One seed says nothing about other seeds." if difference.seeds == 1 else ""
+    found = verdict(difference, p_value)
+    if found != "same":
+        return f"{name} is {found} than {other}: {points}.{only_one}"
+    ways = [f"{count:,} {kind}" for kind, count in needed(difference).items() if count > getattr(difference, kind)]
+    more = f" A difference of this size would take about {' or '.join(ways)} to tell." if ways else ""
+    return f"Whether {name} is better than {other} cannot be told: {points}.{more}{only_one}"
