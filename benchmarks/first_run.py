@@ -7,8 +7,8 @@ Each run has a new state folder: `qcrd distill`, a question to the champion, `qc
 of Prefect's records; the methods' are side by side. Memory is that of all processes together, at most, looked at every
 second; pages that they share are counted once.
 
-The cap leaves torch, oneDNN, MKL and vLLM the instructions of AVX2. That does not make it an old processor: on an
-old server a core is two to four times as slow in float32, too (docs/measurements.md).
+The cap leaves torch, oneDNN, MKL and vLLM the instructions of AVX2. That does not make it an old processor, whose
+cores may be slower in everything.
 """
 
 import argparse

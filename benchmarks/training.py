@@ -205,13 +205,13 @@ def published(student: Student, examples: list[TrainingExample], batch_size: int
     return TaskPrefixTrainer(model=student.model, args=arguments, train_dataset=examples, data_collator=collator)
 
 
-KINDS = {
+KINDS: dict[str, tuple[str, ...]] = {
     "linear layers": ("linear", "addmm", "aten::mm", "mkldnn"),
     "attention's products": ("bmm", "scaled_dot"),
     "softmax": ("softmax",),
     "copies": ("copy", "clone", "contiguous", "cat", "index", "pad", "gather", "scatter", "fill", "zero", "empty"),
-    "elementwise": (
-        *(
+    "elementwise": tuple(
+        [
             "mul",
             "add",
             "div",
@@ -226,10 +226,18 @@ KINDS = {
             "sum",
             "neg",
             "where",
-        ),
-        *("lt", "gt", "eq", "ne", "clamp", "abs", "exp", "log"),
+            "lt",
+            "gt",
+            "eq",
+            "ne",
+            "clamp",
+            "abs",
+            "exp",
+            "log",
+        ]
     ),
 }
+"""Kinds of operations, by parts of the profiler's names; the first that fits."""
 REST = "the rest, Python included"
 UPDATE = "optimizer and clipping"
 
