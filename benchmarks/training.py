@@ -210,33 +210,11 @@ KINDS: dict[str, tuple[str, ...]] = {
     "attention's products": ("bmm", "scaled_dot"),
     "softmax": ("softmax",),
     "copies": ("copy", "clone", "contiguous", "cat", "index", "pad", "gather", "scatter", "fill", "zero", "empty"),
-    "elementwise": tuple(
-        [
-            "mul",
-            "add",
-            "div",
-            "sub",
-            "relu",
-            "threshold",
-            "gelu",
-            "tanh",
-            "pow",
-            "sqrt",
-            "mean",
-            "sum",
-            "neg",
-            "where",
-            "lt",
-            "gt",
-            "eq",
-            "ne",
-            "clamp",
-            "abs",
-            "exp",
-            "log",
-        ]
+    "elementwise": (
+        "mul", "add", "div", "sub", "relu", "threshold", "gelu", "tanh", "pow", "sqrt", "mean", "sum", "neg", "where",
+        "lt", "gt", "eq", "ne", "clamp", "abs", "exp", "log",
     ),
-}
+}  # fmt: skip
 """Kinds of operations, by parts of the profiler's names; the first that fits."""
 REST = "the rest, Python included"
 UPDATE = "optimizer and clipping"
