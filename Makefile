@@ -61,6 +61,7 @@ check: setup ## lint, format, types, import contract, deploy/, no secret in any 
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml
 	@git ls-files -z --cached --others --exclude-standard | xargs -0 $(BIN)/detect-secrets-hook --no-verify
 
+# Not three at a time on two cores: Prefect's SQLite databases are then found locked for longer than its server waits.
 test: check ## everything CI runs, two files at a time
 	@tests/system_packages.sh
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder

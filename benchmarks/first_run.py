@@ -7,14 +7,13 @@ Each run has a new state folder: `qcrd distill`, a question to the champion, `qc
 of Prefect's records; the methods' are side by side. Memory is that of all processes together, at most, looked at every
 second; pages that they share are counted once.
 
-The cap leaves torch, oneDNN, MKL and vLLM the instructions of AVX2. That does not make it an old processor: on an
-old server a core is two to four times as slow in float32, too (docs/measurements.md).
+The cap leaves torch, oneDNN, MKL and vLLM the instructions of AVX2. That does not make it an old processor, whose
+cores may be slower in everything.
 """
 
 import argparse
 import json
 import os
-import resource
 import sqlite3
 import subprocess
 import sys
@@ -53,13 +52,11 @@ class Run:
         processor: what computed.
         seconds: stage -> seconds, in the order they began in.
         peak_gib: most memory at once.
-        processor_seconds: of the first run.
     """
 
     processor: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     peak_gib: float = 0.0
-    processor_seconds: float = 0.0
 
 
 def qcrd(words: Sequence[str], environment: dict[str, str], run: Run) -> tuple[datetime, float]:
@@ -117,10 +114,7 @@ def measure(cap: str, home: Path, config: str, settings: Sequence[str]) -> Run:
         [sys.executable, "-c", look], env=os.environ | environment, stdout=subprocess.PIPE, text=True, check=True
     ).stdout.strip()
     distill = ["distill", config, *(word for setting in settings for word in ("--set", setting)), "--home", str(home)]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began, whole = qcrd(distill, environment, run)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    run.processor_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     run.seconds = stages(home, began, whole) | {"first run": whole}
     if load_config(config, settings).registry.register_model:
         run.seconds["question"] = qcrd(["predict", QUESTION, "--home", str(home)], environment, run)[1]
@@ -178,7 +172,6 @@ def show(runs: dict[str, Run]) -> None:
         table.add_column("capped / uncapped", justify="right")
     for stage in dict.fromkeys(stage for run in runs.values() for stage in run.seconds):
         table.add_row(stage, *_cells([run.seconds.get(stage) for run in runs.values()]))
-    table.add_row("processor seconds of the first run", *_cells([run.processor_seconds for run in runs.values()]))
     table.add_row("peak memory, GiB", *_cells([run.peak_gib for run in runs.values()]))
     console = Console(width=120)
     for cap, run in runs.items():

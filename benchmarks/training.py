@@ -3,6 +3,7 @@
     python -m benchmarks.training                                  # the lab's T5, the lab's problems
     python -m benchmarks.training --recorded svamp_train.jsonl.gz  # real questions with up to ten real samples each
     python -m benchmarks.training --shape t5-base --precision bfloat16 --device cuda --steps 20
+    python -m benchmarks.training --profile [--capped]             # where (a) and (b) spend their time; as on AVX2
 
     (a) dss                 label + one rationale, our trainer's step
     (b) qcrd                all voted rationales and one of the student's own; the pair chosen at every visit
@@ -18,8 +19,11 @@ the clock. Optimizer (AdamW) and clipping are part of every step; loading and ev
 """
 
 import argparse
+import os
 import random
 import statistics
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -32,11 +36,13 @@ from rich.console import Console
 from rich.table import Table
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 
+from benchmarks.capped import AVX2
 from models.batches import epoch_batches
 from models.configs import NewStudentConfig, StudentConfig
 from models.cpu_linear import faster_linears
 from models.losses import token_cross_entropy
 from models.methods import MethodConfig
+from models.processor import detect_processor
 from models.student import EXPLAIN, PREDICT, Student, pad
 from models.student_loading import make_student
 from models.student_training import Rationale, StudentTraining, TrainingExample, collate
@@ -123,9 +129,17 @@ class Step:
                 self._step(batch)
 
     def _step(self, batch: Sequence[int]) -> None:
+        self.backward(batch)
+        self.update()
+
+    def backward(self, batch: Sequence[int]) -> None:
+        """The gradients of one batch."""
         with torch.autocast(self.student.device.type, dtype=self.dtype, enabled=self.dtype is not None):
             loss = self.loss(batch)
         torch.autograd.backward(loss / len(batch))
+
+    def update(self) -> None:
+        """A step of the optimizer, gradients clipped."""
         torch.nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -191,6 +205,64 @@ def published(student: Student, examples: list[TrainingExample], batch_size: int
     return TaskPrefixTrainer(model=student.model, args=arguments, train_dataset=examples, data_collator=collator)
 
 
+KINDS: dict[str, tuple[str, ...]] = {
+    "linear layers": ("linear", "addmm", "aten::mm", "mkldnn"),
+    "attention's products": ("bmm", "scaled_dot"),
+    "softmax": ("softmax",),
+    "copies": ("copy", "clone", "contiguous", "cat", "index", "pad", "gather", "scatter", "fill", "zero", "empty"),
+    "elementwise": (
+        "mul", "add", "div", "sub", "relu", "threshold", "gelu", "tanh", "pow", "sqrt", "mean", "sum", "neg", "where",
+        "lt", "gt", "eq", "ne", "clamp", "abs", "exp", "log",
+    ),
+}  # fmt: skip
+"""Kinds of operations, by parts of the profiler's names; the first that fits."""
+REST = "the rest, Python included"
+UPDATE = "optimizer and clipping"
+
+
+def profile(steps: dict[str, Step], examples: list[TrainingExample], options: argparse.Namespace) -> None:
+    """Prints where the time of each way goes, by kind of operation."""
+    batches = epoch_batches([one.length for one in examples], options.batch_size, 0)[:8]
+    spent: dict[str, dict[str, float]] = {}
+    for name, step in steps.items():
+        step(batches[:2])
+        kinds = dict.fromkeys((*KINDS, UPDATE, REST), 0.0)
+        with faster_linears(step.student):
+            started = time.process_time()
+            for batch in batches:
+                step.backward(batch)
+            whole = time.process_time() - started
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
+                for batch in batches:
+                    step.backward(batch)
+            started = time.process_time()
+            for _ in batches:
+                step.backward(batches[0])
+            without = time.process_time() - started
+            started = time.process_time()
+            for _ in batches:
+                step.backward(batches[0])
+                step.update()
+            kinds[UPDATE] = time.process_time() - started - without
+        for event in found.key_averages():
+            kind = next((kind for kind, words in KINDS.items() if any(word in event.key for word in words)), REST)
+            if event.key.startswith(("aten::", "mkldnn", "_Linear")):
+                kinds[kind] += event.self_cpu_time_total / 1e6
+        kinds[REST] = max(0.0, whole - sum(kinds.values()) + kinds[UPDATE] + kinds[REST])
+        spent[name] = kinds
+    table = Table(box=None, pad_edge=False)
+    table.add_column("share of a step's time, %")
+    for name in spent:
+        table.add_column(name, justify="right")
+    for kind in (*KINDS, UPDATE, REST):
+        table.add_row(kind, *(f"{100 * kinds[kind] / sum(kinds.values()):.0f}" for kinds in spent.values()))
+    questions = sum(map(len, batches))
+    table.add_row("s per 100 questions", *(f"{100 * sum(kinds.values()) / questions:.3f}" for kinds in spent.values()))
+    console = Console()
+    console.print(f"{options.shape} on {detect_processor().describe}, one thread")
+    console.print(table)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recorded", type=Path, help="recorded SVAMP samples instead of the lab's problems")
@@ -203,7 +275,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=16, help="steps of each way in a turn")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="of torch's, on a CPU")
+    parser.add_argument("--profile", action="store_true", help="where (a) and (b) spend their time, and nothing else")
+    parser.add_argument("--capped", action="store_true", help="as on a processor with AVX2 only")
     options = parser.parse_args()
+    if options.capped and os.environ.get("ATEN_CPU_CAPABILITY") != AVX2["ATEN_CPU_CAPABILITY"]:
+        # torch reads these when it is loaded.
+        command = [sys.executable, "-m", "benchmarks.training", *sys.argv[1:]]
+        sys.exit(subprocess.run(command, env=os.environ | AVX2, check=False).returncode)
     torch.set_num_threads(options.threads)
     count = options.batch_size * options.steps
     questions = (
@@ -229,6 +307,9 @@ def main() -> None:
             ),
             "(c) qcrd, the plain way": plainly(student(), everything, qcrd, options.precision),
         }
+        if options.profile:
+            profile({name: steps[name] for name in ("(a) dss", "(b) qcrd")}, everything, options)
+            return
         trainer = published(student(), one_each, options.batch_size, options.precision, folder)
         seconds = measured(steps, trainer, everything, options)
     show(first, questions, seconds, options)

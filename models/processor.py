@@ -1,7 +1,7 @@
 """What this machine's processor computes: its vector instructions, and whether bfloat16 products are among them.
 
 torch and vLLM accept bfloat16 on every processor, but only some multiply in it. On the others each number is converted
-back and forth, and a product takes two to forty times as long as in float32 (docs/measurements.md). Which precision
+back and forth, and a product takes three to twenty times as long as in float32 (docs/measurements.md). Which precision
 follows from that is decided in `models.precision`.
 
 Read from Linux and from the environment, without importing torch.

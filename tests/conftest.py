@@ -18,6 +18,15 @@ from models.server_settings import ServerConfig
 from tests.warm_start import WarmStart, qcrd_arguments
 
 ROOT = Path(__file__).resolve().parents[1]
+LONGEST = (
+    "test_fault_injection",
+    "test_stack",
+    "test_lab_end_to_end",
+    "test_folder",
+    "test_server",
+    "test_services_gone",
+)
+"""Files that take minutes, the longest first."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant:{% endif %}"
@@ -60,9 +69,11 @@ def build_tiny_llama(folder: Path) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first: where two files are tested at a time, none of them is left for the end."""
+    """Files with slow tests come first, those that take minutes before the others: where several files are tested at a
+    time, none of them is left for the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (places.get(item.path.stem, len(LONGEST)), item.path not in slow))
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil  # type: ignore[import-untyped,unused-ignore]
+
 from models.configs import LabTeacherConfig
 from models.hardware import usable_cores
 from storage.datasets.lab import teacher_texts
@@ -28,7 +30,11 @@ if TYPE_CHECKING:
     from models.lab_teacher import Progress
 
 WAITING = "OMP_WAIT_POLICY"
-"""OpenMP's variable that says what its threads do while they wait."""
+"""OpenMP's variable that says what its threads do while they wait: `passive` lets them sleep."""
+SPIN_FIRST = {"GOMP_SPINCOUNT": "100000", "KMP_BLOCKTIME": "1"}
+"""GNU's and Intel's OpenMP: threads look for work for a fraction of a millisecond (a millisecond) before they sleep."""
+IDLE_PERCENT = 30.0
+"""A machine whose cores are busier than this, all together, is not idle."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +105,17 @@ def _threads() -> int:
 
     Two threads reach the same weights, bit for bit, in less time. But OpenMP's threads keep their cores busy while they
     wait for each other. If another program wants one of the cores, both threads slow down; 30 times slower was seen. So
-    there are two only if they can be told to sleep instead, which OpenMP reads when torch loads it. Whether more than
-    two would pay for a model this small has not been measured.
+    there are two only if they can be told to sleep, which OpenMP reads when torch loads it. Waking up takes time, too:
+    on an idle machine they look for work for a moment before they sleep (docs/measurements.md). Whether more than two
+    would pay for a model this small has not been measured.
     """
-    if "torch" in sys.modules or os.environ.setdefault(WAITING, "passive").lower() != "passive":
+    if "torch" in sys.modules or os.environ.get(WAITING, "passive").lower() != "passive":
         return 1
+    if WAITING not in os.environ and psutil.cpu_percent(interval=0.5) < IDLE_PERCENT:
+        for name, value in SPIN_FIRST.items():
+            os.environ.setdefault(name, value)
+    else:
+        os.environ[WAITING] = "passive"
     return min(2, len(usable_cores()))
 
 

@@ -13,15 +13,17 @@
             steps.jsonl         figures of the optimizer's steps
             trained.json        outcome: the student is trained
             validation.json     outcome: it is evaluated; test.json in the best round
-        .run.lock, .work.lock   see below
+        .prepare.lock, .run.lock, .work.lock   see below
 
 A step is done when its outcome exists: a small JSON file that is written last, whole or not at all. An interrupted step
 is run again, so whatever it stores before its outcome must allow that.
 
-Two locks keep processes out of each other's way. Both are released however their process dies. A run holds the *run
-lock* while it works on the training (`held`), so a second run with the same configuration waits and then finds
-everything done. The process that computes a step holds the *work lock* (`once`): the worker of a killed run lives on
-for a moment, and the run that takes over must not write at the same time.
+Locks keep processes out of each other's way. They are released however their process dies. A run holds the *run lock*
+while it works on the training (`held`), so a second run with the same configuration waits and then finds everything
+done. The process that computes a step holds the *work lock* (`once`): the worker of a killed run lives on for a moment,
+and the run that takes over must not write at the same time. The *prepare lock* (`preparing`) is another one than the
+run lock: else the run that prepared the training would take that at once, and one that also came to prepare it would
+wait, without a word, until it is trained.
 """
 
 import json
@@ -242,16 +244,16 @@ class Training:
         Raises:
             RunStopped: this run was stopped while it waited.
         """
-        with self.alone(waiting):
+        with _locked(self.folder / ".run.lock", waiting):
             with self.at_work():
                 self._remove_leftovers()
                 if not self.is_one or self.spec != spec:
                     self.write_spec(spec)
             yield
 
-    def alone(self, waiting: Callable[[], None] = lambda: None) -> AbstractContextManager[None]:
-        """Takes only the run lock, to prepare the training; see `held`."""
-        return _locked(self.folder / ".run.lock", waiting)
+    def preparing(self) -> AbstractContextManager[None]:
+        """Keeps other runs from preparing the training. Waits silently: it takes seconds."""
+        return _locked(self.folder / ".prepare.lock", lambda: None)
 
     def at_work(self) -> AbstractContextManager[None]:
         """Keeps other processes from computing steps. Waits silently: their run is gone, and they soon will be."""

@@ -89,8 +89,8 @@ def prepare_training(
         return preparation
 
     preparation = training.outcome(Preparation)
-    if preparation is None:  # a training that another run works on has one, and is not waited for
-        with training.alone():
+    if preparation is None:
+        with training.preparing():
             preparation = training.outcome(Preparation) or prepare()
     # The state folder may have moved since, or its path be given in another way.
     return Prepared(folder=training.folder, spec=spec, **preparation.model_dump())

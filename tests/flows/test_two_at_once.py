@@ -21,9 +21,7 @@ WAITING = "another run trains it; waiting, then taking what it has made"
 
 
 def holder_of(lock: Path) -> int | None:
-    """The process that holds the run lock of a training in its first round; None for none."""
-    if not (lock.parent / "round-000").exists():  # while a training is prepared, others wait without a word
-        return None
+    """The process that holds a training's run lock; None for none."""
     inode = lock.stat().st_ino
     for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
         _, kind, _, _, pid, place, *_ = line.replace("->", "").split()
@@ -54,12 +52,17 @@ def test_both_end_with_the_result_of_one_alone(
     for number in range(2):
         with (tmp_path / f"{number}.out").open("w") as out, (tmp_path / f"{number}.err").open("w") as err:
             runs.append(subprocess.Popen(command, stdout=out, stderr=err, env=os.environ))
-    # However busy the machine is, they are in each other's way: the first to train stands still until the other waits.
+    # However busy the machine is, they are in each other's way: the first to train crawls until the other waits for it.
+    # It does not stand still, for it may just hold something else that both need, such as a database.
     holder = seen(lambda: next(filter(None, map(holder_of, home.glob("trainings/*/.run.lock"))), None))
-    os.kill(holder, signal.SIGSTOP)
+    other = next(number for number in range(2) if runs[number].pid != holder)
     try:
-        other = next(number for number in range(2) if runs[number].pid != holder)
-        seen(lambda: WAITING in (tmp_path / f"{other}.err").read_text(encoding="utf-8"))
+        while WAITING not in (tmp_path / f"{other}.err").read_text(encoding="utf-8"):
+            os.kill(holder, signal.SIGSTOP)
+            time.sleep(0.5)
+            os.kill(holder, signal.SIGCONT)
+            time.sleep(0.02)
+            assert all(run.poll() is None for run in runs), "they were never in each other's way"
     finally:
         os.kill(holder, signal.SIGCONT)
     told = []

@@ -12,7 +12,7 @@ import pytest
 from models.configs import LabTeacherConfig
 from models.hardware import usable_cores
 from storage.locks import is_held
-from tasks.teacher.lab import build_lab, find_lab, lab_folder
+from tasks.teacher.lab import SPIN_FIRST, _threads, build_lab, find_lab, lab_folder
 
 TINY = LabTeacherConfig(hidden=32, heads=1, layers=1, intermediate=32, texts=40, steps=3, batch_size=4, warmup_steps=1)
 REPOSITORY = Path(__file__).parents[3]
@@ -64,6 +64,18 @@ def test_two_threads_train_only_where_they_can_sleep_while_they_wait(before: str
         [sys.executable, "-c", code], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True
     )
     assert int(done.stdout) == (min(2, len(usable_cores())) if patient else 1)
+
+
+@pytest.mark.parametrize(("busy", "expected"), [(5.0, SPIN_FIRST), (90.0, {"OMP_WAIT_POLICY": "passive"})])
+def test_they_sleep_at_once_where_others_want_the_cores(
+    monkeypatch: pytest.MonkeyPatch, busy: float, expected: dict[str, str]
+) -> None:
+    names = ("OMP_WAIT_POLICY", *SPIN_FIRST)
+    monkeypatch.setattr("os.environ", {})
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setattr("psutil.cpu_percent", lambda interval: busy)  # noqa: ARG005
+    assert _threads() == min(2, len(usable_cores()))
+    assert {name: os.environ[name] for name in names if name in os.environ} == expected
 
 
 def test_force_trains_again(tmp_path: Path) -> None:
