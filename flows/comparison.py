@@ -151,4 +151,5 @@ def _difference(pair: Sequence[list[list[Told]]], figure: Figure) -> Difference 
     if asked[0] is None or asked[1] is None:
         return None
     examples = sorted(asked[0] & asked[1])
-    return paired_difference(*(table_of(told, figure, examples) for told in pair))
+    first, second = (table_of(told, figure, examples) for told in pair)
+    return paired_difference(first, second)

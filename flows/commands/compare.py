@@ -1,7 +1,7 @@
 """`qcrd compare`: methods over seeds, with intervals."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -30,7 +30,7 @@ def compare_command(file: FileArgument, as_json: JsonOption = False, home: HomeO
     prepare_prefect(place.path)
     check_server()
     server = start_own_server(place.logs)
-    from prefect.task_runners import ThreadPoolTaskRunner
+    from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
     from flows.compare import compare, side_by_side
     from tasks.tracking.client import open_tracking
@@ -39,8 +39,8 @@ def compare_command(file: FileArgument, as_json: JsonOption = False, home: HomeO
     show_own_lines()
     if server:
         server.wait()
-    runner = ThreadPoolTaskRunner(max_workers=side_by_side(config, base))
-    result = compare.with_options(task_runner=runner)(config, base, place.path)  # type: ignore[arg-type]
+    runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=side_by_side(config, base))
+    result = compare.with_options(task_runner=runner)(config, base, place.path)
     if as_json:
         print_json(result.model_dump(mode="json"))
     else:
@@ -49,19 +49,24 @@ def compare_command(file: FileArgument, as_json: JsonOption = False, home: HomeO
 
 def show(result: "ComparisonResult") -> None:
     """The table, and below it what may be said."""
+    from tasks.comparing.answers import FIGURES
+
     several = len({row.share for row in result.variants}) > 1
     table = Table(box=None, pad_edge=False)
     for name in ("variant", *(["share"] if several else []), "answers", "95 %", "explanations", "95 %", "seconds"):
         table.add_column(name, justify="left" if name == "variant" else "right")
     for row in result.variants:
         shown = []
-        for figure in ("answers", "explanations"):
-            mean, low, high = row.figures.get(figure, (None, None, None))  # type: ignore[call-overload]
-            shown += ["-", ""] if mean is None else [f"{mean:.1%}", f"{low:.1%} - {high:.1%}"]
+        for figure in FIGURES:
+            if figure in row.figures:
+                mean, low, high = row.figures[figure]
+                shown += [f"{mean:.1%}", f"{low:.1%} - {high:.1%}"]
+            else:
+                shown += ["-", ""]
         table.add_row(row.name, *([f"{row.share:.0%}"] if several else []), *shown, f"{row.seconds:,.0f}")
     out.print(table)
     first = result.variants[0]
     out.print(plain(f"{first.seeds} seeds, {first.questions:,} {result.part} questions; intervals over both."))
-    for row in result.differences:
-        where = f" ({row.share:.0%} of the questions)" if several else ""
-        out.print(plain(row.sentence + where), soft_wrap=True)
+    for one in result.differences:
+        where = f" ({one.share:.0%} of the questions)" if several else ""
+        out.print(plain(one.sentence + where), soft_wrap=True)

@@ -78,7 +78,7 @@ def paired_difference(first: Answers, second: Answers, confidence: float = CONFI
         variance = max(by_questions + by_seeds - noise, by_questions, by_seeds)
         error = math.sqrt(variance)
         parts = by_questions**2 / (questions - 1) + by_seeds**2 / (seeds - 1)
-        freedom = (by_questions + by_seeds) ** 2 / parts if parts else math.inf
+        freedom = variance**2 / parts if parts else math.inf  # the noise has (S - 1)(Q - 1): no term worth adding
     if error == 0:  # every question and seed agree: no difference, or one without exception
         return Difference(mean, mean, mean, 1.0 if mean == 0 else 0.0, seeds, questions, 0.0, 0.0)
     reach = float(student_t.ppf((1 + confidence) / 2, freedom)) * error

@@ -10,7 +10,7 @@ from storage.store import Store
 from tests.conftest import Qcrd, figures
 from tests.flows.own_data import write_own_data
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("databases")]
 
 COMPARISON = {
     "base": "small.yaml",
@@ -32,7 +32,7 @@ def write(folder: Path, **changes: object) -> None:
     (folder / "compare.yaml").write_text(yaml.safe_dump(COMPARISON | changes), encoding="utf-8")
 
 
-def test_all_cells_once_and_another_seed_costs_only_itself(here: Path, home: Path, qcrd: Qcrd, databases: None) -> None:
+def test_all_cells_once_and_another_seed_costs_only_itself(here: Path, home: Path, qcrd: Qcrd) -> None:
     write(here)
     first = figures(qcrd("compare", "compare.yaml", "--json"))
     assert [(row["variant"], row["seeds"], row["questions"]) for row in first["variants"]] == [
@@ -45,8 +45,10 @@ def test_all_cells_once_and_another_seed_costs_only_itself(here: Path, home: Pat
     assert (difference["variant"], difference["against"]) == ("qcrd", "dss")
     assert difference["low"] <= difference["difference"] <= difference["high"]
     # What it says is what the predictions say.
-    rows = Store(home / "store").query("SELECT model, avg(correct::int) AS right FROM predictions WHERE split = 'test' GROUP BY 1")
-    right = {row["model"].split("-")[1]: [] for row in rows.to_pylist()}
+    rows = Store(home / "store").query(
+        "SELECT model, avg(correct::int) AS right FROM predictions WHERE split = 'test' GROUP BY 1"
+    )
+    right: dict[str, list[float]] = {row["model"].split("-")[1]: [] for row in rows.to_pylist()}
     for row in rows.to_pylist():
         right[row["model"].split("-")[1]].append(row["right"])
     for row in first["variants"]:
@@ -60,7 +62,7 @@ def test_all_cells_once_and_another_seed_costs_only_itself(here: Path, home: Pat
     assert len(list((home / "trainings").glob("*/training.json"))) == 6
 
 
-def test_equal_time_trains_the_baseline_for_as_long(here: Path, home: Path, qcrd: Qcrd, databases: None) -> None:
+def test_equal_time_trains_the_baseline_for_as_long(here: Path, home: Path, qcrd: Qcrd) -> None:
     write(here, equal="time", seeds=1)
     done = qcrd("compare", "compare.yaml")
     lines = done.stdout.splitlines()
@@ -86,7 +88,9 @@ def test_equal_time_trains_the_baseline_for_as_long(here: Path, home: Path, qcrd
         ({"seed": 3}, "seed"),
     ],
 )
-def test_mistakes_are_told_before_anything_runs(here: Path, home: Path, qcrd: Qcrd, changes: dict[str, object], said: str) -> None:
+def test_mistakes_are_told_before_anything_runs(
+    here: Path, home: Path, qcrd: Qcrd, changes: dict[str, object], said: str
+) -> None:
     write(here, **changes)
     done = qcrd("compare", "compare.yaml", code=2)
     assert said in done.stderr

@@ -124,7 +124,7 @@ def test_the_paper_s_margin_within_each_source(student: Student) -> None:
     for delta in (delta_among(student, examples), 50.0):
         method = MethodConfig(within="source", delta=delta)
         sums = StudentTraining(student, method, len(examples)).eval()(batch_of(student, examples))
-        l_neg = 0.0
+        l_neg: torch.Tensor | float = 0.0
         for example in examples:
             for own in (False, True):
                 some = [bad for bad in example.negatives if bad.own == own]
