@@ -5,9 +5,10 @@ teacher is trained on worked problems of a separate split, so it has seen none o
 
 | split      | questions | for |
 |------------|-----------|-----|
-| train      | 2,000     | what the teacher is sampled on and students learn from |
-| validation | 400       | choosing the best round |
+| train      | 8,000     | what the teacher is sampled on and students learn from |
+| validation | 1,000     | choosing the best round, and between methods |
 | test       | 800       | read once, at the end |
+| fresh      | 3,000     | claims about methods: read once, after all choices (docs/results.md) |
 
 A hash of its text decides the split of a question, so the splits are disjoint whatever their sizes. One version of
 the problems gives the same questions in the same order on every machine.
@@ -24,7 +25,7 @@ from storage.datasets.assembly import NUMBERS, assemble
 from storage.datasets.definition import Dataset, Prompt
 from storage.datasets.lab_problems import PROBLEM_VERSION, Problem, draw_problem, solve, solve_with_slips
 
-SPLIT_SIZES = {"train": 2000, "validation": 400, "test": 800}
+SPLIT_SIZES = {"train": 8000, "validation": 1000, "test": 800, "fresh": 3000}
 TEACHER_SPLIT = "teacher"
 # How many of the hash's 16 values each split gets.
 _SHARES = {TEACHER_SPLIT: 10, "train": 3, "validation": 1, "test": 2}
@@ -80,7 +81,7 @@ def split_of(question: str) -> str:
 
 
 def _rows(split: str) -> Iterator[Mapping[str, Any]]:
-    for problem in islice(problems(split), SPLIT_SIZES[split]):
+    for problem in _problems_of(split):
         solution = solve(problem)
         yield {
             "question": problem.question,
@@ -88,6 +89,12 @@ def _rows(split: str) -> Iterator[Mapping[str, Any]]:
             "solution": solution.text,
             "kind": problem.kind,
         }
+
+
+def _problems_of(split: str) -> Iterator[Problem]:
+    if split == "fresh":  # what follows the test questions, so that those stay what they were
+        return islice(problems("test"), SPLIT_SIZES["test"], SPLIT_SIZES["test"] + SPLIT_SIZES["fresh"])
+    return islice(problems(split), SPLIT_SIZES[split])
 
 
 def _prompt(question: str, choices: tuple[str, ...]) -> Prompt:  # noqa: ARG001 - one signature for all datasets
