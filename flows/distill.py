@@ -108,6 +108,8 @@ def train(
                     if is_over(training.evaluations()[: t + 1], config.rounds):
                         break
                 best = best_round(training.evaluations())
+                if settings.answering.samples:
+                    rounds.calibrate_student(workspace, folder, best, worker)
                 test = rounds.evaluate_student(workspace, folder, best, "test", worker) if parts.test else None
                 logged = run.finish(best, test)
     table.show(over=True)

@@ -29,7 +29,7 @@ class MethodResult(BaseModel):
         rounds: validation results of all rounds.
         best: the round with the highest validation accuracy.
         test: test result of the best round's student; None if there are no test questions.
-        test_interval: 95 % Wilson interval of the test accuracy.
+        test_interval: 95 % Wilson interval of the test accuracy, of the answers as they are given when served.
         seconds: how long training, sampling and evaluating took over all rounds, as noted when each was done.
         mlflow_run: the training's run; `mlflow_round` and `mlflow_model` those of the best round.
     """
@@ -118,7 +118,7 @@ class DistillResult(BaseModel):
             "sampled_completion_tokens": sampled.completion_tokens,
             "sampling_cost": sampled.cost,
             "validation_accuracy": best.accuracy,
-            "test_accuracy": method.test.accuracy if method.test else None,
+            "test_accuracy": method.test.given_accuracy if method.test else None,
             "test_explanation_accuracy": method.test.explanation_accuracy if method.test else None,
             "training_seconds": method.seconds,
         }
@@ -146,7 +146,7 @@ def method_result(
         rounds=training.evaluations(),
         best=best,
         test=test,
-        test_interval=wilson_interval(test.correct, test.questions) if test else None,
+        test_interval=wilson_interval(test.given_correct, test.questions) if test else None,
         seconds=sum(row["seconds"] for row in round_rows(training)),
         mlflow_run=logged.training,
         mlflow_round=logged.run_id,

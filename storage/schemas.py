@@ -164,10 +164,13 @@ PREDICTIONS = Table(
             pa.field("model", _NAME, nullable=False),
             pa.field("split", _NAME, nullable=False),
             ("dataset", _NAME),
-            ("answer", pa.string()),
+            ("answer", pa.string()),  # the bare one
             ("rationale", pa.string()),
             ("correct", pa.bool_()),
             ("explanation_correct", pa.bool_()),  # the rationale's own answer; null without one, and in older files
+            ("given_answer", pa.string()),  # chosen between bare answer and rationales; null where nothing was chosen
+            ("given_correct", pa.bool_()),
+            ("confidence", pa.float64()),  # probability that given_answer is right
             ("created_at", _TIME),
             ("run_id", pa.string()),
         ]

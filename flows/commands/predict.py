@@ -25,6 +25,10 @@ from storage.rows import read_rows
 AliasOption = Annotated[
     str, typer.Option("--alias", help="Alias of the version: champion, challenger, or one of your own.")
 ]
+SamplesOption = Annotated[
+    int | None,
+    typer.Option("--samples", min=0, help="Rationales to sample, whose answers vote; else as it was registered."),
+]
 
 
 def predict_command(
@@ -39,6 +43,7 @@ def predict_command(
     ] = None,
     model: ModelOption = None,
     alias: AliasOption = "champion",
+    samples: SamplesOption = None,
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
@@ -51,7 +56,7 @@ def predict_command(
 
     place = home_at(home)
     student = load_registered(place.path, model or only_model(place), alias)
-    answers = student.predict(asked)
+    answers = student.predict(asked, samples)
     if as_json:
         print_json([{**question, **answer} for question, answer in zip(asked, answers, strict=True)])
         return
@@ -62,6 +67,8 @@ def predict_command(
             out.print(plain(f"  rationale: {answer['rationale']}"))
         if answer["quality"] is not None:
             out.print(plain(f"  quality:   {answer['quality']:.3f}"))
+        if answer.get("confidence") is not None:
+            out.print(plain(f"  sure:      {answer['confidence']:.0%}"))
     notice(f"{student.registered.name} version {student.registered.version} ({alias})")
 
 

@@ -21,7 +21,7 @@ from tasks.questions.sets import DatasetConfig
 from tasks.teacher.lab import lab_folder
 from tasks.teacher.settings import LAB, TeacherSettings
 from tasks.tracking.settings import RegistrySettings
-from tasks.training.spec import NegativesConfig, OwnSamplesConfig, RoundsConfig, TrainingConfig
+from tasks.training.spec import AnsweringConfig, NegativesConfig, OwnSamplesConfig, RoundsConfig, TrainingConfig
 from tasks.watching.drift import DriftConfig
 
 NEVER_REPEATED = ("url", "key_secret", "server_args")
@@ -54,6 +54,9 @@ class DistillConfig(BaseModel):
     optimisation: OptimisationConfig = Field(default=OptimisationConfig(), description="How the student is trained.")
     rounds: RoundsConfig = Field(
         default=RoundsConfig(), description="How many rounds there are, and what is kept of them."
+    )
+    answering: AnsweringConfig = Field(
+        default=AnsweringConfig(), description="How the trained student's answer is chosen."
     )
     registry: RegistrySettings = Field(
         default=RegistrySettings(), description="How the best student is registered and judged."
@@ -89,6 +92,7 @@ class DistillConfig(BaseModel):
             discriminator=self.discriminator,
             optimisation=self.optimisation,
             rounds=self.rounds,
+            answering=self.answering,
         )
 
 

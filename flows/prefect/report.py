@@ -199,8 +199,9 @@ def result_rows(result: DistillResult) -> list[dict[str, str]]:
         if one.test and one.test_interval:
             low, high = one.test_interval
             row |= {
-                "test": _percent(one.test.accuracy),
+                "test": _percent(one.test.given_accuracy),
                 "95 % interval": f"{_percent(low)} - {_percent(high)}",
+                "bare answers": _percent(one.test.accuracy),
                 "explanations": _percent(one.test.explanation_accuracy),
             }
         rows.append(row | {"seconds": f"{one.seconds:,.0f}"})

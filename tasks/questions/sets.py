@@ -163,11 +163,13 @@ class QuestionSet(BaseModel):
         return found
 
     def rights(self, store: Store, model: str) -> dict[str, bool]:
-        """example_id -> whether a model (by its name in the predictions table) was right, for those it answered."""
+        """example_id -> whether a model (by its name in the predictions table) was right, for those it answered; going
+        by the answer that it gives when it is served."""
         with store.connect() as con:
             rows = store.execute(
                 con,
-                f"SELECT example_id, correct FROM {store.relation(PREDICTIONS, self.partition)} "
+                "SELECT example_id, coalesce(given_correct, correct) AS correct "
+                f"FROM {store.relation(PREDICTIONS, self.partition)} "
                 f"SEMI JOIN {self.sql(store)} USING (example_id) WHERE model = $1",
                 [model],
             )

@@ -1,12 +1,19 @@
 """How a student is asked. It answers and explains in the same way whether it is evaluated or served."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from models.generation import generate
+from models.scoring import log_probabilities
+from models.seeds import derived_seed
 from models.student import EXPLAIN, PREDICT, Student
 from storage.datasets.definition import Dataset
-from tasks.serving.settings import AskingConfig, Question
+from tasks.serving.deciding import Candidate, Explained, answers_of, candidates, decide, rationale_for
+from tasks.serving.settings import AskingConfig, Decision, Question
+
+if TYPE_CHECKING:
+    from models.discriminator import Discriminator
 
 
 @dataclass(frozen=True)
@@ -14,16 +21,49 @@ class Answered:
     """What a student said to one question.
 
     Attributes:
-        answer: in the dataset's canonical spelling; None if the student's text is not an answer.
-        rationale: its explanation, without the answer if both are one text; None if it wrote none.
-        rationale_answer: the answer that its explanation itself comes to; None if it comes to none.
+        answer: its bare answer in the dataset's canonical spelling; None if the student's text is not an answer.
+        rationale: its likeliest explanation, without the answer if both are one text; None if it wrote none.
+        rationale_answer: the answer that this explanation itself comes to; None if it comes to none.
         too_long: the question is longer than the student reads, so it was not asked.
+        rationales: the likeliest explanation, then the sampled ones.
+        logs: each answer's log-probability under `predict: `; empty where nobody weighs answers.
     """
 
     answer: str | None = None
     rationale: str | None = None
     rationale_answer: str | None = None
     too_long: bool = False
+    rationales: tuple[Explained, ...] = ()
+    logs: dict[str, float] = field(default_factory=dict)
+
+    def candidates(self, samples: int | None = None) -> list[Candidate]:
+        """The answers to choose from, going by the first `samples` of the sampled rationales; None for all."""
+        rationales = self._first(samples)
+        known = answers_of(self.answer, rationales)
+        return candidates({answer: self.logs[answer] for answer in known}, rationales)
+
+    def decided(self, decision: Decision, samples: int | None = None) -> "Decided":
+        """The answer chosen among its bare one and those of its rationales."""
+        answer, confidence = decide(self.candidates(samples), decision)
+        return Decided(answer, confidence, rationale_for(answer, self._first(samples)))
+
+    def _first(self, samples: int | None) -> tuple[Explained, ...]:
+        return self.rationales if samples is None else self.rationales[: 1 + samples]
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What a student answers in the end.
+
+    Attributes:
+        answer: None if it has none.
+        confidence: the probability that it is right; None without an answer.
+        rationale: one that comes to it, if any does.
+    """
+
+    answer: str | None
+    confidence: float | None
+    rationale: Explained | None
 
 
 def ask(
@@ -32,8 +72,11 @@ def ask(
     questions: Sequence[Question],
     config: AskingConfig,
     on_progress: Callable[[int, int], None] | None = None,
+    discriminator: "Discriminator | None" = None,
+    weigh: bool = False,
 ) -> list[Answered]:
-    """Lets a student answer questions, and explain its answers if it was trained to; always its likeliest text.
+    """Lets a student answer questions, and explain its answers if it was trained to: its likeliest texts, and
+    `config.samples` further rationales, the same ones whenever it is asked the same.
 
     Args:
         dataset: how a question is put and an answer read.
@@ -41,6 +84,8 @@ def ask(
         questions: one or many.
         config: what is asked for.
         on_progress: called with (texts written, texts in all).
+        discriminator: scores the rationales; None for none.
+        weigh: compute what `Answered.candidates` needs, as is done where `config` has decisions.
 
     Returns:
         One for each question, in their order.
@@ -48,40 +93,81 @@ def ask(
     texts = [dataset.student_input(one.question, one.choices) for one in questions]
     lengths = [len(ids) for ids in student.input_ids([EXPLAIN + text for text in texts])]  # the longer prefix
     fitting = [place for place, length in enumerate(lengths) if length <= student.max_input_tokens]
-    asked = 2 if config.writes == "answer and rationale" else 1
-    done = 0
+    texts, choices = [texts[place] for place in fitting], [questions[place].choices for place in fitting]
+    answers_apart = config.writes != "rationale, then answer"
+    explains = config.writes != "answer"
+    samples = config.samples if explains else 0
+    total, done = (answers_apart + explains + samples) * len(texts), 0
 
-    def written(prefix: str, longest: int) -> list[str]:
+    def written(prefix: str, longest: int, draw: int | None = None) -> list[str]:
         nonlocal done
-        before, total = done, asked * len(fitting)
+        before = done
         found = generate(
             student,
-            [prefix + texts[place] for place in fitting],
+            [prefix + text for text in texts],
             max_new_tokens=longest,
+            temperature=0.0 if draw is None else config.temperature,
+            seeds=None if draw is None else [derived_seed("vote", text, draw) for text in texts],
             batch_size=config.batch_size,
             on_progress=on_progress and (lambda count, _: on_progress(before + count, total)),
         )
-        done += len(fitting)
-        return [text.text for text in found]
+        done += len(texts)
+        return [one.text for one in found]
 
-    nothing: list[str | None] = [None] * len(fitting)
-    answers = written(PREDICT, config.answer_tokens) if config.writes != "rationale, then answer" else nothing
-    rationales = written(EXPLAIN, student.max_target_tokens) if config.writes != "answer" else nothing
+    answers: list[str | None] = [None] * len(texts)
+    if answers_apart:
+        bare = written(PREDICT, config.answer_tokens)
+        answers = [read_answer(dataset, text, some) for text, some in zip(bare, choices, strict=True)]
+    columns: list[list[str]] = []
+    if explains:
+        draws: tuple[int | None, ...] = (None, *range(samples))
+        columns = [written(EXPLAIN, student.max_target_tokens, draw) for draw in draws]
+    read = [[dataset.parse(column[row], choices[row]) for column in columns] for row in range(len(texts))]
+    # A text that holds both is shown without its answer.
+    shown = [
+        [column[row] if answers_apart else one.rationale or "" for one, column in zip(several, columns, strict=True)]
+        for row, several in enumerate(read)
+    ]
+    qualities = qualities_of(discriminator, texts, shown)
+    explained = [
+        tuple(Explained(text, one.answer, quality) for text, one, quality in zip(*row, strict=True))
+        for row in zip(shown, read, qualities, strict=True)
+    ]
+    if not answers_apart:
+        answers = [row[0].answer for row in read]
+    known = [answers_of(answer, row) for answer, row in zip(answers, explained, strict=True)]
+    logs: list[list[float]] = [[0.0] * len(row) for row in known]  # a student without `predict: ` has no say there
+    if answers_apart and (weigh or config.decisions):
+        logs = log_probabilities(student, [PREDICT + text for text in texts], known)
     found = [Answered(too_long=True)] * len(questions)
-    for place, answer, rationale in zip(fitting, answers, rationales, strict=True):
-        found[place] = _read(dataset, questions[place].choices, answer, rationale)
+    for row, place in enumerate(fitting):
+        rationale, rationale_answer = None, None
+        if explains:
+            rationale = shown[row][0] if answers_apart else read[row][0].rationale
+            rationale_answer = read[row][0].answer
+        found[place] = Answered(
+            answers[row], rationale, rationale_answer, rationales=explained[row],
+            logs=dict(zip(known[row], logs[row], strict=True)),
+        )  # fmt: skip
     return found
+
+
+def qualities_of(
+    discriminator: "Discriminator | None", texts: Sequence[str], rationales: Sequence[Sequence[str]]
+) -> list[list[float | None]]:
+    """D's score of each rationale of each question; None without D, and for one that is too long for it."""
+    scores: list[list[float | None]] = [[None] * len(row) for row in rationales]
+    if discriminator is None:
+        return scores
+    pairs = [(row, column, text) for row, several in enumerate(rationales) for column, text in enumerate(several)]
+    ids = discriminator.pair_ids([texts[row] for row, _, _ in pairs], [text for _, _, text in pairs])
+    fitting = [pair for pair, one in zip(pairs, ids, strict=True) if len(one) <= discriminator.max_tokens]
+    values = discriminator.score([texts[row] for row, _, _ in fitting], [text for _, _, text in fitting])
+    for (row, column, _), value in zip(fitting, values.tolist(), strict=True):
+        scores[row][column] = value
+    return scores
 
 
 def read_answer(dataset: Dataset, text: str, choices: tuple[str, ...]) -> str | None:
     """A student's bare answer in its canonical spelling; a text that says more is read like a teacher's."""
     return dataset.normalise(text.strip(), choices) or dataset.parse(text, choices).answer
-
-
-def _read(dataset: Dataset, choices: tuple[str, ...], answer: str | None, rationale: str | None) -> Answered:
-    if rationale is None:
-        return Answered(read_answer(dataset, answer or "", choices))
-    parsed = dataset.parse(rationale, choices)
-    if answer is None:  # one text holds both
-        return Answered(parsed.answer, parsed.rationale, parsed.answer)
-    return Answered(read_answer(dataset, answer, choices), rationale, parsed.answer)

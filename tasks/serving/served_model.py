@@ -20,11 +20,21 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from models.configs import StudentConfig
 from storage.datasets.registry import get_dataset
-from tasks.serving.settings import DEFINITION, DISCRIMINATOR, STUDENT, Question, ServedConfig
+from tasks.serving.settings import (
+    AS_REGISTERED,
+    DEFINITION,
+    DISCRIMINATOR,
+    STUDENT,
+    Decision,
+    Question,
+    ServedConfig,
+)
 
 if TYPE_CHECKING:
     from models.discriminator import Discriminator
     from tasks.serving.answering import Answered
+
+COLUMNS = ["answer", "rationale", "quality", "confidence"]
 
 
 class ServedStudent(PythonModel):
@@ -56,46 +66,37 @@ class ServedStudent(PythonModel):
         self,
         context: PythonModelContext,  # noqa: ARG002 - MLflow's signature
         model_input: pd.DataFrame,
-        params: Mapping[str, Any] | None = None,  # noqa: ARG002
+        params: Mapping[str, Any] | None = None,
     ) -> pd.DataFrame:
         """Answers questions.
 
         Args:
             model_input: a DataFrame with the column `question`, and `choices` (lists of texts) if the dataset has
                 choices; or a list of such rows as dicts, or of questions.
+            params: `samples`, further rationales to sample, whose answers vote; without it as many as it was
+                registered with.
 
         Returns:
             A row for each question: `answer` in the dataset's spelling, None if the student gave none; `rationale`,
             None if it was not trained to explain; `quality` of the rationale, 0 to 1, None if there is no rationale or
-            no discriminator.
+            no discriminator; `confidence`, the probability that the answer is right, None if that was not calibrated.
         """
         from tasks.serving.answering import ask
 
         questions = [_question(row, place) for place, row in enumerate(_rows(model_input), start=1)]
         self._refuse_without_choices(questions)
-        answered = ask(self.dataset, self.student, questions, self.asking)
-        rows = [
-            {"answer": one.answer, "rationale": one.rationale, "quality": quality}
-            for one, quality in zip(answered, self._quality(questions, answered), strict=True)
-        ]
-        return pd.DataFrame(rows, columns=["answer", "rationale", "quality"], dtype=object)  # object: None stays None
-
-    def _quality(self, questions: Sequence[Question], answered: "Sequence[Answered]") -> list[float | None]:
-        """D's score of each rationale."""
-        scores: list[float | None] = [None] * len(answered)
-        if self.discriminator is None:
-            return scores
-        judged = [
-            (place, self.dataset.student_input(question.question, question.choices), one.rationale)
-            for place, (question, one) in enumerate(zip(questions, answered, strict=True))
-            if one.rationale is not None
-        ]
-        ids = self.discriminator.pair_ids([text for _, text, _ in judged], [rationale for _, _, rationale in judged])
-        fitting = [one for one, pair in zip(judged, ids, strict=True) if len(pair) <= self.discriminator.max_tokens]
-        values = self.discriminator.score([text for _, text, _ in fitting], [rationale for _, _, rationale in fitting])
-        for (place, _, _), value in zip(fitting, values.tolist(), strict=True):
-            scores[place] = value
-        return scores
+        asking = self.asking
+        if (samples := int((params or {}).get("samples", AS_REGISTERED))) != AS_REGISTERED:
+            if samples < 0 or (samples and asking.writes == "answer"):
+                raise _refusal(
+                    f"samples is {samples}; it must be a whole number from 0"
+                    if samples < 0
+                    else "this student writes no rationales, so none can be sampled to vote; leave out samples"
+                )
+            asking = asking.model_copy(update={"samples": samples})
+        answered = ask(self.dataset, self.student, questions, asking, discriminator=self.discriminator)
+        rows = [_row(one, asking.decision) for one in answered]
+        return pd.DataFrame(rows, columns=COLUMNS, dtype=object)  # object: None stays None
 
     def _refuse_without_choices(self, questions: Sequence[Question]) -> None:
         for place, one in enumerate(questions, start=1):
@@ -104,6 +105,16 @@ class ServedStudent(PythonModel):
                     f"question {place} has no choices, and {self.dataset.name} asks for one of them; "
                     'send {"question": ..., "choices": [..., ...]}'
                 )
+
+
+def _row(answered: "Answered", decision: Decision | None) -> dict[str, Any]:
+    if decision is None:
+        quality = answered.rationales[0].quality if answered.rationale is not None else None
+        return dict(zip(COLUMNS, (answered.answer, answered.rationale, quality, None), strict=True))
+    decided = answered.decided(decision)
+    shown = decided.rationale
+    parts = (shown.text, shown.quality) if shown is not None else (None, None)
+    return dict(zip(COLUMNS, (decided.answer, *parts, decided.confidence), strict=True))
 
 
 def _rows(model_input: Any) -> list[Any]:

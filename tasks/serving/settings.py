@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Writes = Literal["answer", "answer and rationale", "rationale, then answer"]
 STUDENT, DISCRIMINATOR, DEFINITION = "student", "discriminator", "definition"
+AS_REGISTERED = -1
+"""In place of a number of samples: as many as the student was registered with."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,29 @@ class Question:
     choices: tuple[str, ...] = ()
 
 
+class Decision(BaseModel):
+    """How one answer is chosen among those that a student gives to a question, and how sure it is.
+
+    A conditional logit (McFadden 1974) with "none of them" as a further choice; docs/distillation.md has the formula,
+    `tasks.serving.deciding` computes it, and `tasks.training.calibration` fits it to the validation questions.
+
+    Attributes:
+        samples: sampled rationales for which it was fitted.
+        head: weight of the log-probability of an answer under `predict: `.
+        votes: weight of the log of its share of the rationales.
+        quality: weight of the log of its share of the rationales' quality; 0 without a discriminator.
+        none: log-odds of "none of them".
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    samples: int = Field(ge=0)
+    head: float
+    votes: float
+    quality: float
+    none: float
+
+
 class AskingConfig(BaseModel):
     """What a student is asked for.
 
@@ -24,6 +49,12 @@ class AskingConfig(BaseModel):
         writes: what it was trained to write: the answer alone (finetune, label-distill), answer and rationale under a
             prefix each (dss, mi, qcrd), or one text that ends in the answer (single-task).
         answer_tokens: longest answer, in tokens.
+
+    Parameters that control the choice of an answer:
+        samples: rationales that are sampled beside the likeliest one; their answers vote.
+        temperature: of these.
+        decisions: how answer and rationales are weighed, for some numbers of samples; the nearest one is taken. Without
+            any, the answer is the text under `predict: `.
 
     Parameters that control the machine:
         batch_size: questions at once; None takes as many as fit.
@@ -33,7 +64,15 @@ class AskingConfig(BaseModel):
 
     writes: Writes = "answer and rationale"
     answer_tokens: int = Field(default=16, ge=1)
+    samples: int = Field(default=0, ge=0)
+    temperature: float = Field(default=0.7, gt=0)
+    decisions: tuple[Decision, ...] = ()
     batch_size: int | None = Field(default=None, ge=1)
+
+    @property
+    def decision(self) -> Decision | None:
+        """The one for the nearest number of samples."""
+        return min(self.decisions, key=lambda one: (abs(one.samples - self.samples), one.samples), default=None)
 
 
 class ServedConfig(BaseModel):

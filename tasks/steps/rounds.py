@@ -19,8 +19,8 @@ from tasks.running.worker import Worker
 from tasks.running.workspace import Workspace
 from tasks.steps.retries import STEP
 from tasks.training.folder import TRAININGS, Training
-from tasks.training.in_worker import evaluate_round, sample_negatives, train_round, update_quality
-from tasks.training.outcomes import Evaluation, NegativesSampled, Prepared, QualityUpdated, RoundTrained
+from tasks.training.in_worker import calibrate, evaluate_round, sample_negatives, train_round, update_quality
+from tasks.training.outcomes import Calibrated, Evaluation, NegativesSampled, Prepared, QualityUpdated, RoundTrained
 from tasks.training.prepare import prepare_training
 from tasks.training.spec import INITIAL, Parts, TrainingConfig
 
@@ -104,6 +104,16 @@ def train_student(workspace: Workspace, folder: Path, t: int, worker: Worker) ->
         return known
     with _progress(workspace, training, t, "training") as report:
         return worker.run(train_round, folder, t, reports="on_report", on_report=_steps(report))
+
+
+@task(name="calibrate", task_run_name="calibrate {t}", **STEP)
+def calibrate_student(workspace: Workspace, folder: Path, t: int, worker: Worker) -> Calibrated:
+    """Fits how the student chooses its answers to the validation questions."""
+    training = Training(folder)
+    if known := training.outcome(Calibrated, t):
+        return known
+    with _progress(workspace, training, t, "calibration") as report:
+        return worker.run(calibrate, folder, t, reports="on_progress", on_report=report)
 
 
 @task(name="evaluate", task_run_name="evaluate {part} {t}", **STEP)

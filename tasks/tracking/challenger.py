@@ -10,7 +10,7 @@ from tasks.tracking.packaging import ToServe, model_name
 from tasks.tracking.registry import Registered, hold_gate, register
 from tasks.tracking.settings import RegistrySettings
 from tasks.training.folder import Training
-from tasks.training.outcomes import QualityUpdated
+from tasks.training.outcomes import Calibrated, QualityUpdated
 from tasks.training.spec import writes
 
 
@@ -29,9 +29,17 @@ def register_best(
     quality = training.outcome(QualityUpdated, best)
     version = quality.version if quality else None
     student = spec.config.student
+    calibrated = training.outcome(Calibrated, best)
+    decisions = calibrated.decisions if calibrated else ()
     config = ServedConfig(
         dataset=spec.dataset,
-        asking=AskingConfig(writes=writes(spec.config.method), answer_tokens=spec.config.rounds.answer_tokens),
+        asking=AskingConfig(
+            writes=writes(spec.config.method),
+            answer_tokens=spec.config.rounds.answer_tokens,
+            samples=decisions[0].samples if decisions else 0,
+            temperature=spec.config.answering.temperature,
+            decisions=decisions,
+        ),
         dtype=student.dtype,
         max_input_tokens=student.max_input_tokens,
         max_target_tokens=student.max_target_tokens,

@@ -21,13 +21,13 @@ from typing import Any
 import mlflow.pyfunc
 import yaml
 from mlflow.models import Model, ModelSignature
-from mlflow.types.schema import Array, ColSpec, DataType, Schema
+from mlflow.types.schema import Array, ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from models.folders import ADAPTER_FILE
 from storage.datasets.reasoning_gym import PREFIX as REASONING_GYM
 from storage.datasets.registry import get_dataset
 from storage.errors import UsageError
-from tasks.serving.settings import DEFINITION, DISCRIMINATOR, STUDENT, Question, ServedConfig
+from tasks.serving.settings import AS_REGISTERED, DEFINITION, DISCRIMINATOR, STUDENT, Question, ServedConfig
 from tasks.tracking.client import EXTERNAL, LoggedRound, Tracking
 from tasks.tracking.code_files import needed_files, needed_packages, pinned
 
@@ -54,7 +54,7 @@ class ToServe:
 
 
 def signature() -> ModelSignature:
-    """The input and output columns."""
+    """The input and output columns, and what may be asked for beside them."""
     text, number = DataType.string, DataType.double
     return ModelSignature(
         inputs=Schema([ColSpec(text, "question"), ColSpec(Array(text), "choices", required=False)]),
@@ -63,8 +63,10 @@ def signature() -> ModelSignature:
                 ColSpec(text, "answer", required=False),
                 ColSpec(text, "rationale", required=False),
                 ColSpec(number, "quality", required=False),
+                ColSpec(number, "confidence", required=False),
             ]
         ),
+        params=ParamSchema([ParamSpec("samples", DataType.long, AS_REGISTERED)]),
     )
 
 

@@ -162,14 +162,15 @@ class LoadedStudent:
         self.registered = registered
         self._model = model
 
-    def predict(self, questions: Iterable[str | Mapping[str, Any]]) -> list[dict[str, Any]]:
+    def predict(self, questions: Iterable[str | Mapping[str, Any]], samples: int | None = None) -> list[dict[str, Any]]:
         """Answers questions.
 
         Args:
             questions: texts, or mappings with `question` and, if the dataset has choices, `choices`.
+            samples: rationales to sample, whose answers vote; None takes as many as it was registered with.
 
         Returns:
-            For each one `answer`, `rationale` and `quality`; see `ServedStudent.predict`.
+            For each one `answer`, `rationale`, `quality` and `confidence`; see `ServedStudent.predict`.
 
         Raises:
             UsageError: a question is empty or lacks its choices; the message says which.
@@ -182,7 +183,9 @@ class LoadedStudent:
             return []
         try:
             rows = pd.DataFrame(columns, dtype=object)
-            found: list[dict[str, Any]] = self._model.predict(rows).to_dict(orient="records")
+            # A student that was registered before there were samples knows no such parameter.
+            params = None if samples is None else {"samples": samples}
+            found: list[dict[str, Any]] = self._model.predict(rows, params=params).to_dict(orient="records")
         except MlflowException as error:
             raise UsageError(f"{one_line(error)}.") from error
         return found

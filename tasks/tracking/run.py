@@ -81,7 +81,15 @@ class TrainingRun:
 
     def _figures(self, result: Evaluation) -> dict[str, float]:
         values: dict[str, Any] = result.model_dump(exclude={"t", "part", "judged_by"})
-        return {name: float(value) for name, value in values.items() if isinstance(value, (int, float))}
+        found = {name: float(value) for name, value in values.items() if isinstance(value, (int, float))}
+        if result.decided:  # "accuracy" is what the student reaches when it is served
+            found |= {"correct": result.given_correct, "accuracy": result.given_accuracy}
+            found |= {
+                "bare_accuracy": result.accuracy,
+                "calibration_error": result.decided[0].calibration_error,
+                **{f"accuracy_{one.samples}_samples": one.accuracy for one in result.decided},
+            }
+        return found
 
     def _used(self, part: Part, rows: int) -> QuestionsUsed:
         sets: dict[Part, QuestionSet | None] = {

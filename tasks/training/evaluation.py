@@ -1,6 +1,5 @@
 """Evaluates a student: what it answers and explains, and what of it is right. Predictions are rows of the store."""
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,17 +7,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from models.student_loading import load_student
-from models.trainer import torch_device
 from storage.datasets.definition import Dataset
 from storage.errors import NothingToDo
 from storage.schemas import PREDICTIONS
 from storage.store import now
 from tasks.questions.sets import Part
-from tasks.serving.answering import Answered, ask
-from tasks.serving.settings import AskingConfig, Question
+from tasks.serving.answering import Answered
+from tasks.training.asking import ask_round, explains_validation
+from tasks.training.calibration import figures
 from tasks.training.folder import Training
-from tasks.training.outcomes import Evaluation
+from tasks.training.judging import judged_by_label
+from tasks.training.outcomes import Calibrated, Evaluation
 from tasks.training.spec import writes
 from tasks.training.training_set import judged_questions
 
@@ -46,31 +45,28 @@ def evaluate_round(
         if questions is None:
             raise NothingToDo("This training has no test questions (dataset.test_split is null).")
         rows, judged_by = judged_questions(store, questions, spec.rule)
-        student = load_student(training.model(t), spec.config.student).to(torch_device(spec.config.optimisation))
-        asked = writes(spec.config.method)
-        if part == "validation" and asked == "answer and rationale" and not spec.config.rounds.explain_validation:
-            asked = "answer"
-        explain = asked != "answer"
-        config = AskingConfig(
-            writes=asked,
-            answer_tokens=spec.config.rounds.answer_tokens,
-            batch_size=spec.config.rounds.evaluation_batch,
-        )
-        answers = ask(
-            dataset, student, [Question(row["question"], tuple(row["choices"])) for row in rows], config, on_progress
-        )
+        calibrated = training.outcome(Calibrated, t) if part == "test" else None
+        decisions = calibrated.decisions if calibrated else ()
+        explain = writes(spec.config.method) != "answer" and (part == "test" or explains_validation(spec))
+        answers = ask_round(training, t, rows, explain=explain, decisions=decisions, on_progress=on_progress)
         found = [_judge(dataset, row, answered) for row, answered in zip(rows, answers, strict=True)]
+        weighed = [figures(dataset, rows, answers, decision) for decision in decisions]
+        # The first decision is the one that the student is registered with.
+        given = weighed[0][1] if weighed else [(None, None, None)] * len(rows)
         stored = [
             {
                 **{name: row[name] for name in ("example_id", "answer", "rationale", "correct")},
                 "explanation_correct": row["explained_right"] if explain else None,
+                "given_answer": given_answer,
+                "given_correct": given_correct,
+                "confidence": confidence,
                 "model": spec.student_name(t),
                 "split": questions.split,
                 "dataset": questions.dataset,
                 "created_at": now(),
                 "run_id": spec.training_id,
             }
-            for row in found
+            for row, (given_answer, given_correct, confidence) in zip(found, given, strict=True)
         ]
         with store.lock(f"predictions {questions.dataset}/{questions.split}"):
             store.upsert(PREDICTIONS, pa.Table.from_pylist(stored, PREDICTIONS.schema))
@@ -94,6 +90,7 @@ def evaluate_round(
             too_long=sum(answered.too_long for answered in answers),
             asked=training.asked(part),
             judged_by=judged_by,
+            decided=tuple(decided for decided, _ in weighed),
             seconds=time.monotonic() - started,
         )
 
@@ -102,16 +99,11 @@ def evaluate_round(
 
 def _judge(dataset: Dataset, row: dict[str, Any], answered: Answered) -> dict[str, Any]:
     """What the student said to a question, and whether it is right."""
-    extra = json.loads(row["extra"] or "{}")
-
-    def right(answer: str | None) -> bool:
-        return answer is not None and dataset.equal(answer, row["label"], extra)
-
     return {
         "example_id": row["example_id"],
         "answer": answered.answer,
         "rationale": answered.rationale,
         "rationale_answer": answered.rationale_answer,
-        "correct": right(answered.answer),
-        "explained_right": right(answered.rationale_answer),
+        "correct": judged_by_label(dataset, row, answered.answer),
+        "explained_right": judged_by_label(dataset, row, answered.rationale_answer),
     }

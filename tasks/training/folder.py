@@ -13,6 +13,7 @@
             steps.jsonl         figures of the optimizer's steps
             trained.json        outcome: the student is trained
             validation.json     outcome: it is evaluated; test.json in the best round
+            calibrated.json     outcome, in the best round: how the student chooses its answers
         .prepare.lock, .run.lock, .work.lock   see below
 
 A step is done when its outcome exists: a small JSON file that is written last, whole or not at all. An interrupted step
@@ -48,6 +49,7 @@ from storage.store import Store
 from tasks.questions.sets import Part
 from tasks.running.worker import refuse_if_stopping
 from tasks.training.outcomes import (
+    Calibrated,
     Evaluation,
     Initial,
     NegativesSampled,
@@ -66,7 +68,7 @@ _SPEC, _EXAMPLES, _DISCRIMINATOR, _DISCRIMINATOR_WORK = (
 )  # fmt: skip
 _NAMES: dict[type[Outcome], str] = {
     Preparation: "prepared", Initial: "initial", NegativesSampled: "negatives", QualityUpdated: "quality",
-    RoundTrained: "trained",
+    RoundTrained: "trained", Calibrated: "calibrated",
 }  # fmt: skip
 Kind = TypeVar("Kind", bound=Outcome)
 

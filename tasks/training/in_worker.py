@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.questions.sets import Part
-from tasks.training.outcomes import Evaluation, Initial, NegativesSampled, QualityUpdated, RoundTrained
+from tasks.training.outcomes import Calibrated, Evaluation, Initial, NegativesSampled, QualityUpdated, RoundTrained
 from tasks.training.spec import TrainingConfig
 
 if TYPE_CHECKING:
@@ -44,6 +44,13 @@ def train_round(folder: Path, t: int, on_report: "StepReport | None" = None) -> 
     from tasks.training.student import train_round
 
     return train_round(folder, t, on_report)
+
+
+def calibrate(folder: Path, t: int, on_progress: OnProgress | None = None) -> Calibrated:
+    """See `tasks.training.calibration`."""
+    from tasks.training.calibration import calibrate
+
+    return calibrate(folder, t, on_progress)
 
 
 def evaluate_round(folder: Path, t: int, part: Part, on_progress: OnProgress | None = None) -> Evaluation:

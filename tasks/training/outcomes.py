@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from tasks.questions.sets import Part
+from tasks.serving.settings import Decision
 from tasks.training.spec import TrainingSpec
 
 
@@ -159,6 +160,55 @@ class RoundTrained(Outcome):
     left_out: int = 0
 
 
+class Calibrated(Outcome):
+    """How the student of the best round chooses its answers.
+
+    Attributes:
+        t: the round.
+        questions: validation questions that it was fitted to.
+        decisions: one for each number of samples; the first is what the student is registered with.
+        seconds: how long it took.
+    """
+
+    t: int
+    questions: int
+    decisions: tuple[Decision, ...]
+    seconds: float = 0.0
+
+
+class ReliabilityBin(BaseModel):
+    """Questions of which the student is about equally sure.
+
+    Attributes:
+        questions: how many.
+        confidence: mean, 0 to 1.
+        right: share that is right.
+    """
+
+    questions: int
+    confidence: float
+    right: float
+
+
+class Decided(BaseModel):
+    """What choosing between bare answer and rationales gives.
+
+    Attributes:
+        samples: sampled rationales for each question, beside the likeliest one.
+        correct: questions answered rightly.
+        accuracy: correct / all questions.
+        calibration_error: mean distance of confidence and share of right answers over the bins (expected calibration
+            error, Naeini et al. 2015), 0 to 1.
+        reliability: the bins, the least sure first.
+    """
+
+    samples: int
+    correct: int
+    accuracy: float
+    calibration_error: float
+    reliability: tuple[ReliabilityBin, ...]
+
+
 class Evaluation(Outcome):
     """A student's figures on one part of the questions.
 
@@ -166,8 +216,8 @@ class Evaluation(Outcome):
         t: the round that ended with this student.
         part: validation or test.
         questions: questions with a label to compare with.
-        answered: questions whose answer could be read.
-        correct: questions whose answer equals the label.
+        answered: questions whose bare answer could be read.
+        correct: questions whose bare answer equals the label.
         accuracy: correct / questions.
         explained: questions with a rationale whose own answer could be read; 0 if no rationales were asked for.
         explanation_accuracy: rationales whose own answer equals the label / questions; None if none were asked for.
@@ -175,6 +225,8 @@ class Evaluation(Outcome):
         too_long: questions longer than the student reads; they count as wrong.
         asked: content id of the test questions; None for the validation questions, which the training's id covers.
         judged_by: `gold`, or `teacher` if majority answers stand in for missing labels.
+        decided: what choosing between bare answer and rationales gives, on the test questions, for each number of
+            samples; the first is what the student is registered with.
         seconds: how long it took.
     """
 
@@ -190,4 +242,15 @@ class Evaluation(Outcome):
     too_long: int = 0
     asked: str | None = None
     judged_by: str = "gold"
+    decided: tuple[Decided, ...] = ()
     seconds: float = 0.0
+
+    @property
+    def given_correct(self) -> int:
+        """Questions answered rightly as the student answers when it is served."""
+        return self.decided[0].correct if self.decided else self.correct
+
+    @property
+    def given_accuracy(self) -> float:
+        """given_correct / questions."""
+        return self.given_correct / self.questions

@@ -130,6 +130,21 @@ class RoundsConfig(BaseModel):
     )
 
 
+class AnsweringConfig(BaseModel):
+    """How the trained student's answer is chosen: its bare answer and its rationales' answers are weighed, as fits the
+    validation questions best (docs/distillation.md); not the paper's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    samples: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(0,),
+        description="Numbers of rationales that are sampled beside the likeliest one, and vote. The weighing is fitted "
+        "for each, the test questions are answered with each, and the first is what the student is registered with. "
+        "`[]` leaves it out: the student gives its bare answer.",
+    )
+    temperature: float = Field(default=0.7, gt=0, description="Sampling temperature of these rationales.")
+
+
 class TrainingConfig(BaseModel):
     """The part of a configuration that defines one training; `distill` may run several on the same data."""
 
@@ -142,6 +157,7 @@ class TrainingConfig(BaseModel):
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     optimisation: OptimisationConfig = OptimisationConfig()
     rounds: RoundsConfig = RoundsConfig()
+    answering: AnsweringConfig = AnsweringConfig()
 
 
 @dataclass(frozen=True)
@@ -222,6 +238,8 @@ def training_id(config: TrainingConfig, data_digest: str, validation_digest: str
         del content["discriminator"]
     if not config.own.samples or config.method.name != "qcrd":
         del content["own"]
+    if config.answering == AnsweringConfig():
+        del content["answering"]
     for section, name in (("student", "model"), ("student", "tokenizer"), ("discriminator", "encoder")):
         value = content.get(section, {}).get(name)
         if value not in (None, NEW, OF_THE_STUDENT):

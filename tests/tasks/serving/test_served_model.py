@@ -20,7 +20,8 @@ from models.student_loading import load_student
 from storage.datasets.registry import get_dataset
 from storage.errors import BadFile
 from tasks.serving.answering import Answered, ask
-from tasks.serving.settings import AskingConfig, Question, ServedConfig
+from tasks.serving.deciding import Explained
+from tasks.serving.settings import AskingConfig, Decision, Question, ServedConfig
 from tasks.tracking.packaging import ToServe, save, signature
 from tests.tasks.conftest import Taught
 
@@ -56,7 +57,7 @@ def test_rows_and_a_table_get_answer_rationale_and_quality(served: Any, taught: 
         pd.DataFrame({"question": questions, "choices": [None] * 4, "more": [1, 2, 3, 4]}),
     ):
         found = served.predict(given)
-        assert list(found.columns) == ["answer", "rationale", "quality"]
+        assert list(found.columns) == ["answer", "rationale", "quality", "confidence"]
         assert found["answer"].tolist() == list(taught.answers.values())
         assert found["rationale"].tolist() == list(taught.rationales.values())
         assert all(0 <= quality <= 1 for quality in found["quality"])
@@ -92,7 +93,7 @@ def test_a_question_that_is_too_long_gets_no_answer(served: Any, taught: Taught)
     question = next(iter(taught.answers))
     found = served.predict([{"question": question}, {"question": "why? " * 200}]).to_dict(orient="records")
     assert found[0]["answer"] == "7"
-    assert found[1] == {"answer": None, "rationale": None, "quality": None}
+    assert found[1] == {"answer": None, "rationale": None, "quality": None, "confidence": None}
 
 
 def test_signature_example_and_requirements_are_recorded(package: Path, taught: Taught) -> None:
@@ -114,12 +115,37 @@ def test_methods_that_write_one_text_or_none(taught: Taught, tmp_path: Path) -> 
     question, answer = next(iter(taught.answers.items()))
     only = mlflow.pyfunc.load_model(str(packaged(tmp_path / "only", taught, asking=AskingConfig(writes="answer"))))
     assert only.predict([{"question": question}]).to_dict(orient="records") == [
-        {"answer": answer, "rationale": None, "quality": None}
+        {"answer": answer, "rationale": None, "quality": None, "confidence": None}
     ]
     one_text = AskingConfig(writes="rationale, then answer")
     both = mlflow.pyfunc.load_model(str(packaged(tmp_path / "both", taught, asking=one_text)))
     [row] = both.predict([{"question": question}]).to_dict(orient="records")
     assert (row["answer"], row["rationale"]) == (answer, taught.rationales[question])  # read out of "3 + 4 = 7."
+
+
+def test_samples_vote_and_the_answer_is_as_sure_as_the_decision_says(taught: Taught, tmp_path: Path) -> None:
+    decision = Decision(samples=2, head=1, votes=1, quality=0, none=-1)
+    asking = AskingConfig(samples=2, temperature=0.1, decisions=(decision,))
+    served = mlflow.pyfunc.load_model(str(packaged(tmp_path / "voting", taught, asking=asking)))
+    rows = pd.DataFrame({"question": [*taught.answers]})
+    for samples in (None, 0, 5):
+        found = served.predict(rows, params=None if samples is None else {"samples": samples})
+        assert found["answer"].tolist() == list(taught.answers.values())
+        assert found["rationale"].tolist() == list(taught.rationales.values())
+        student = load_student(taught.student, StudentConfig(model="x", **LIMITS))
+        changed = asking.model_copy(update={"samples": 2 if samples is None else samples})
+        answered = ask(get_dataset("lab"), student, [Question(one) for one in taught.answers], changed)
+        assert [len(one.rationales) for one in answered] == [1 + changed.samples] * len(taught.answers)
+        expected = [one.decided(decision).confidence for one in answered]
+        assert found["confidence"].tolist() == pytest.approx(expected)
+    with pytest.raises(MlflowException, match="samples is -3; it must be a whole number from 0"):
+        served.predict(rows, params={"samples": -3})
+
+
+def test_a_student_without_rationales_cannot_sample_any(taught: Taught, tmp_path: Path) -> None:
+    only = mlflow.pyfunc.load_model(str(packaged(tmp_path / "only", taught, asking=AskingConfig(writes="answer"))))
+    with pytest.raises(MlflowException, match="this student writes no rationales, so none can be sampled to vote"):
+        only.predict([{"question": next(iter(taught.answers))}], params={"samples": 2})
 
 
 def test_served_and_evaluated_students_are_asked_alike(served: Any, taught: Taught) -> None:
@@ -128,7 +154,7 @@ def test_served_and_evaluated_students_are_asked_alike(served: Any, taught: Taug
     assert [one.answer for one in found] == served.predict(pd.DataFrame({"question": [*taught.answers]}))[
         "answer"
     ].tolist()
-    assert found[0] == Answered("7", "3 + 4 = 7.", "7")
+    assert found[0] == Answered("7", "3 + 4 = 7.", "7", rationales=(Explained("3 + 4 = 7.", "7"),), logs={"7": 0.0})
 
 
 YAML = """

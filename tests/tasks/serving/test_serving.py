@@ -96,7 +96,10 @@ def test_questions_over_http(server: int, taught: Taught) -> None:
 
 def test_no_answer_is_null(server: int) -> None:
     status, found = ask(server, {"dataframe_records": [{"question": "why? " * 200}]})
-    assert (status, found) == (200, {"predictions": [{"answer": None, "rationale": None, "quality": None}]})
+    assert (status, found) == (
+        200,
+        {"predictions": [{"answer": None, "rationale": None, "quality": None, "confidence": None}]},
+    )
 
 
 def test_choices_may_be_sent(server: int) -> None:

@@ -1,0 +1,76 @@
+"""How a training's student is asked questions, to be evaluated or calibrated."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from models.discriminator import Discriminator, load_discriminator
+from models.student_loading import load_student
+from models.trainer import torch_device
+from tasks.serving.answering import Answered, ask
+from tasks.serving.settings import AskingConfig, Decision, Question
+from tasks.training.folder import Training
+from tasks.training.outcomes import QualityUpdated
+from tasks.training.spec import TrainingSpec, writes
+
+
+def explains_validation(spec: TrainingSpec) -> bool:
+    """Whether the student explains the validation questions, which a single target cannot leave out."""
+    return spec.config.rounds.explain_validation or writes(spec.config.method) == "rationale, then answer"
+
+
+def samples_of(spec: TrainingSpec) -> tuple[int, ...]:
+    """The numbers of samples to decide with; 0 alone for a student that writes no rationales."""
+    known = dict.fromkeys(spec.config.answering.samples)
+    return tuple(known) if writes(spec.config.method) != "answer" or not known else (0,)
+
+
+def ask_round(
+    training: Training,
+    t: int,
+    rows: Sequence[dict[str, Any]],
+    *,
+    explain: bool,
+    decisions: tuple[Decision, ...] = (),
+    weigh: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Answered]:
+    """What the student that a round ended with says to questions.
+
+    Args:
+        training: which one.
+        t: the round.
+        rows: the questions, with `question` and `choices`.
+        explain: ask for rationales, too, of a method that writes some.
+        decisions: as many rationales are sampled as the largest of them needs.
+        weigh: compute what a decision goes by, for all of `answering.samples`; done anyway where there are decisions.
+        on_progress: called with (texts written, texts in all).
+    """
+    spec = training.spec
+    config, asked = spec.config, writes(spec.config.method)
+    device = torch_device(config.optimisation)
+    samples = samples_of(spec) if weigh else tuple(one.samples for one in decisions)
+    asking = AskingConfig(
+        writes=asked if explain else "answer",
+        answer_tokens=config.rounds.answer_tokens,
+        batch_size=config.rounds.evaluation_batch,
+        samples=max(samples, default=0),
+        temperature=config.answering.temperature,
+        decisions=decisions,
+    )
+    return ask(
+        training.dataset,
+        load_student(training.model(t), config.student).to(device),
+        [Question(row["question"], tuple(row["choices"])) for row in rows],
+        asking,
+        on_progress,
+        _discriminator(training, t, device) if samples else None,
+        weigh,
+    )
+
+
+def _discriminator(training: Training, t: int, device: Any) -> Discriminator | None:
+    """The one of a round; None where its method has none."""
+    quality = training.outcome(QualityUpdated, t)
+    if quality is None or quality.version is None:
+        return None
+    return load_discriminator(training.discriminator(quality.version)).to(device)
