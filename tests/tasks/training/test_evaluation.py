@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-import tasks.training.evaluation as evaluation_module
+import tasks.training.asking as asking_module
 from storage.errors import NothingToDo
 from tasks.questions.sets import DatasetConfig
 from tasks.serving.answering import Answered
 from tasks.serving.settings import AskingConfig, Question
+from tasks.training.calibration import calibrate
 from tasks.training.evaluation import evaluate_round
 from tasks.training.folder import Training
 from tasks.training.outcomes import Evaluation, Prepared
@@ -37,11 +38,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[Question], AskingC
     """The student says what the table says."""
     calls: list[tuple[list[Question], AskingConfig]] = []
 
-    def ask(_dataset: Any, _student: Any, questions: list[Question], config: AskingConfig, _: Any) -> list[Answered]:
+    def ask(_dataset: Any, _student: Any, questions: list[Question], config: AskingConfig, *_: Any) -> list[Answered]:
         calls.append((questions, config))
         return [ANSWERS.get(question.question.split()[2], ANSWERS["2"]) for question in questions]
 
-    monkeypatch.setattr(evaluation_module, "ask", ask)
+    monkeypatch.setattr(asking_module, "ask", ask)
     return calls
 
 
@@ -189,3 +190,29 @@ def test_a_real_student_of_a_round_is_asked(world: World) -> None:
 def test_an_evaluation_has_a_part_that_exists() -> None:
     with pytest.raises(ValidationError):
         Evaluation.model_validate({"t": 0, "part": "tset", "questions": 1, "answered": 1, "correct": 1, "accuracy": 1})
+
+
+def test_chosen_answers_are_stored_beside_the_bare_ones(world: World) -> None:
+    config = tiny_training(answering={"samples": (2, 0)})
+    prepared = world.prepare(config)
+    calibrated = calibrate(prepared.folder, INITIAL)
+    assert [one.samples for one in calibrated.decisions] == [2, 0]
+    assert calibrated.questions == 4
+    assert calibrate(prepared.folder, INITIAL) == calibrated
+    validation, test = evaluated(prepared), evaluated(prepared, "test")
+    assert (validation.decided, [one.samples for one in test.decided]) == ((), [2, 0])
+    assert test.given_correct == test.decided[0].correct
+    rows = predictions(world)
+    assert {row["confidence"] for row in rows if row["split"] == "validation"} == {None}
+    given = [row for row in rows if row["split"] == "test"]
+    assert all((row["given_answer"] is None) == (row["confidence"] is None) for row in given)
+    assert sum(row["given_correct"] for row in given) == test.given_correct
+    rights = spec_of(prepared).test.rights(world.store, spec_of(prepared).student_name(INITIAL))  # type: ignore[union-attr]
+    assert sum(rights.values()) == test.given_correct
+    assert sum(one.questions for one in test.decided[0].reliability) == test.questions
+
+
+def test_a_student_without_rationales_samples_none(world: World) -> None:
+    prepared = world.prepare(tiny_training(method={"name": "finetune"}, answering={"samples": (4, 16)}))
+    assert [one.samples for one in calibrate(prepared.folder, INITIAL).decisions] == [0]
+    assert [one.samples for one in evaluated(prepared, "test").decided] == [0]
