@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 MethodName = Literal["finetune", "label-distill", "single-task", "dss", "mi", "qcrd"]
 Rationales = Literal["none", "first", "voted"]
 Scheme = Literal["min-max", "max-min", "mean", "sample", "weighted-mean"]
-Contrast = Literal["margin", "relative", "divergence", "asymmetric"]
+Contrast = Literal["margin", "relative", "divergence", "asymmetric", "none"]
 READS_CE: frozenset[Scheme] = frozenset({"min-max", "max-min"})
 """Schemes that must know every candidate's CE before choosing."""
 
@@ -80,8 +80,9 @@ class MethodConfig(BaseModel):
     contrast: Contrast = Field(
         default="margin",
         description="How negatives repel: `margin` (paper, eq. 7), `relative` (a positive must be likelier than a "
-        "negative), `divergence` (unlikelihood of what follows a negative's first token that no positive shares) or "
-        "`asymmetric` (their log-probability, without a margin).",
+        "negative), `divergence` (unlikelihood of what follows a negative's first token that no positive shares), "
+        "`asymmetric` (their log-probability, without a margin), or `none` (they do not; see `wrong_weight` and "
+        "`judge_weight`).",
     )
     beta: float = Field(default=0.2, ge=0, description="Weight of the negatives in eq. 3 (paper: 0.2).")
     delta: float = Field(
@@ -120,6 +121,22 @@ class MethodConfig(BaseModel):
         le=1,
         description="Share of all rounds over which the negatives' weight rises to `beta`; 0 is at once.",
     )
+    wrong_weight: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight of a bad rationale as a target, under the prefix `explain wrong: `: bad rationales as "
+        "data, which cannot make a student worse at writing. For `qcrd`.",
+    )
+    judge_weight: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight of the task `judge: `, question and rationale in, `right` or `wrong` out. For `qcrd`.",
+    )
+    quality_by: Literal["discriminator", "judge"] = Field(
+        default="discriminator",
+        description="Who scores rationales: the discriminator (paper), or the student itself, by its task `judge: ` as "
+        "it is when a round begins, which needs a `judge_weight`.",
+    )
     scheme: Scheme = Field(
         default="min-max",
         description="Which of several positives and negatives count: `min-max` (paper), `max-min`, `mean`, `sample` or "
@@ -145,6 +162,10 @@ class MethodConfig(BaseModel):
                 f"refresh_every is for schemes that choose one pair ({', '.join(sorted(READS_CE))}), "
                 f"not for {self.scheme}; leave it at 1"
             )
+        if self.name != "qcrd" and (self.wrong_weight or self.judge_weight):
+            raise ValueError(f"wrong_weight and judge_weight are for qcrd, which knows bad rationales, not {self.name}")
+        if self.quality_by == "judge" and not self.judge_weight:
+            raise ValueError("quality_by: judge needs a judge_weight above 0, or the student never learns to judge")
         return self
 
     @property
@@ -163,6 +184,11 @@ class MethodConfig(BaseModel):
     def uses_discriminator(self) -> bool:
         """Whether quality scores weigh the rationales."""
         return self.name == "qcrd" and self.discriminator
+
+    @property
+    def quality_source(self) -> Literal["discriminator", "judge"] | None:
+        """Who scores rationales; None for nobody."""
+        return self.quality_by if self.uses_discriminator else None
 
     @property
     def answer_source(self) -> Literal["gold", "teacher"]:
@@ -199,20 +225,19 @@ class MethodConfig(BaseModel):
         if self.rationales == "none" or self.one_target:
             idle |= {"label_weight", "rationale_weight"}
         if self.name != "qcrd":
-            idle |= {"voting", "negatives", "discriminator", "scheme", "refresh_every"}
+            idle |= {"voting", "negatives", "discriminator", "scheme", "refresh_every", "wrong_weight", "judge_weight"}
         if not self.uses_negatives:
-            idle |= {"beta", "contrast", "contrast_from", "contrast_ramp"}
-        of_a_contrast = {
-            "margin": {"delta", "within"},
-            "relative": {"gap", "sharpness"},
-            "divergence": {"fading"},
-            "asymmetric": set[str](),
-        }
+            idle |= {"contrast"}
+        if not self.uses_negatives or self.contrast == "none":
+            idle |= {"beta", "contrast_from", "contrast_ramp"}
+        of_a_contrast = {"margin": {"delta", "within"}, "relative": {"gap", "sharpness"}, "divergence": {"fading"}}
         for contrast, settings in of_a_contrast.items():
             if not self.uses_negatives or contrast != self.contrast:
                 idle |= settings
         if not self.uses_discriminator:
-            idle |= {"discriminator_weight", "discriminator_decay", "quality"}
+            idle |= {"discriminator_weight", "discriminator_decay", "quality", "quality_by"}
+        if self.quality_source == "judge":
+            idle |= {"discriminator_weight", "discriminator_decay"}
         if self.name != "mi":
             idle |= {"mi_weight"}
         return self.model_dump(mode="json", exclude=idle)

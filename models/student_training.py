@@ -40,6 +40,20 @@ class Rationale:
 
 
 @dataclass(frozen=True)
+class SideTask:
+    """A further input of an example with its target, tokenised; the same for every objective.
+
+    Attributes:
+        input_ids, target_ids: token ids.
+        weight: of its CE in the loss.
+    """
+
+    input_ids: Sequence[int]
+    target_ids: Sequence[int]
+    weight: float
+
+
+@dataclass(frozen=True)
 class TrainingExample:
     """One question, tokenised.
 
@@ -47,6 +61,7 @@ class TrainingExample:
         predict_ids, explain_ids: the input under either prefix; the latter is not read without rationales.
         answer_ids: the answer target; None where there is none.
         positives, negatives: its rationales; may be empty.
+        tasks: what else the student learns of it.
     """
 
     predict_ids: Sequence[int]
@@ -54,12 +69,15 @@ class TrainingExample:
     answer_ids: Sequence[int] | None
     positives: Sequence[Rationale] = ()
     negatives: Sequence[Rationale] = ()
+    tasks: Sequence[SideTask] = ()
 
     @property
     def length(self) -> int:
         """The longest input and the longest target; decides the padding."""
+        inputs = [self.explain_ids, *(task.input_ids for task in self.tasks)]
         targets = [rationale.ids for rationale in (*self.positives, *self.negatives)]
-        return len(self.explain_ids) + max((len(ids) for ids in targets), default=0)
+        targets += [task.target_ids for task in self.tasks]
+        return max(map(len, inputs)) + max((len(ids) for ids in targets), default=0)
 
 
 @dataclass(frozen=True)
@@ -68,7 +86,7 @@ class StudentBatch:
 
     Attributes:
         index: (B,) place of each example in the training set.
-        inputs, mask: (R, S) token ids and their mask: the predict rows, then the explain rows.
+        inputs, mask: (R, S) token ids and their mask: the predict rows, the explain rows, then those of side tasks.
         answers: (A, L) answer targets, padded with IGNORED; row a belongs to input row a.
         answer_example: (A,) the example of each.
         explain_row: (B,) the input row that explains each example, -1 for none.
@@ -78,6 +96,9 @@ class StudentBatch:
         negative_own: (B, N) bool, the student's own negatives.
         differs_at: (K,) place of a rationale's first token that no positive of its example shares; past its end
             where there is none.
+        task_row: (X,) the input row of each side task.
+        tasks: (X, U) their targets, padded with IGNORED.
+        task_weight: (X,) their weights.
     """
 
     index: Tensor
@@ -93,6 +114,9 @@ class StudentBatch:
     negative_score: Tensor
     negative_own: Tensor
     differs_at: Tensor
+    task_row: Tensor
+    tasks: Tensor
+    task_weight: Tensor
 
     def to(self, device: torch.device) -> "StudentBatch":
         """The batch on a device."""
@@ -119,6 +143,9 @@ def collate(examples: Sequence[TrainingExample], index: Sequence[int], pad_id: i
             scores[kind].append([rationale.score for rationale in own])
             rationales += [rationale.ids for rationale in own]
             differs_at += [first_difference(rationale.ids, example.positives) for rationale in own]
+    tasks = [task for example in chosen for task in example.tasks]
+    task_row = range(len(inputs), len(inputs) + len(tasks))
+    inputs += [task.input_ids for task in tasks]
     padded = _padded(inputs, pad_id)
     lengths = torch.tensor([len(ids) for ids in inputs])
     return StudentBatch(
@@ -135,6 +162,9 @@ def collate(examples: Sequence[TrainingExample], index: Sequence[int], pad_id: i
         negative_score=_padded_scores(scores["negative"]),
         negative_own=_padded([[int(one.own) for one in example.negatives] for example in chosen], 0).bool(),
         differs_at=torch.tensor(differs_at, dtype=torch.long),
+        task_row=torch.tensor(list(task_row), dtype=torch.long),
+        tasks=_padded([task.target_ids for task in tasks], IGNORED),
+        task_weight=torch.tensor([task.weight for task in tasks]),
     )
 
 
@@ -194,6 +224,7 @@ class StudentTraining(torch.nn.Module):
         super().__init__()
         self.student = student
         self.objective = objective_of(method)
+        self._has_side_tasks = bool(method.wrong_weight or method.judge_weight)
         self._choices = KeptChoices(examples, method.refresh_every)
 
     def forward(self, batch: StudentBatch) -> dict[str, Tensor]:
@@ -206,6 +237,11 @@ class StudentTraining(torch.nn.Module):
         weights = self._weights(batch, encoded)
         positives, negatives = self._rationales(batch, encoded, weights)
         sums = self.objective.loss(answers, positives, negatives, weights)
+        if self._has_side_tasks:
+            none = torch.zeros_like(batch.task_row)
+            passed = self._passed(encoded, batch.task_row, batch.tasks, none, none, none)
+            term = (batch.task_weight * passed.ce).sum()
+            sums = {**sums, "loss": sums["loss"] + term, "side_tasks": term}
         if torch.is_grad_enabled() and not sums["loss"].requires_grad:
             # No answer, and no rationale of any quality: the gradients are 0, but there must be some.
             sums["loss"] = sums["loss"] + 0.0 * sum(weight.sum() for weight in self.parameters())
@@ -300,7 +336,11 @@ class StudentTraining(torch.nn.Module):
         read = self.student.reader.training_bytes(inputs, width)
         written = (
             self.student.writer.training_bytes(rows, targets.shape[1], width)
-            for rows, targets in ((len(batch.answers), batch.answers), (most, batch.rationales))
+            for rows, targets in (
+                (len(batch.answers), batch.answers),
+                (most, batch.rationales),
+                (len(batch.tasks), batch.tasks),
+            )
         )
         return read + sum(written)
 

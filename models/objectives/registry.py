@@ -15,6 +15,7 @@ CONTRASTS: dict[Contrast, type[Attraction]] = {
     "relative": Relative,
     "divergence": Divergence,
     "asymmetric": Asymmetric,
+    "none": Attraction,
 }
 
 

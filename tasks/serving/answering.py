@@ -14,6 +14,7 @@ from tasks.serving.settings import AskingConfig, Decision, Question
 
 if TYPE_CHECKING:
     from models.discriminator import Discriminator
+    from models.judge import Judge
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def ask(
     questions: Sequence[Question],
     config: AskingConfig,
     on_progress: Callable[[int, int], None] | None = None,
-    discriminator: "Discriminator | None" = None,
+    judge: "Discriminator | Judge | None" = None,
     weigh: bool = False,
 ) -> list[Answered]:
     """Lets a student answer questions, and explain its answers if it was trained to: its likeliest texts, and
@@ -84,7 +85,7 @@ def ask(
         questions: one or many.
         config: what is asked for.
         on_progress: called with (texts written, texts in all).
-        discriminator: scores the rationales; None for none.
+        judge: scores the rationales; None for nobody.
         weigh: compute what `Answered.candidates` needs, as is done where `config` has decisions.
 
     Returns:
@@ -128,7 +129,7 @@ def ask(
         [column[row] if answers_apart else one.rationale or "" for one, column in zip(several, columns, strict=True)]
         for row, several in enumerate(read)
     ]
-    qualities = qualities_of(discriminator, texts, shown)
+    qualities = qualities_of(judge, texts, shown)
     explained = [
         tuple(Explained(text, one.answer, quality) for text, one, quality in zip(*row, strict=True))
         for row in zip(shown, read, qualities, strict=True)
@@ -153,16 +154,16 @@ def ask(
 
 
 def qualities_of(
-    discriminator: "Discriminator | None", texts: Sequence[str], rationales: Sequence[Sequence[str]]
+    judge: "Discriminator | Judge | None", texts: Sequence[str], rationales: Sequence[Sequence[str]]
 ) -> list[list[float | None]]:
-    """D's score of each rationale of each question; None without D, and for one that is too long for it."""
+    """The quality of each rationale of each question; None without a judge, and for one that is too long for it."""
     scores: list[list[float | None]] = [[None] * len(row) for row in rationales]
-    if discriminator is None:
+    if judge is None:
         return scores
     pairs = [(row, column, text) for row, several in enumerate(rationales) for column, text in enumerate(several)]
-    ids = discriminator.pair_ids([texts[row] for row, _, _ in pairs], [text for _, _, text in pairs])
-    fitting = [pair for pair, one in zip(pairs, ids, strict=True) if len(one) <= discriminator.max_tokens]
-    values = discriminator.score([texts[row] for row, _, _ in fitting], [text for _, _, text in fitting])
+    ids = judge.pair_ids([texts[row] for row, _, _ in pairs], [text for _, _, text in pairs])
+    fitting = [pair for pair, one in zip(pairs, ids, strict=True) if len(one) <= judge.max_tokens]
+    values = judge.score([texts[row] for row, _, _ in fitting], [text for _, _, text in fitting])
     for (row, column, _), value in zip(fitting, values.tolist(), strict=True):
         scores[row][column] = value
     return scores

@@ -45,6 +45,7 @@ class ServedStudent(PythonModel):
         import torch
 
         from models.discriminator import load_discriminator
+        from models.judge import Judge
         from models.student_loading import load_student
 
         config = ServedConfig.model_validate(context.model_config)
@@ -58,9 +59,11 @@ class ServedStudent(PythonModel):
         limits = {name: getattr(config, name) for name in ("max_input_tokens", "max_target_tokens")}
         student = StudentConfig(model=str(files[STUDENT]), dtype=config.dtype, **limits)
         self.student = load_student(files[STUDENT], student).to(device)
-        self.discriminator: Discriminator | None = None
+        self.judge: Discriminator | Judge | None = None
         if DISCRIMINATOR in files:
-            self.discriminator = load_discriminator(files[DISCRIMINATOR]).to(device)
+            self.judge = load_discriminator(files[DISCRIMINATOR]).to(device)
+        elif config.judges:
+            self.judge = Judge(self.student)
 
     def predict(
         self,
@@ -79,7 +82,7 @@ class ServedStudent(PythonModel):
         Returns:
             A row for each question: `answer` in the dataset's spelling, None if the student gave none; `rationale`,
             None if it was not trained to explain; `quality` of the rationale, 0 to 1, None if there is no rationale or
-            no discriminator; `confidence`, the probability that the answer is right, None if that was not calibrated.
+            nobody to judge it; `confidence`, the probability that the answer is right, None if that was not calibrated.
         """
         from tasks.serving.answering import ask
 
@@ -94,7 +97,7 @@ class ServedStudent(PythonModel):
                     else "this student writes no rationales, so none can be sampled to vote; leave out samples"
                 )
             asking = asking.model_copy(update={"samples": samples})
-        answered = ask(self.dataset, self.student, questions, asking, discriminator=self.discriminator)
+        answered = ask(self.dataset, self.student, questions, asking, judge=self.judge)
         rows = [_row(one, asking.decision) for one in answered]
         return pd.DataFrame(rows, columns=COLUMNS, dtype=object)  # object: None stays None
 

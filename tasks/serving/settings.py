@@ -89,6 +89,7 @@ class ServedConfig(BaseModel):
         dtype: of its weights in memory.
         max_input_tokens: longest question; a longer one gets no answer.
         max_target_tokens: longest rationale.
+        judges: whether the student scores rationales itself (`method.quality_by: judge`).
         device: "auto" takes a GPU if there is one.
     """
 
@@ -100,3 +101,4 @@ class ServedConfig(BaseModel):
     max_input_tokens: int = Field(default=512, ge=1)
     max_target_tokens: int = Field(default=256, ge=1)
     device: str = "auto"
+    judges: bool = False

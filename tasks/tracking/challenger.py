@@ -29,6 +29,7 @@ def register_best(
     quality = training.outcome(QualityUpdated, best)
     version = quality.version if quality else None
     student = spec.config.student
+    judges = spec.config.method.quality_source == "judge"
     calibrated = training.outcome(Calibrated, best)
     decisions = calibrated.decisions if calibrated else ()
     config = ServedConfig(
@@ -43,11 +44,12 @@ def register_best(
         dtype=student.dtype,
         max_input_tokens=student.max_input_tokens,
         max_target_tokens=student.max_target_tokens,
+        judges=judges,
     )
     first: dict[str, Any] = training.examples().slice(0, 1).to_pylist()[0]
     parts = ToServe(
         student=training.model(best),
-        discriminator=training.discriminator(version) if version is not None else None,
+        discriminator=training.discriminator(version) if version is not None and not judges else None,
         config=config,
         examples=[Question(first["question"], tuple(first["choices"]))],
     )

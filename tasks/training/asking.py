@@ -3,13 +3,15 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from models.discriminator import Discriminator, load_discriminator
+from models.discriminator import Discriminator
+from models.judge import Judge
 from models.student_loading import load_student
 from models.trainer import torch_device
 from tasks.serving.answering import Answered, ask
 from tasks.serving.settings import AskingConfig, Decision, Question
 from tasks.training.folder import Training
 from tasks.training.outcomes import QualityUpdated
+from tasks.training.quality import scorer
 from tasks.training.spec import TrainingSpec, writes
 
 
@@ -63,14 +65,14 @@ def ask_round(
         [Question(row["question"], tuple(row["choices"])) for row in rows],
         asking,
         on_progress,
-        _discriminator(training, t, device) if samples else None,
+        _scorer(training, t) if samples else None,
         weigh,
     )
 
 
-def _discriminator(training: Training, t: int, device: Any) -> Discriminator | None:
-    """The one of a round; None where its method has none."""
+def _scorer(training: Training, t: int) -> Discriminator | Judge | None:
+    """Who scores the rationales of the student that a round ended with; None where its method scores none."""
+    if training.spec.config.method.quality_source == "judge":
+        return scorer(training, t)
     quality = training.outcome(QualityUpdated, t)
-    if quality is None or quality.version is None:
-        return None
-    return load_discriminator(training.discriminator(quality.version)).to(device)
+    return None if quality is None or quality.version is None else scorer(training, quality.version)

@@ -1,7 +1,7 @@
 """The discriminator's part of a round (docs/distillation.md): train or update it, and score every rationale.
 
 Scores are rows of the store, under the round in which the discriminator last changed. Rounds without an update share
-them, and only new rationales get one.
+them, and only new rationales get one. With `method.quality_by: judge` the student scores, anew in every round.
 """
 
 import shutil
@@ -20,6 +20,7 @@ from models.corruption import balancing_negatives, mask_word, words_of
 from models.discriminator import Discriminator, load_discriminator, make_discriminator
 from models.discriminator_training import DiscriminatorTraining, JudgedExample, collate
 from models.folders import MODEL, whole_folder
+from models.judge import Judge
 from models.losses import discriminator_weight
 from models.seeds import derived_seed
 from models.student_loading import load_student
@@ -62,7 +63,9 @@ def scores_of(store: Store, spec: TrainingSpec, version: int) -> dict[str, float
 
 
 def version_of(spec: TrainingSpec, t: int) -> int:
-    """The round in which the discriminator of round t last changed."""
+    """The round in which what scores in round t last changed."""
+    if spec.config.method.quality_source == "judge":
+        return t
     return t - t % spec.config.discriminator.update_every
 
 
@@ -87,19 +90,33 @@ def _judged(training: Training, t: int) -> list[dict[str, Any]]:
 
 def _update(training: Training, t: int, on_report: StepReport | None) -> QualityUpdated:
     spec, store = training.spec, training.store
-    if not spec.config.method.uses_discriminator:
+    if spec.config.method.quality_source is None:
         return QualityUpdated(version=None)
     started = time.monotonic()
     version = version_of(spec, t)
     rows = _judged(training, t)
-    steps = _train(training, rows, t, on_report) if version == t else 0
-    discriminator = load_discriminator(training.discriminator(version)).to(torch_device(spec.config.optimisation))
+    judges = spec.config.method.quality_source == "judge"
+    steps = _train(training, rows, t, on_report) if version == t and not judges else 0
+    judge = scorer(training, t - 1 if judges else version)
     known = scores_of(store, spec, version)
-    scored, too_long = _score(store, spec, discriminator, rows, version, known)
+    scored, too_long = _score(store, spec, judge, rows, version, known)
     return QualityUpdated(
         version=version, steps=steps, scored=scored, too_long=too_long, **_measured(rows, known),
         seconds=time.monotonic() - started,
     )  # fmt: skip
+
+
+def scorer(training: Training, version: int) -> Discriminator | Judge:
+    """Who scores rationales, loaded.
+
+    Args:
+        version: of the discriminator; or the round whose student judges.
+    """
+    spec = training.spec
+    device = torch_device(spec.config.optimisation)
+    if spec.config.method.quality_source == "judge":
+        return Judge(load_student(training.model(version), spec.config.student).to(device))
+    return load_discriminator(training.discriminator(version)).to(device)
 
 
 def _train(training: Training, rows: list[dict[str, Any]], t: int, on_report: StepReport | None) -> int:
@@ -170,7 +187,7 @@ def _examples(
 def _score(
     store: Store,
     spec: TrainingSpec,
-    discriminator: Discriminator,
+    judge: Discriminator | Judge,
     rows: list[dict[str, Any]],
     version: int,
     known: dict[str, float],
@@ -186,10 +203,10 @@ def _score(
         for key, text in (*row["positives"], *row["minority"], *row["student"])
         if key not in known
     ]
-    ids = discriminator.pair_ids([question for _, question, _ in missing], [text for _, _, text in missing])
-    fitting = [item for item, pair in zip(missing, ids, strict=True) if len(pair) <= discriminator.max_tokens]
+    ids = judge.pair_ids([question for _, question, _ in missing], [text for _, _, text in missing])
+    fitting = [item for item, pair in zip(missing, ids, strict=True) if len(pair) <= judge.max_tokens]
     if fitting:
-        values = discriminator.score([question for _, question, _ in fitting], [text for _, _, text in fitting])
+        values = judge.score([question for _, question, _ in fitting], [text for _, _, text in fitting])
         found = {key: value for (key, _, _), value in zip(fitting, values.tolist(), strict=True)}
         time_stored = now()
         stored = [

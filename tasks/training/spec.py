@@ -234,7 +234,7 @@ def training_id(config: TrainingConfig, data_digest: str, validation_digest: str
     content["method"] = config.method.in_use()
     if not config.method.uses_negatives:
         del content["negatives"]
-    if not config.method.uses_discriminator:
+    if config.method.quality_source != "discriminator":
         del content["discriminator"]
     if not config.own.samples or config.method.name != "qcrd":
         del content["own"]

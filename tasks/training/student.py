@@ -6,6 +6,7 @@ torchrun --standalone --nproc_per_node 4 -m tasks.training.student FOLDER ROUND 
 
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -16,12 +17,13 @@ import torch
 from models.batches import epoch_batches
 from models.errors import TrainingFailed
 from models.folders import MODEL
+from models.judge import judge_input
 from models.losses import relative_scores
 from models.methods import MethodConfig
 from models.seeds import derived_seed
-from models.student import EXPLAIN, PREDICT, Student
+from models.student import EXPLAIN, PREDICT, RIGHT, WRONG, WRONGLY, Student
 from models.student_loading import load_student
-from models.student_training import Rationale, StudentTraining, TrainingExample, collate
+from models.student_training import Rationale, SideTask, StudentTraining, TrainingExample, collate
 from models.trainer import RoundPlan, StepReport, train
 from models.watchdog import Watched
 from storage.datasets.definition import Dataset
@@ -60,6 +62,7 @@ def training_examples(
     rows: list[dict[str, Any]],
     own: dict[str, OwnRationales],
     scores: dict[str, float] | None,
+    t: int = 0,
 ) -> tuple[list[TrainingExample], int]:
     """Tokenises a training set.
 
@@ -67,6 +70,7 @@ def training_examples(
         rows: as in `tasks.training.training_set.SCHEMA`.
         own: example_id -> the student's own rationales of this round, trained on as the tokens it wrote.
         scores: sample_id -> quality; None if the method has no discriminator.
+        t: the round, which decides which rationales the side tasks are about.
 
     Returns:
         The examples, and how many questions, answers and rationales are left out because they are too long (or have
@@ -78,6 +82,9 @@ def training_examples(
     explain = student.input_ids([EXPLAIN + question for question in questions])
     none = OwnRationales()
     chosen = [_rationales_of(row, own.get(row["example_id"], none), method) for row in rows]
+    side_tasks = _side_tasks(student, questions, chosen, method, derived_seed("side tasks", spec.training_id, t))
+    if not method.uses_negatives:  # the teacher's bad ones may still be data
+        chosen = [(good, []) for good, _ in chosen]
     targets = dict(target for good, bad in chosen for target in (*good, *bad))
     ids_of = dict(zip(targets, student.target_ids(list(targets.values())), strict=True))
     for key, made in ((made["sample_id"], made) for one in own.values() for made in (*one.positives, *one.negatives)):
@@ -88,7 +95,9 @@ def training_examples(
             ids_of[key] = ids[: student.max_target_tokens]
     answers = student.target_ids([row["answer"] or "" for row in rows])
     examples, left_out = [], 0
-    for row, predict_ids, explain_ids, answer, (good, bad) in zip(rows, predict, explain, answers, chosen, strict=True):
+    for row, predict_ids, explain_ids, answer, (good, bad), tasks in zip(
+        rows, predict, explain, answers, chosen, side_tasks, strict=True
+    ):
         if max(len(predict_ids), len(explain_ids)) > student.max_input_tokens:
             left_out += 1
             continue
@@ -113,7 +122,7 @@ def training_examples(
             has_answer = False
         if has_answer or sides[0]:
             examples.append(
-                TrainingExample(predict_ids, explain_ids, answer if has_answer else None, sides[0], sides[1])
+                TrainingExample(predict_ids, explain_ids, answer if has_answer else None, sides[0], sides[1], tasks)
             )
     return examples, left_out
 
@@ -127,9 +136,34 @@ def _rationales_of(
         for item in row["positives"]
     ]
     good += [(made["sample_id"], made["text"]) for made in own.positives]
-    if not method.uses_negatives:
-        return good, []
     return good, [(item["sample_id"], item["text"]) for item in (*row["negatives"], *own.negatives)]
+
+
+def _side_tasks(
+    student: Student,
+    questions: list[str],
+    chosen: list[tuple[list[tuple[str, str]], list[tuple[str, str]]]],
+    method: MethodConfig,
+    seed: int,
+) -> list[list[SideTask]]:
+    """Of each question one bad rationale under `explain wrong: `, and one rationale to judge, good or bad alike often.
+    Each round draws others. What is too long for the student is left out."""
+    draw = random.Random(seed)  # noqa: S311 - reproducible, no secret
+    wanted: list[tuple[int, str, str, float]] = []
+    for place, (question, (good, bad)) in enumerate(zip(questions, chosen, strict=True)):
+        if method.wrong_weight and bad:
+            wanted.append((place, WRONGLY + question, draw.choice(bad)[1], method.wrong_weight))
+        if method.judge_weight and (good or bad):
+            side = draw.choice([side for side in (good, bad) if side])
+            asked = judge_input(question, draw.choice(side)[1])
+            wanted.append((place, asked, RIGHT if side is good else WRONG, method.judge_weight))
+    inputs = student.input_ids([text for _, text, _, _ in wanted])
+    targets = student.target_ids([text for _, _, text, _ in wanted])
+    found: list[list[SideTask]] = [[] for _ in questions]
+    for (place, _, _, weight), input_ids, target_ids in zip(wanted, inputs, targets, strict=True):
+        if len(input_ids) <= student.max_input_tokens and len(target_ids) <= student.max_target_tokens:
+            found[place].append(SideTask(input_ids, target_ids, weight))
+    return found
 
 
 def _train(training: Training, t: int, on_report: StepReport | None) -> RoundTrained:
@@ -140,8 +174,8 @@ def _train(training: Training, t: int, on_report: StepReport | None) -> RoundTra
     reader = load_student(start / MODEL, config.student)
     rows = training.examples().to_pylist()
     own = own_rationales(store, spec, t, rows)
-    scores = scores_of(store, spec, version_of(spec, t)) if config.method.uses_discriminator else None
-    examples, left_out = training_examples(spec, training.dataset, reader, rows, own, scores)
+    scores = scores_of(store, spec, version_of(spec, t)) if config.method.quality_source else None
+    examples, left_out = training_examples(spec, training.dataset, reader, rows, own, scores, t)
     if not examples:
         raise NothingToDo(
             f"Nothing is left to train on: every target of {spec.name} is longer than student.max_target_tokens "

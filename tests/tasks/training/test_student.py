@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from models.checkpoints import Position, read_position
 from models.errors import TrainingDiverged, TrainingFailed
 from models.folders import MODEL, read_steps
-from models.student import EXPLAIN, PREDICT
+from models.judge import Judge, judge_input
+from models.student import EXPLAIN, PREDICT, WRONGLY
 from models.student_loading import load_student
 from storage.errors import NothingToDo
 from tasks.training.folder import Training
@@ -235,3 +236,53 @@ def test_a_round_by_hand(world: World) -> None:
     assert refused.returncode == 2
     told = json.loads(refused.stderr.splitlines()[-1])["error"]
     assert told.startswith(f"Round 1 of {prepared.folder} is not trained yet")
+
+
+# ---- bad rationales as data ----
+
+
+def test_each_round_draws_side_tasks_of_its_own(world: World) -> None:
+    prepared = ready(world, tiny_training(method={"wrong_weight": 0.2, "judge_weight": 0.1, "negatives": False}))
+    spec = spec_of(prepared)
+    student = load_student(Training(prepared.folder).checkpoint(INITIAL) / MODEL, spec.config.student)
+    rows = Training(prepared.folder).examples().to_pylist()
+    scores = scores_of(world.store, spec, 0)
+    seen = []
+    for t in (0, 0, 1):
+        examples, _ = training_examples(spec, LAB, student, rows, {}, scores, t)
+        seen.append([[(task.input_ids, task.target_ids) for task in one.tasks] for one in examples])
+        for row, example in zip(rows, examples, strict=True):
+            question = LAB.student_input(row["question"], ())
+            judged = {
+                (tuple(student.input_ids([judge_input(question, item["text"])])[0]), word)
+                for side, word in (("positives", "right"), ("negatives", "wrong"))
+                for item in row[side]
+            }
+            bad = [student.target_ids([item["text"]])[0] for item in row["negatives"]]
+            for task in example.tasks:
+                if task.weight == 0.2:
+                    assert task.input_ids == student.input_ids([WRONGLY + question])[0]
+                    assert task.target_ids in bad
+                else:
+                    [word] = student.tokenizer.batch_decode([task.target_ids], skip_special_tokens=True)
+                    assert (tuple(task.input_ids), word) in judged
+            assert {task.weight for task in example.tasks} == ({0.2, 0.1} if bad else {0.1})
+            assert not example.negatives, "as data alone"
+    assert seen[0] == seen[1] != seen[2]
+
+
+def test_the_student_judges_in_place_of_a_discriminator(world: World) -> None:
+    config = tiny_training(method={"judge_weight": 0.1, "quality_by": "judge"})
+    prepared = ready(world, config)
+    spec, training = spec_of(prepared), Training(prepared.folder)
+    assert not training.discriminator(0).exists()
+    student = load_student(training.checkpoint(INITIAL) / MODEL, spec.config.student)
+    scores = scores_of(world.store, spec, 0)
+    row = training.examples().to_pylist()[0]
+    good = row["positives"][0]
+    [expected] = Judge(student).score([LAB.student_input(row["question"], ())], [good["text"]]).tolist()
+    assert scores[good["sample_id"]] == pytest.approx(expected, rel=1e-4)
+    train_round(prepared.folder, 0)
+    sample_negatives(prepared.folder, 1)
+    update_quality(prepared.folder, 1)
+    assert scores_of(world.store, spec, 1)[good["sample_id"]] != scores[good["sample_id"]]
