@@ -26,6 +26,7 @@ from storage.store import Store
 from storage.votes import VoteRule
 from tasks.comparing.answers import told_by
 from tasks.running.slots import places
+from tasks.running.worker import stopping_with_us
 from tasks.running.workspace import Workspace
 from tasks.steps import questions, rounds, teacher, votes
 from tasks.training.folder import Training
@@ -49,6 +50,17 @@ def compare(config: CompareConfig, base: dict[str, Any], home: Path = Path(".qcr
     cells = [cell for variant in config.variants for cell in config.cells(variant)]
     distillations = {cell: config.distillation(cell, base) for cell in cells}
     rules = _prepare(workspace, distillations.values())
+    with stopping_with_us():
+        return _compared(workspace, config, base, distillations, rules)
+
+
+def _compared(
+    workspace: Workspace,
+    config: CompareConfig,
+    base: dict[str, Any],
+    distillations: Mapping[Cell, DistillConfig],
+    rules: dict[str, VoteRule],
+) -> ComparisonResult:
     trained = _train(workspace, config, distillations, rules)
     against = dict.fromkeys(config.variants, None) if config.equal == "steps" else _equal_rounds(config, trained)
     longer = {

@@ -16,9 +16,10 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import forkserver
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -29,7 +30,9 @@ LOOK_S = 0.2
 LAST_REPORTS_S = 5.0
 Result = TypeVar("Result")
 # What a training's steps import; see `tasks.training.in_worker`.
-PRELOADED = [f"tasks.training.{name}" for name in ("initial", "negatives", "quality", "student", "evaluation")]
+PRELOADED = [
+    f"tasks.training.{name}" for name in ("initial", "negatives", "quality", "student", "evaluation", "calibration")
+]
 _reports: Any = None  # in the worker: the queue to the run
 _workers: set["Worker"] = set()  # in the run: those with a process
 _stopping = threading.Event()
@@ -40,6 +43,17 @@ def stop_workers() -> None:
     _stopping.set()
     for worker in list(_workers):
         worker.stop()
+
+
+@contextmanager
+def stopping_with_us() -> Iterator[None]:
+    """Ends the work of all threads where the block is interrupted: Ctrl-C, SIGTERM, Prefect's cancellation."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            stop_workers()
+        raise
 
 
 def refuse_if_stopping() -> None:

@@ -1,13 +1,16 @@
 """`qcrd compare`: every variant with every seed, once; the same command goes on; equal time; what is told."""
 
 import json
+import subprocess
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
 from storage.store import Store
-from tests.conftest import Qcrd, figures
+from tests.conftest import Qcrd, figures, qcrd_command
 from tests.flows.own_data import write_own_data
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("databases")]
@@ -96,3 +99,24 @@ def test_mistakes_are_told_before_anything_runs(
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert not (home / "trainings").exists()
+
+
+def test_stopped_it_leaves_nothing_running_and_goes_on(here: Path, home: Path, qcrd: Qcrd) -> None:
+    write(here, settings={"rounds": {"rounds": 3, "epochs_per_round": 2}}, seeds=1)
+    command = qcrd_command(home, "compare", "compare.yaml")
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not list((home / "trainings").glob("*/round-000/trained.json")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert "Traceback" not in errors
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive
+    first = next((home / "trainings").glob("*/round-000/trained.json"))
+    written = first.stat().st_mtime_ns
+    assert len(figures(qcrd("compare", "compare.yaml", "--json"))["variants"]) == 2
+    assert first.stat().st_mtime_ns == written

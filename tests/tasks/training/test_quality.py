@@ -16,7 +16,7 @@ import tasks.training.quality as quality_module
 from models.discriminator import load_discriminator
 from storage.schemas import SCORES
 from tasks.training.folder import Training
-from tasks.training.negatives import sample_negatives
+from tasks.training.negatives import own_rationales, sample_negatives
 from tasks.training.outcomes import Prepared
 from tasks.training.quality import area_under_curve, scores_of, update_quality, version_of
 from tasks.training.student import train_round
@@ -51,12 +51,17 @@ def test_updates_come_every_so_many_rounds_and_scores_only_where_they_are_missin
     outcomes = play(prepared, 4)
     assert [one.version for one in outcomes] == [0, 0, 2, 2]
     assert [one.steps for one in outcomes] == [3, 0, 2, 0], "pretrained, kept, updated, kept"
-    # 36 of the teacher's and the student's 12; round 1 has the same ones; in round 2 everything by another version,
+    # 36 of the teacher's and the student's own; round 1 has the same ones; in round 2 everything by another version,
     # with round 0's student's; in round 3 round 1's student's are new.
-    assert [one.scored for one in outcomes] == [48, 0, 48, 12]
-    rows = stored(world)
-    assert Counter(row["round"] for row in rows) == {0: 48, 2: 60}
     spec = spec_of(prepared)
+    examples = Training(prepared.folder).examples().to_pylist()
+    first, _, second, third = (  # its own; one that repeats a sample of the teacher's does not count
+        sum(len(one.negatives) for one in own_rationales(world.store, spec, t, examples).values()) for t in range(4)
+    )
+    assert min(first, second, third) > 6
+    assert [one.scored for one in outcomes] == [36 + first, 0, 36 + second, third]
+    rows = stored(world)
+    assert Counter(row["round"] for row in rows) == {0: 36 + first, 2: 36 + second + third}
     assert {row["run_id"] for row in rows} == {spec.training_id}
     assert all(0 < row["score"] < 1 for row in rows)
     assert scores_of(world.store, spec, 2) == {row["sample_id"]: row["score"] for row in rows if row["round"] == 2}
