@@ -39,6 +39,12 @@ class MethodConfig(BaseModel):
         "no human labels (paper, Table 3). `label-distill` always takes the teacher's.",
     )
 
+    targets: Literal["apart", "answer-first"] = Field(
+        default="apart",
+        description="How `dss` and `qcrd` without negatives train answer and rationale: `apart`, under a prefix each "
+        "(paper), or `answer-first`, in one text, of which only the answer need be written: one pass less.",
+    )
+
     # Parts of qcrd that can be switched off (ablations)
     voting: bool = Field(
         default=True,
@@ -164,6 +170,8 @@ class MethodConfig(BaseModel):
             )
         if self.name != "qcrd" and (self.wrong_weight or self.judge_weight):
             raise ValueError(f"wrong_weight and judge_weight are for qcrd, which knows bad rationales, not {self.name}")
+        if self.targets == "answer-first" and (self.name not in ("dss", "qcrd") or self.uses_negatives):
+            raise ValueError("targets: answer-first is for dss, and for qcrd with negatives: false")
         if self.quality_by == "judge" and not self.judge_weight:
             raise ValueError("quality_by: judge needs a judge_weight above 0, or the student never learns to judge")
         return self
@@ -197,8 +205,8 @@ class MethodConfig(BaseModel):
 
     @property
     def one_target(self) -> bool:
-        """Whether rationale and answer are one text, and the student explains before it answers."""
-        return self.name == "single-task"
+        """Whether rationale and answer are one text."""
+        return self.name == "single-task" or self.targets == "answer-first"
 
     @property
     def weights(self) -> tuple[float, float]:
@@ -224,6 +232,8 @@ class MethodConfig(BaseModel):
             idle |= {"labels"}
         if self.rationales == "none" or self.one_target:
             idle |= {"label_weight", "rationale_weight"}
+        if self.name not in ("dss", "qcrd"):
+            idle |= {"targets"}
         if self.name != "qcrd":
             idle |= {"voting", "negatives", "discriminator", "scheme", "refresh_every", "wrong_weight", "judge_weight"}
         if not self.uses_negatives:

@@ -10,7 +10,7 @@ from models.seeds import derived_seed
 from models.student import EXPLAIN, PREDICT, Student
 from storage.datasets.definition import Dataset
 from tasks.serving.deciding import Candidate, Explained, answers_of, candidates, decide, rationale_for
-from tasks.serving.settings import AskingConfig, Decision, Question
+from tasks.serving.settings import ANSWER_END, AskingConfig, Decision, Question, Writes
 
 if TYPE_CHECKING:
     from models.discriminator import Discriminator
@@ -95,9 +95,11 @@ def ask(
     lengths = [len(ids) for ids in student.input_ids([EXPLAIN + text for text in texts])]  # the longer prefix
     fitting = [place for place, length in enumerate(lengths) if length <= student.max_input_tokens]
     texts, choices = [texts[place] for place in fitting], [questions[place].choices for place in fitting]
-    answers_apart = config.writes != "rationale, then answer"
-    explains = config.writes != "answer"
-    samples = config.samples if explains else 0
+    writes = config.writes
+    answers_apart = writes in ("answer", "answer and rationale")
+    explains = writes != "answer"
+    samples = config.samples if explains and not config.answers_only else 0
+    longest = config.answer_tokens if config.answers_only else student.max_target_tokens
     total, done = (answers_apart + explains + samples) * len(texts), 0
 
     def written(prefix: str, longest: int, draw: int | None = None) -> list[str]:
@@ -122,17 +124,12 @@ def ask(
     columns: list[list[str]] = []
     if explains:
         draws: tuple[int | None, ...] = (None, *range(samples))
-        columns = [written(EXPLAIN, student.max_target_tokens, draw) for draw in draws]
-    read = [[dataset.parse(column[row], choices[row]) for column in columns] for row in range(len(texts))]
-    # A text that holds both is shown without its answer.
-    shown = [
-        [column[row] if answers_apart else one.rationale or "" for one, column in zip(several, columns, strict=True)]
-        for row, several in enumerate(read)
-    ]
-    qualities = qualities_of(judge, texts, shown)
+        columns = [written(EXPLAIN, longest, draw) for draw in draws]
+    read = [[_read(dataset, writes, column[row], choices[row]) for column in columns] for row in range(len(texts))]
+    qualities = qualities_of(judge, texts, [[one.rationale or "" for one in row] for row in read])
     explained = [
-        tuple(Explained(text, one.answer, quality) for text, one, quality in zip(*row, strict=True))
-        for row in zip(shown, read, qualities, strict=True)
+        tuple(Explained(one.rationale or "", one.rationale_answer, quality) for one, quality in zip(*row, strict=True))
+        for row in zip(read, qualities, strict=True)
     ]
     if not answers_apart:
         answers = [row[0].answer for row in read]
@@ -142,15 +139,25 @@ def ask(
         logs = log_probabilities(student, [PREDICT + text for text in texts], known)
     found = [Answered(too_long=True)] * len(questions)
     for row, place in enumerate(fitting):
-        rationale, rationale_answer = None, None
-        if explains:
-            rationale = shown[row][0] if answers_apart else read[row][0].rationale
-            rationale_answer = read[row][0].answer
+        likeliest = read[row][0] if explains else Answered()
         found[place] = Answered(
-            answers[row], rationale, rationale_answer, rationales=explained[row],
+            answers[row], likeliest.rationale, likeliest.rationale_answer, rationales=explained[row],
             logs=dict(zip(known[row], logs[row], strict=True)),
         )  # fmt: skip
     return found
+
+
+def _read(dataset: Dataset, writes: Writes, text: str, choices: tuple[str, ...]) -> Answered:
+    """What a text under `explain: ` says; its answer where the text holds one beside the rationale's own."""
+    if writes == "answer, then rationale":
+        before, _, after = text.partition(ANSWER_END.strip())
+        rationale = after.strip() or None
+        own = dataset.parse(rationale, choices).answer if rationale else None
+        return Answered(read_answer(dataset, before, choices), rationale, own)
+    parsed = dataset.parse(text, choices)
+    if writes == "rationale, then answer":
+        return Answered(parsed.answer, parsed.rationale, parsed.answer)
+    return Answered(None, text, parsed.answer)
 
 
 def qualities_of(

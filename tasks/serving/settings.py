@@ -5,7 +5,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Writes = Literal["answer", "answer and rationale", "rationale, then answer"]
+Writes = Literal["answer", "answer and rationale", "rationale, then answer", "answer, then rationale"]
+ANSWER_END = " | "
+"""Between the two where the answer comes first."""
 STUDENT, DISCRIMINATOR, DEFINITION = "student", "discriminator", "definition"
 AS_REGISTERED = -1
 """In place of a number of samples: as many as the student was registered with."""
@@ -47,8 +49,10 @@ class AskingConfig(BaseModel):
 
     Parameters that control the texts:
         writes: what it was trained to write: the answer alone (finetune, label-distill), answer and rationale under a
-            prefix each (dss, mi, qcrd), or one text that ends in the answer (single-task).
+            prefix each (dss, mi, qcrd), or one text that ends in the answer (single-task) or begins with it
+            (`method.targets: answer-first`).
         answer_tokens: longest answer, in tokens.
+        answers_only: of a text that begins with the answer, write no more than that.
 
     Parameters that control the choice of an answer:
         samples: rationales that are sampled beside the likeliest one; their answers vote.
@@ -64,6 +68,7 @@ class AskingConfig(BaseModel):
 
     writes: Writes = "answer and rationale"
     answer_tokens: int = Field(default=16, ge=1)
+    answers_only: bool = False
     samples: int = Field(default=0, ge=0)
     temperature: float = Field(default=0.7, gt=0)
     decisions: tuple[Decision, ...] = ()

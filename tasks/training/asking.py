@@ -16,7 +16,7 @@ from tasks.training.spec import TrainingSpec, writes
 
 
 def explains_validation(spec: TrainingSpec) -> bool:
-    """Whether the student explains the validation questions, which a single target cannot leave out."""
+    """Whether the student explains the validation questions, which one that answers last cannot leave out."""
     return spec.config.rounds.explain_validation or writes(spec.config.method) == "rationale, then answer"
 
 
@@ -52,7 +52,8 @@ def ask_round(
     device = torch_device(config.optimisation)
     samples = samples_of(spec) if weigh else tuple(one.samples for one in decisions)
     asking = AskingConfig(
-        writes=asked if explain else "answer",
+        writes=asked if explain or asked == "answer, then rationale" else "answer",
+        answers_only=not explain,
         answer_tokens=config.rounds.answer_tokens,
         batch_size=config.rounds.evaluation_batch,
         samples=max(samples, default=0),

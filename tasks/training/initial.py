@@ -9,10 +9,12 @@ import pyarrow as pa
 
 from models.configs import NEW
 from models.folders import MODEL, whole_folder
+from models.methods import MethodConfig
 from models.student import EXPLAIN, PREDICT, Student
 from models.student_loading import make_student
 from storage.datasets.definition import Dataset
 from storage.datasets.registry import get_dataset
+from tasks.serving.settings import ANSWER_END
 from tasks.training.folder import Training
 from tasks.training.outcomes import Initial, TooLong
 from tasks.training.spec import INITIAL, TrainingConfig
@@ -38,15 +40,19 @@ def make_initial(folder: Path, dataset: str, config: TrainingConfig) -> Initial:
             student.save(partial / MODEL)
         return Initial(
             parameters=sum(weight.numel() for weight in student.parameters()),
-            too_long=measure_lengths(student, definition, examples, one_target=config.method.one_target),
+            too_long=measure_lengths(student, definition, examples, config.method),
         )
 
     return training.once(Initial, make, INITIAL)
 
 
-def target_text(rationale: str, answer: str | None, *, one_target: bool) -> str:
-    """What the student is to write under `explain: `; for single-task the answer follows in the same text."""
-    return f"{rationale} So the answer is {answer}." if one_target else rationale
+def target_text(rationale: str, answer: str | None, method: MethodConfig) -> str:
+    """What the student is to write under `explain: `; some methods have the answer in the same text."""
+    if not method.one_target:
+        return rationale
+    if method.targets == "answer-first":
+        return f"{answer}{ANSWER_END}{rationale}"
+    return f"{rationale} So the answer is {answer}."
 
 
 def question_lengths(student: Student, dataset: Dataset, rows: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -56,13 +62,13 @@ def question_lengths(student: Student, dataset: Dataset, rows: Sequence[Mapping[
     return [max(both) for both in zip(*of_prefix, strict=True)]
 
 
-def measure_lengths(student: Student, dataset: Dataset, examples: pa.Table, *, one_target: bool = False) -> TooLong:
+def measure_lengths(student: Student, dataset: Dataset, examples: pa.Table, method: MethodConfig) -> TooLong:
     """Counts what is too long for a student."""
     rows = examples.to_pylist()
     questions = question_lengths(student, dataset, rows)
     over_questions = [row["example_id"] for row, n in zip(rows, questions, strict=True) if n > student.max_input_tokens]
     texts = [
-        (row["example_id"], target_text(item["text"], row["answer"], one_target=one_target))
+        (row["example_id"], target_text(item["text"], row["answer"], method))
         for row in rows
         for item in (*row["positives"], *row["negatives"])
     ]

@@ -250,5 +250,5 @@ def training_id(config: TrainingConfig, data_digest: str, validation_digest: str
 def writes(method: MethodConfig) -> Writes:
     """What a student of a method was trained to write."""
     if method.one_target:
-        return "rationale, then answer"
+        return "rationale, then answer" if method.name == "single-task" else "answer, then rationale"
     return "answer" if method.rationales == "none" else "answer and rationale"

@@ -131,10 +131,7 @@ def _rationales_of(
     row: dict[str, Any], own: OwnRationales, method: MethodConfig
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """(sample_id, target text) of an example's positives and of its negatives."""
-    good = [
-        (item["sample_id"], target_text(item["text"], row["answer"], one_target=method.one_target))
-        for item in row["positives"]
-    ]
+    good = [(item["sample_id"], target_text(item["text"], row["answer"], method)) for item in row["positives"]]
     good += [(made["sample_id"], made["text"]) for made in own.positives]
     return good, [(item["sample_id"], item["text"]) for item in (*row["negatives"], *own.negatives)]
 

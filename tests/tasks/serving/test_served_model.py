@@ -16,9 +16,11 @@ from mlflow.exceptions import MlflowException
 from packaging.requirements import Requirement
 
 from models.configs import StudentConfig
+from models.generation import Generated
 from models.student_loading import load_student
 from storage.datasets.registry import get_dataset
 from storage.errors import BadFile
+from tasks.serving import answering
 from tasks.serving.answering import Answered, ask
 from tasks.serving.deciding import Explained
 from tasks.serving.settings import AskingConfig, Decision, Question, ServedConfig
@@ -121,6 +123,26 @@ def test_methods_that_write_one_text_or_none(taught: Taught, tmp_path: Path) -> 
     both = mlflow.pyfunc.load_model(str(packaged(tmp_path / "both", taught, asking=one_text)))
     [row] = both.predict([{"question": question}]).to_dict(orient="records")
     assert (row["answer"], row["rationale"]) == (answer, taught.rationales[question])  # read out of "3 + 4 = 7."
+
+
+def test_a_text_that_begins_with_its_answer(monkeypatch: pytest.MonkeyPatch, taught: Taught) -> None:
+    texts = ["7 | 3 + 4 = 7.", "7 | 3 + 5 = 8.", "7", "no idea"]
+    longest = []
+
+    def generate(*_: Any, max_new_tokens: int, **__: Any) -> list[Generated]:
+        longest.append(max_new_tokens)
+        return [Generated(text, (1,), "stop") for text in texts]
+
+    monkeypatch.setattr(answering, "generate", generate)
+    student = load_student(taught.student, StudentConfig(model="x", **LIMITS))
+    asking = AskingConfig(writes="answer, then rationale", answer_tokens=3)
+    questions = [Question("How many?")] * 4
+    found = ask(get_dataset("lab"), student, questions, asking)
+    assert [(one.answer, one.rationale, one.rationale_answer) for one in found] == [
+        ("7", "3 + 4 = 7.", "7"), ("7", "3 + 5 = 8.", "8"), ("7", None, None), (None, None, None)
+    ]  # fmt: skip
+    ask(get_dataset("lab"), student, questions, asking.model_copy(update={"answers_only": True}))
+    assert longest == [20, 3], "only the answer is written"
 
 
 def test_samples_vote_and_the_answer_is_as_sure_as_the_decision_says(taught: Taught, tmp_path: Path) -> None:

@@ -123,6 +123,8 @@ def test_a_training_without_test_questions_says_so(world: World) -> None:
         ({"name": "dss"}, True, "validation", "answer and rationale"),
         ({"name": "finetune"}, True, "test", "answer"),
         ({"name": "single-task"}, False, "validation", "rationale, then answer"),
+        ({"name": "dss", "targets": "answer-first"}, True, "validation", "answer, then rationale"),
+        ({"name": "dss", "targets": "answer-first"}, True, "test", "answer, then rationale"),
     ],
 )
 def test_students_are_asked_for_what_they_were_trained_to_write(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from models.folders import MODEL
+from models.methods import MethodConfig
 from models.student import EXPLAIN, PREDICT, Student
 from models.student_loading import load_student
 from storage.errors import NothingToDo
@@ -221,10 +222,11 @@ def test_a_single_task_target_is_as_long_as_rationale_and_answer(long_world: Wor
     longest = sorted(len(ids) for ids in reader.target_ids(texts))[-2]
     prepared = long_world.prepare(tiny_training(method={"name": "single-task"}, student={"max_target_tokens": longest}))
     assert prepared.too_long == counted(student_of(prepared), long_world, prepared, True)
-    plain = measure_lengths(student_of(prepared), LAB, Training(prepared.folder).examples())
+    plain = measure_lengths(student_of(prepared), LAB, Training(prepared.folder).examples(), MethodConfig())
     assert prepared.too_long.rationales > plain.rationales
-    assert target_text("Two.", "2", one_target=True) == "Two. So the answer is 2."
-    assert target_text("Two.", "2", one_target=False) == "Two."
+    assert target_text("Two.", "2", MethodConfig(name="single-task")) == "Two. So the answer is 2."
+    assert target_text("Two.", "2", MethodConfig(name="dss")) == "Two."
+    assert target_text("Two.", "2", MethodConfig(name="dss", targets="answer-first")) == "2 | Two."
 
 
 def test_what_is_too_long_is_left_out_and_nothing_is_cut(long_world: World) -> None:
