@@ -117,7 +117,7 @@ class DistillResult(BaseModel):
             "sampled_prompt_tokens": sampled.prompt_tokens,
             "sampled_completion_tokens": sampled.completion_tokens,
             "sampling_cost": sampled.cost,
-            "validation_accuracy": best.accuracy,
+            "validation_accuracy": best.given_accuracy,
             "test_accuracy": method.test.given_accuracy if method.test else None,
             "test_explanation_accuracy": method.test.explanation_accuracy if method.test else None,
             "training_seconds": method.seconds,

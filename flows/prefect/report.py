@@ -140,8 +140,9 @@ class RoundsTable:
 
 def round_line(method: str, result: Evaluation) -> str:
     """A round in one line."""
-    line = f"{method} round {result.t}: validation {result.accuracy:.1%}"
+    line = f"{method} round {result.t}: validation {result.given_accuracy:.1%}"
     if result.explanation_accuracy is not None:
+        line += f" (bare answers {result.accuracy:.1%})" if result.decided else ""
         line += f", explanations {result.explanation_accuracy:.1%}"
     return line
 
@@ -194,7 +195,7 @@ def result_rows(result: DistillResult) -> list[dict[str, str]]:
     """The final table: one row per method."""
     rows = []
     for one in result.methods:
-        validation = _percent(one.rounds[one.best].accuracy)
+        validation = _percent(one.rounds[one.best].given_accuracy)
         row = {"method": one.method, "best round": f"{one.best} of {len(one.rounds)}", "validation": validation}
         if one.test and one.test_interval:
             low, high = one.test_interval
@@ -235,4 +236,4 @@ def escaped(text: str | None) -> str:
 
 def _of_round(name: str, value: Any) -> str:
     """A cell of the rounds' table."""
-    return _percent(value) if name in ("validation", "explanations", "consistency") else figure(value)
+    return _percent(value) if name in ("validation", "bare answers", "explanations", "consistency") else figure(value)

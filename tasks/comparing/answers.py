@@ -14,8 +14,13 @@ from tasks.questions.sets import Part
 from tasks.training.folder import Training
 from tasks.training.rounds import best_round
 
-Figure = Literal["answers", "explanations"]
-FIGURES: dict[Figure, str] = {"answers": "correct", "explanations": "explanation_correct"}
+Figure = Literal["answers", "explanations", "chosen"]
+FIGURES: dict[Figure, str] = {
+    "answers": "correct",
+    "explanations": "explanation_correct",
+    "chosen": "given_correct",
+}
+"""Bare answers, the rationales' own, and what is chosen between them: the columns of the predictions."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from models.judge import Judge
 from models.student_loading import load_student
 from models.trainer import torch_device
 from tasks.serving.answering import Answered, ask
-from tasks.serving.settings import AskingConfig, Decision, Question
+from tasks.serving.settings import AskingConfig, Question
 from tasks.training.folder import Training
 from tasks.training.outcomes import QualityUpdated
 from tasks.training.quality import scorer
@@ -32,8 +32,7 @@ def ask_round(
     rows: Sequence[dict[str, Any]],
     *,
     explain: bool,
-    decisions: tuple[Decision, ...] = (),
-    weigh: bool = False,
+    samples: tuple[int, ...] = (),
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Answered]:
     """What the student that a round ended with says to questions.
@@ -43,14 +42,12 @@ def ask_round(
         t: the round.
         rows: the questions, with `question` and `choices`.
         explain: ask for rationales, too, of a method that writes some.
-        decisions: as many rationales are sampled as the largest of them needs.
-        weigh: compute what a decision goes by, for all of `answering.samples`; done anyway where there are decisions.
+        samples: numbers of sampled rationales for which answers will be weighed; none where they will not be.
         on_progress: called with (texts written, texts in all).
     """
     spec = training.spec
     config, asked = spec.config, writes(spec.config.method)
     device = torch_device(config.optimisation)
-    samples = samples_of(spec) if weigh else tuple(one.samples for one in decisions)
     asking = AskingConfig(
         writes=asked if explain or asked == "answer, then rationale" else "answer",
         answers_only=not explain,
@@ -58,7 +55,6 @@ def ask_round(
         batch_size=config.rounds.evaluation_batch,
         samples=max(samples, default=0),
         temperature=config.answering.temperature,
-        decisions=decisions,
     )
     return ask(
         training.dataset,
@@ -67,7 +63,7 @@ def ask_round(
         asking,
         on_progress,
         _scorer(training, t) if samples else None,
-        weigh,
+        weigh=bool(samples),
     )
 
 

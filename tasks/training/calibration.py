@@ -46,12 +46,10 @@ def calibrate(folder: Path, t: int, on_progress: Callable[[int, int], None] | No
     def fitted() -> Calibrated:
         started = time.monotonic()
         rows, _ = judged_questions(training.store, training.spec.validation, training.spec.rule)
-        answers = ask_round(training, t, rows, explain=True, weigh=True, on_progress=on_progress)
-        decisions = []
-        for samples in samples_of(training.spec):
-            given, right = _table(training.dataset, rows, answers, samples)
-            decisions.append(fit(given, right, samples))
-        return Calibrated(t=t, questions=len(rows), decisions=tuple(decisions), seconds=time.monotonic() - started)
+        samples = samples_of(training.spec)
+        answers = ask_round(training, t, rows, explain=True, samples=samples, on_progress=on_progress)
+        decisions = tuple(fitted_to(training.dataset, rows, answers, one) for one in samples)
+        return Calibrated(t=t, questions=len(rows), decisions=decisions, seconds=time.monotonic() - started)
 
     return training.once(Calibrated, fitted, t)
 
@@ -120,12 +118,11 @@ def figures(
     )
 
 
-def _table(
-    dataset: Dataset, rows: Sequence[dict[str, Any]], answers: Sequence[Answered], samples: int
-) -> tuple[list[list[Candidate]], list[list[bool]]]:
+def fitted_to(dataset: Dataset, rows: Sequence[dict[str, Any]], answers: Sequence[Answered], samples: int) -> Decision:
+    """The decision that fits labelled questions best, by `fit`."""
     given = [answered.candidates(samples) for answered in answers]
     right = [
         [judged_by_label(dataset, row, one.answer) for one in candidates]
         for row, candidates in zip(rows, given, strict=True)
     ]
-    return given, right
+    return fit(given, right, samples)

@@ -14,7 +14,7 @@ from storage.store import now
 from tasks.questions.sets import Part
 from tasks.serving.answering import Answered
 from tasks.training.asking import ask_round, explains_validation
-from tasks.training.calibration import figures
+from tasks.training.calibration import figures, fitted_to
 from tasks.training.folder import Training
 from tasks.training.judging import judged_by_label
 from tasks.training.outcomes import Calibrated, Evaluation
@@ -45,10 +45,16 @@ def evaluate_round(
         if questions is None:
             raise NothingToDo("This training has no test questions (dataset.test_split is null).")
         rows, judged_by = judged_questions(store, questions, spec.rule)
+        explain = writes(spec.config.method) != "answer" and (part == "test" or explains_validation(spec))
         calibrated = training.outcome(Calibrated, t) if part == "test" else None
         decisions = calibrated.decisions if calibrated else ()
-        explain = writes(spec.config.method) != "answer" and (part == "test" or explains_validation(spec))
-        answers = ask_round(training, t, rows, explain=explain, decisions=decisions, on_progress=on_progress)
+        # To choose between rounds, the weighing is fitted to the validation questions in each. Four numbers of hundreds
+        # of questions flatter every round alike.
+        fits = part == "validation" and explain and bool(spec.config.answering.samples)
+        samples = (0,) if fits else tuple(one.samples for one in decisions)
+        answers = ask_round(training, t, rows, explain=explain, samples=samples, on_progress=on_progress)
+        if fits:
+            decisions = (fitted_to(dataset, rows, answers, 0),)
         found = [_judge(dataset, row, answered) for row, answered in zip(rows, answers, strict=True)]
         weighed = [figures(dataset, rows, answers, decision) for decision in decisions]
         # The first decision is the one that the student is registered with.

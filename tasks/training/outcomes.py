@@ -225,8 +225,9 @@ class Evaluation(Outcome):
         too_long: questions longer than the student reads; they count as wrong.
         asked: content id of the test questions; None for the validation questions, which the training's id covers.
         judged_by: `gold`, or `teacher` if majority answers stand in for missing labels.
-        decided: what choosing between bare answer and rationales gives, on the test questions, for each number of
-            samples; the first is what the student is registered with.
+        decided: what choosing between bare answer and rationales gives: on the test questions, for each number of
+            samples, the first being what the student is registered with; on the validation questions, to which the
+            choice is fitted, without any.
         seconds: how long it took.
     """
 

@@ -16,14 +16,14 @@ from tasks.training.spec import RoundsConfig, TrainingSpec
 
 
 def best_round(results: list[Evaluation]) -> int:
-    """The round with the highest validation accuracy; the earliest of equal ones.
+    """The round with the highest validation accuracy, of chosen answers where they are; the earliest of equal ones.
 
     Raises:
         UsageError: no round is finished.
     """
     if not results:
         raise UsageError("No round is finished yet; run the same `qcrd distill` again to go on.")
-    return max(results, key=lambda result: (result.accuracy, -result.t)).t
+    return max(results, key=lambda result: (result.given_accuracy, -result.t)).t
 
 
 def is_over(results: list[Evaluation], config: RoundsConfig) -> bool:

@@ -31,7 +31,9 @@ def round_rows(training: Training) -> list[dict[str, Any]]:
     for result in training.evaluations():
         trained = training.outcome(RoundTrained, result.t)
         quality = training.outcome(QualityUpdated, result.t)
-        row: dict[str, Any] = {"round": result.t, "validation": result.accuracy}
+        row: dict[str, Any] = {"round": result.t, "validation": result.given_accuracy}
+        if result.decided:
+            row |= {"bare answers": result.accuracy}
         if result.explanation_accuracy is not None:
             row |= {"explanations": result.explanation_accuracy, "consistency": result.consistency}
         row |= trained.means if trained else {}
