@@ -254,4 +254,4 @@ class Evaluation(Outcome):
     @property
     def given_accuracy(self) -> float:
         """given_correct / questions."""
-        return self.given_correct / self.questions
+        return self.decided[0].accuracy if self.decided else self.accuracy

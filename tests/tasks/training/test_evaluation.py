@@ -11,6 +11,7 @@ import tasks.training.asking as asking_module
 from storage.errors import NothingToDo
 from tasks.questions.sets import DatasetConfig
 from tasks.serving.answering import Answered
+from tasks.serving.deciding import Explained
 from tasks.serving.settings import AskingConfig, Question
 from tasks.training.calibration import calibrate
 from tasks.training.evaluation import evaluate_round
@@ -20,10 +21,16 @@ from tasks.training.spec import INITIAL
 from tasks.training.student import train_round
 from tests.tasks.training.world import World, small_world, spec_of, tiny_training
 
+
+def said(answer: str | None, rationale: str, its: str | None) -> Answered:
+    logs = {one: -1.0 for one in (answer, its) if one is not None}
+    return Answered(answer, rationale, its, rationales=(Explained(rationale, its),), logs=logs)
+
+
 ANSWERS = {  # of the validation questions, by their number of cards: right, wrong, unreadable, too long to be asked
-    "0": Answered("3", "0 + 3 = 3.", "3"),
-    "1": Answered("5", "1 + 3 = 4.", "4"),
-    "2": Answered(None, "no idea", None),
+    "0": said("3", "0 + 3 = 3.", "3"),
+    "1": said("5", "1 + 3 = 4.", "4"),
+    "2": said(None, "no idea", None),
     "3": Answered(too_long=True),
 }
 
@@ -38,7 +45,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[Question], AskingC
     """The student says what the table says."""
     calls: list[tuple[list[Question], AskingConfig]] = []
 
-    def ask(_dataset: Any, _student: Any, questions: list[Question], config: AskingConfig, *_: Any) -> list[Answered]:
+    def ask(
+        _dataset: Any, _student: Any, questions: list[Question], config: AskingConfig, *_: Any, **__: Any
+    ) -> list[Answered]:
         calls.append((questions, config))
         return [ANSWERS.get(question.question.split()[2], ANSWERS["2"]) for question in questions]
 
