@@ -8,6 +8,7 @@ and time is proportional to their length.
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 from storage.datasets.arithmetic import NUMBER, evaluate
 
@@ -53,7 +54,7 @@ def right_steps(rationale: str) -> tuple[int, int]:
 def _steps(chain: str) -> list[Step]:
     parts = [part.strip() for part in chain.split("=")]
     found = []
-    for place, (left, right) in enumerate(zip(parts, parts[1:], strict=False)):
+    for place, (left, right) in enumerate(pairwise(parts)):
         if not _OPERATOR.search(left):
             continue  # "x = 15", or "15 = 15"
         value = evaluate(_balanced(left))

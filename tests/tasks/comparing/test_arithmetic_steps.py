@@ -112,7 +112,9 @@ def test_no_text_makes_it_raise(text: str) -> None:
     assert 0 <= right <= steps <= text.count("=") + 1
 
 
-@pytest.mark.parametrize("piece", ["1", "1+", "(", "1 ", "= ", "1 + 1 = 2 ", "-", "1,000", "1+1=", " ", "x ", "* ", "1 + 1) = "])
+@pytest.mark.parametrize(
+    "piece", ["1", "1+", "(", "1 ", "= ", "1 + 1 = 2 ", "-", "1,000", "1+1=", " ", "x ", "* ", "1 + 1) = "]
+)
 def test_time_is_proportional_to_the_length(piece: str) -> None:
     started = time.process_time()
     arithmetic_steps(piece * (200_000 // len(piece)) + "1 + 1 = 2")
