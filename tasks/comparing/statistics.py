@@ -95,10 +95,11 @@ def paired_difference(
 
 
 def mean_interval(right: Answers, confidence: float = CONFIDENCE) -> Interval:
-    """The mean of a table and its interval: Wilson's for one seed, else over seeds and questions as above."""
+    """The mean of a table and its interval: over seeds and questions as above; Wilson's for one seed, and where all or
+    none are right: nothing varies there, but that is no proof that nothing can."""
     seeds, questions = right.shape
-    if seeds == 1:
-        return _wilson(int(right.sum()), questions, confidence)
+    if seeds == 1 or right.all() or not right.any():
+        return _wilson(int(right[0].sum()), questions, confidence)
     over_both = paired_difference(right, np.zeros_like(right), confidence)
     return over_both.mean, max(0.0, over_both.low), min(1.0, over_both.high)
 
