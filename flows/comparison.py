@@ -233,8 +233,8 @@ def _judged_rows(
         counted = f"win {found.wins:,}, tie {found.ties:,} and lose {found.losses:,} ({chance})"
         told = {
             "better": f"{variant}'s rationales are preferred to those of {name}: they {counted}.",
-            "worse": f"the rationales of {name} are preferred to those of {variant}, which {counted}.",
-            "same": f"whether {variant}'s rationales are better than those of {name} cannot be told: they {counted}.",
+            "worse": f"The rationales of {name} are preferred to those of {variant}, which {counted}.",
+            "same": f"Whether {variant}'s rationales are better than those of {name} cannot be told: they {counted}.",
         }[said]
         rows.append(
             JudgedRow(

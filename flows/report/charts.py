@@ -13,7 +13,7 @@ from itertools import pairwise
 from flows.terminal import inert
 
 COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-DASHES = ("", "7 3", "2 3", "9 3 2 3", "5 2 1 2 1 2")
+DASHES = ("", "7 3", "2.5 2.5", "9 3 2 3", "5 2 1 2 1 2")
 _MARKS = (
     '<circle cx="{x}" cy="{y}" r="3.4" {fill}/>',
     '<rect x="{x0}" y="{y0}" width="6.4" height="6.4" {fill}/>',
@@ -21,7 +21,7 @@ _MARKS = (
     '<path d="M{x} {top}l4.4 4.4l-4.4 4.4l-4.4 -4.4z" {fill}/>',
     '<path d="M{x} {bottom}l4.2 -7.2h-8.4z" {fill}/>',
 )
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 42
+LEFT, RIGHT, TOP, BOTTOM = 66, 16, 12, 42
 """Room around the drawing area, in the units of a chart's own size (pixels on a screen that shows it whole)."""
 
 Point = tuple[float, float, float, float]
@@ -105,7 +105,7 @@ def interval_bar(mean: float, low: float, high: float, reach: float, style: int,
     return _svg(f"{100 * mean:+.1f} points, {100 * low:+.1f} to {100 * high:+.1f}", width, height, drawn, "small")
 
 
-def shares_bar(parts: Sequence[tuple[str, int, str]], width: int = 420) -> str:
+def shares_bar(parts: Sequence[tuple[str, int, str]], width: int = 260) -> str:
     """Counts as parts of one bar: (name, count, colour)."""
     total, left, drawn = sum(count for _, count, _ in parts), 0.0, []
     for name, count, colour in parts:
@@ -118,16 +118,16 @@ def shares_bar(parts: Sequence[tuple[str, int, str]], width: int = 420) -> str:
     return _svg(", ".join(f"{count:,} {name}" for name, count, _ in parts), width, 22, drawn, "small")
 
 
-def bars(rows: Sequence[tuple[str, Sequence[tuple[str, float, str]]]], unit: str, width: int = 720) -> str:
+def bars(rows: Sequence[tuple[str, Sequence[tuple[str, float, str]]]], unit: str, width: int = 520) -> str:
     """Horizontal bars in parts: (name, parts as (name, value, colour)); the sum stands behind each bar."""
-    room, height = 170, 26
+    room, height = 150, 26
     most = max((sum(value for _, value, _ in parts) for _, parts in rows), default=0.0) or 1.0
     drawn = []
     for row, (name, parts) in enumerate(rows):
         y, left = row * height, float(room)
-        drawn.append(f"<text x='{room - 8}' y='{y + 17}' text-anchor='end'>{escaped(_short(name, 24))}</text>")
+        drawn.append(f"<text x='{room - 8}' y='{y + 17}' text-anchor='end'>{escaped(_short(name, 18))}</text>")
         for part, value, colour in parts:
-            wide = (width - room - 110) * value / most
+            wide = (width - room - 100) * value / most
             told = _title(f"{name}, {part}: {value:,.1f} {unit}")
             drawn.append(
                 f"<g>{told}<rect x='{left:.1f}' y='{y + 4}' width='{wide:.1f}' height='18' fill='{colour}'/></g>"
@@ -138,9 +138,9 @@ def bars(rows: Sequence[tuple[str, Sequence[tuple[str, float, str]]]], unit: str
     return _svg(unit, width, height * len(rows), drawn)
 
 
-def swatch(style: int) -> str:
+def swatch(style: int, *, marked: bool = True) -> str:
     """A short piece of a series' line, for the legend."""
-    drawn = [f"<line x1='1' x2='39' y1='7' y2='7' {_stroke(style)}/>", _mark(20, 7, style)]
+    drawn = [f"<line x1='1' x2='39' y1='7' y2='7' {_stroke(style)}/>", _mark(20, 7, style) if marked else ""]
     return f"<svg class='swatch' viewBox='0 0 40 14' width='40' height='14' aria-hidden='true'>{''.join(drawn)}</svg>"
 
 
@@ -156,9 +156,15 @@ class _Area:
     def __init__(self, xs: Sequence[float], ys: Sequence[float], x: Axis, y: Axis, width: int, height: int) -> None:
         self.width, self.height, self.x_axis, self.y_axis = width, height, x, y
         self.x_ticks, self.y_ticks = _ticks(xs, x), _ticks(ys, y)
+        # The lines go to the right edge, wherever the last tick is.
+        ends = [value for value in (x.least, x.most) if value is not None]
+        self.x_ends = min([*xs, *ends], default=0.0), max([*xs, *ends], default=1.0)
+        if self.x_ends[0] == self.x_ends[1]:
+            self.x_ends = self.x_ticks[0], self.x_ticks[-1]
+        self.x_ticks = [tick for tick in self.x_ticks if self.x_ends[0] <= tick <= self.x_ends[1] * (1 + 1e-9)]
 
     def x(self, value: float) -> float:
-        first, last = self.x_ticks[0], self.x_ticks[-1]
+        first, last = self.x_ends
         return LEFT + (self.width - LEFT - RIGHT) * (value - first) / (last - first)
 
     def y(self, value: float) -> float:
@@ -181,7 +187,7 @@ class _Area:
         drawn += [
             f"<line x1='{LEFT}' x2='{self.width - RIGHT}' y1='{bottom}' y2='{bottom}' class='axis'/>",
             f"<text x='{centre:.1f}' y='{self.height - 6}' text-anchor='middle'>{escaped(self.x_axis.label)}</text>",
-            f"<text x='12' y='{middle:.1f}' text-anchor='middle' transform='rotate(-90 12 {middle:.1f})'>"
+            f"<text x='14' y='{middle:.1f}' text-anchor='middle' transform='rotate(-90 14 {middle:.1f})'>"
             f"{escaped(self.y_axis.label)}</text>",
         ]
         return drawn
@@ -210,7 +216,7 @@ def _mark(x: float, y: float, style: int) -> str:
 def _stroke(style: int) -> str:
     dashes = DASHES[style % len(DASHES)]
     dashed = f" stroke-dasharray='{dashes}'" if dashes else ""
-    return f"fill='none' stroke='{_colour(style)}' stroke-width='1.8'{dashed}"
+    return f"fill='none' stroke='{_colour(style)}' stroke-width='2'{dashed}"
 
 
 def _colour(style: int) -> str:
@@ -238,12 +244,12 @@ def _ticks(values: Sequence[float], axis: Axis) -> list[float]:
     high = max([*values, *([axis.most] if axis.most is not None else [])], default=1.0)
     if low == high:
         spare = 0.05 if axis.percent else 1.0
-        low, high = (low - spare, high + spare) if axis.least is None else (low, high + spare)
+        low, high = (low, high + spare) if axis.whole or axis.least is not None else (low - spare, high + spare)
     rough = (high - low) / 5
     unit = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * unit for factor in (1, 2, 2.5, 5, 10) if factor * unit >= rough * 0.999)
-    if axis.whole:
-        step = max(1.0, float(math.ceil(step)))
+    factors = (1, 2, 5, 10) if axis.whole else (1, 2, 2.5, 5, 10)
+    step = next(factor * unit for factor in factors if factor * unit >= rough * 0.999)
+    step = max(1.0, step) if axis.whole else step
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     if axis.percent:
         first, last = max(0, first), min(math.floor(1 / step + 1e-9), last)

@@ -78,13 +78,13 @@ def _lead(contents: Contents) -> str:
 def _said(contents: Contents) -> str:
     several = len(contents.config.shares) > 1
     sentences = [
-        (one.verdict, one.sentence + (f" ({one.share:.0%} of the questions)" if several else ""))
+        (one.verdict, one.sentence + (f" ({_share(one.share)} of the questions)" if several else ""))
         for one in contents.result.differences
     ] + [(one.verdict, one.sentence) for one in contents.result.judged]
     told = "".join(f"<li class='{kind}'>{escaped(text)}</li>" for kind, text in sentences)
     return (
-        f"<ul>{told}</ul><p class='note'>Differences are paired by question and seed; intervals are 95 % ones over "
-        "both. p-values are adjusted for all comparisons of a figure (Holm). “Cannot be told” "
+        f"<ul class='sayings'>{told}</ul><p class='note'>Differences are paired by question and seed; intervals are "
+        "95 % ones over both. p-values are adjusted for all comparisons of a figure (Holm). “Cannot be told” "
         "does not mean “equal”.</p>"
     )
 
@@ -94,7 +94,7 @@ def _variants(contents: Contents) -> str:
     head = ["variant", *(["share"] if several else []), *FIGURES, "seconds a training", "best round", "seeds"]
     rows = [
         [
-            _name(contents, row), *([f"{row.share:.0%}"] if several else []),
+            _name(contents, row), *([_share(row.share)] if several else []),
             *(_interval(row.figures.get(figure)) for figure in FIGURES),
             f"{row.seconds:,.0f}", f"{row.best_round:.1f}", str(row.seeds),
         ]
@@ -115,15 +115,15 @@ def _differences(contents: Contents) -> str:
         drawn = interval_bar(one.difference, one.low, one.high, reach, _style(contents, one.variant))
         rows.append(
             [
-                escaped(one.figure), f"{escaped(one.variant)} − {escaped(one.against)}",
-                *([f"{one.share:.0%}"] if several else []),
+                escaped(one.figure), _whole(f"{one.variant} − {one.against}"),
+                *([_share(one.share)] if several else []),
                 f"{100 * one.difference:+.1f} <small>{100 * one.low:+.1f} to {100 * one.high:+.1f}</small>",
                 drawn, _p(one.p_value), _p(one.adjusted), _verdict(one),
             ]
         )  # fmt: skip
     head = ["figure", "compared", *(["share"] if several else []), "points", f"± {100 * reach:.1f} points", "p",
             "p, adjusted", "verdict"]  # fmt: skip
-    return _table(head, rows) if rows else ""
+    return _table(head, rows, texts=2) if rows else ""
 
 
 def _rationales(contents: Contents) -> str:
@@ -134,7 +134,7 @@ def _rationales(contents: Contents) -> str:
     several = len(contents.config.shares) > 1
     head = ["variant", *(["share"] if several else []), *(QUALITIES[name] for name in names)]
     shown = [
-        [_name(contents, row), *([f"{row.share:.0%}"] if several else []),
+        [_name(contents, row), *([_share(row.share)] if several else []),
          *(_interval(row.quality.get(name), percent=not name.startswith("score")) for name in names)]
         for row in rows
     ]  # fmt: skip
@@ -152,7 +152,7 @@ def _judged(contents: Contents) -> str:
         return ""
     rows = [
         [
-            f"{escaped(one.variant)} − {escaped(one.against)}",
+            _whole(f"{one.variant} − {one.against}"),
             shares_bar([(name, getattr(one, name), colour) for name, colour in OUTCOMES.items()]),
             f"{one.wins:,}", f"{one.ties:,}", f"{one.losses:,}", _interval((one.share, one.low, one.high)),
             _p(one.adjusted), _verdict(one),
@@ -227,7 +227,7 @@ def _time(contents: Contents) -> str:
     legend = _legend((name, f"<i style='background:{colour}'></i>") for name, colour in STEPS.items())
     return (
         f"<div class='charts'><figure><h3>Answers against time</h3>{line_chart('Answers against time', series, x, y)}"
-        f"</figure><figure class='wide'><h3>Cost of a training</h3>{legend}{bars(costs, unit)}"
+        f"</figure><figure><h3>Cost of a training</h3>{legend}{bars(costs, unit)}"
         "<figcaption>All rounds, mean over the trainings. <i>Student</i> is its training, <i>sampling</i> that of its "
         "own rationales, <i>validation</i> its evaluation in every round.</figcaption></figure></div>"
     )
@@ -249,7 +249,9 @@ def _scores(contents: Contents) -> str:
             )
     if not charts:
         return ""
-    legend = _legend((f"{kind} rationales", swatch(style)) for style, kind in ((1, "right"), (2, "wrong")))
+    legend = _legend(
+        (f"{kind} rationales", swatch(style, marked=False)) for style, kind in ((1, "right"), (2, "wrong"))
+    )
     return f"{legend}<div class='charts'>{''.join(charts)}</div>" + (
         "<p class='note'>Scores in the best rounds, of rationales to training questions that the discriminator was not "
         "trained on. A useful one scores right rationales higher.</p>"
@@ -260,7 +262,7 @@ def _surely(scores: Sequence[Scores]) -> str:
     told = []
     for what, name in (("a minority sample", "auc_minority"), ("a rationale of the student's", "auc_student")):
         if values := [value for one in scores if (value := getattr(one, name)) is not None]:
-            told.append(f"above {what} in {statistics.fmean(values):.0%}")
+            told.append(f"above {what} in {_share(statistics.fmean(values))}")
     return f"It ranks a positive {' and '.join(told)} of the pairs." if told else ""
 
 
@@ -320,10 +322,14 @@ def _settings(contents: Contents) -> str:
 # ---- pieces ----
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Cells are HTML."""
-    heads = "".join(f"<th scope='col'>{name}</th>" for name in head)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) -> str:
+    """A table whose first columns are texts, the others figures. Cells are HTML."""
+    kinds = [" class='text'" if place < texts else "" for place in range(len(head))]
+    heads = "".join(f"<th scope='col'{kind}>{name}</th>" for kind, name in zip(kinds, head, strict=True))
+    body = "".join(
+        "<tr>" + "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, row, strict=True)) + "</tr>"
+        for row in rows
+    )
     return f"<div class='scroll'><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
@@ -343,7 +349,17 @@ def _style(contents: Contents, name: str) -> int:
 
 
 def _name(contents: Contents, row: VariantRow) -> str:
-    return f"{swatch(_style(contents, row.name))} {escaped(row.name)}"
+    return _whole(row.name, f"{swatch(_style(contents, row.name))} ")
+
+
+def _whole(name: str, before: str = "") -> str:
+    """A name that stays on one line unless it is long; `before` is HTML."""
+    shown = before + escaped(name)
+    return f"<span class='name'>{shown}</span>" if len(name) <= 36 else shown
+
+
+def _share(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _interval(found: Interval | None, *, percent: bool = True) -> str:

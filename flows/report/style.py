@@ -15,14 +15,14 @@ p, li { max-width: 48rem; overflow-wrap: anywhere; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: middle; }
 th { font-weight: 600; vertical-align: bottom; }
-th:first-child, td:first-child, .text { text-align: left; }
-td:first-child { overflow-wrap: anywhere; }
+th.text, td.text { text-align: left; overflow-wrap: break-word; max-width: 20rem; }
+td, .name { white-space: nowrap; } td.text { white-space: normal; }
+.sayings li { margin-bottom: .25rem; }
 thead th { border-bottom: 2px solid var(--ink); }
-td small { color: var(--soft); white-space: nowrap; }
+td small { color: var(--soft); }
 .better { font-weight: 600; color: #00614a; } .worse { font-weight: 600; color: #9c3f00; }
 .charts { display: flex; flex-wrap: wrap; gap: 1.2rem 1.6rem; }
 figure { margin: 0; flex: 1 1 420px; max-width: 560px; min-width: 0; }
-figure.wide { flex-basis: 100%; max-width: 760px; }
 figcaption { font-size: .88rem; color: var(--soft); }
 svg { max-width: 100%; height: auto; display: block; }
 svg.small, svg.swatch { display: inline-block; vertical-align: middle; }
@@ -45,8 +45,10 @@ pre { overflow-x: auto; font-size: .85rem; white-space: pre-wrap; overflow-wrap:
 @media print {
   body { font-size: 10pt; margin: 0; padding: 0; max-width: none; }
   h2 { break-after: avoid; } figure, tr, dl > div { break-inside: avoid; }
-  figure { flex-basis: 45%; } .scroll { overflow: visible; }
-  table { font-size: 8.5pt; } th, td { padding: .25rem .4rem; }
+  figure { flex: 0 1 47%; } .scroll { overflow: visible; }
+  table { font-size: 8pt; } th, td { padding: .25rem .35rem; } td svg.small { width: 130px; }
+  details::details-content { content-visibility: visible; block-size: auto; }
+  details { break-inside: avoid; } summary { list-style: none; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """
