@@ -15,6 +15,7 @@ from flows.report.contents import Contents
 from flows.report.style import STYLE
 from tasks.comparing.answers import FIGURES, Figure, Said
 from tasks.comparing.curves import Curves
+from tasks.comparing.examples import Shown
 from tasks.comparing.quality import QUALITIES
 from tasks.comparing.scores import Scores
 from tasks.comparing.statistics import Interval
@@ -275,35 +276,29 @@ def _histogram(values: Sequence[float]) -> list[tuple[float, float, float, float
 
 
 def _examples(contents: Contents) -> str:
-    shown = []
-    for one in contents.examples:
-        choices = "".join(f"<li>{escaped(choice)}</li>" for choice in one.choices)
-        rows = [
-            (
-                "question",
-                f"<div class='said'>{escaped(one.question)}</div>" + (f"<ul>{choices}</ul>" if choices else ""),
-            )
-        ]
-        rows.append(("right answer", _text(one.label)))
-        rows.append(("teacher", _text(one.teacher, "none stored")))
-        marks = []
-        for name, told in contents.told.items():
-            said, right = (
-                told.said[one.example_id],
-                {figure: told.right.get(figure, {}).get(one.example_id) for figure in FIGURES},
-            )
-            rows.append((escaped(name), _what_was_said(said, right)))
-            marks.append(f"{escaped(name)} {_mark(right['answers'])}")
-        items = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in rows)
-        question = " ".join(one.question.split())
-        head = question if len(question) <= 110 else question[:109] + "…"
-        shown.append(f"<details><summary>{escaped(head)}<br>{' · '.join(marks)}</summary><dl>{items}</dl></details>")
+    if not contents.examples:
+        return ""
+    told, shown = "".join(_example(contents, one) for one in contents.examples), len(contents.examples)
     return (
-        f"<p class='note'>{_count(len(shown), 'question')}, chosen because the variants disagree about them, so they "
-        f"say nothing about how often each is right. Of each variant the first training is shown.</p>{''.join(shown)}"
-        if shown
-        else ""
+        f"<p class='note'>{_count(shown, 'question')}, those first on which the variants disagree: they "
+        "are chosen for that, so they say nothing about how often each is right. Of each variant the first training is "
+        f"shown.</p>{told}"
     )
+
+
+def _example(contents: Contents, one: Shown) -> str:
+    choices = "".join(f"<li>{escaped(choice)}</li>" for choice in one.choices)
+    asked = f"<div class='said'>{escaped(one.question)}</div>" + (f"<ul>{choices}</ul>" if choices else "")
+    rows = [("question", asked), ("right answer", _text(one.label)), ("teacher", _text(one.teacher, "none stored"))]
+    marks = []
+    for name, told in contents.told.items():
+        right = {figure: told.right.get(figure, {}).get(one.example_id) for figure in FIGURES}
+        rows.append((escaped(name), _what_was_said(told.said[one.example_id], right)))
+        marks.append(f"{escaped(name)} {_mark(right['answers'])}")
+    items = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in rows)
+    question = " ".join(one.question.split())
+    head = question if len(question) <= 110 else question[:109] + "…"
+    return f"<details><summary>{escaped(head)}<br>{' · '.join(marks)}</summary><dl>{items}</dl></details>"
 
 
 def _what_was_said(said: Said, right: dict[Figure, bool | None]) -> str:

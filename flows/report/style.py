@@ -25,7 +25,7 @@ td small { color: var(--soft); }
 figure { margin: 0; flex: 1 1 420px; max-width: 560px; min-width: 0; }
 figcaption { font-size: .88rem; color: var(--soft); }
 svg { max-width: 100%; height: auto; display: block; }
-svg.small, svg.swatch { display: inline-block; vertical-align: middle; }
+svg.small, svg.swatch { display: inline-block; vertical-align: middle; max-width: none; }
 svg text { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; fill: #404040; }
 svg .grid { stroke: #e6e6e6; } svg .axis { stroke: #808080; } svg .zero { stroke: #808080; stroke-dasharray: 2 2; }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; padding: 0; margin: .4rem 0 .8rem; list-style: none;

@@ -91,7 +91,7 @@ def judge_pairs(
 def _texts(
     store: Store, partition: dict[str, str], pairs: Sequence[Pair]
 ) -> dict[Pair, tuple[str, str, str, tuple[str, ...]]]:
-    """Of each pair both rationales, the question and its choices."""
+    """Of each pair both rationales without the space around them, the question and its choices."""
     wanted = {"example_id": [pair.example_id for pair in pairs], "student": [pair.student for pair in pairs],
               "other": [pair.other for pair in pairs]}  # fmt: skip
     with store.connect() as con:
@@ -106,7 +106,7 @@ def _texts(
         ).to_pylist()
     return {
         Pair(row["example_id"], row["student"], row["other"]): (
-            row["own"], row["others"], row["question"], tuple(row["choices"]),
+            row["own"].strip(), row["others"].strip(), row["question"], tuple(row["choices"]),
         )
         for row in rows
     }  # fmt: skip

@@ -44,8 +44,8 @@ class Preferences:
 def judge_prompt(question: str, choices: Sequence[str], first: str, second: str) -> Prompt:
     """What the judge is asked: which of two explanations of a question is better."""
     asked = (
-        f"Question:\n{render_question(question, choices)}\n\nExplanation A:\n{first.strip()}\n\n"
-        f"Explanation B:\n{second.strip()}\n\nWhich explanation is better?"
+        f"Question:\n{render_question(question, choices)}\n\nExplanation A:\n{first}\n\n"
+        f"Explanation B:\n{second}\n\nWhich explanation is better?"
     )
     return Prompt(_SYSTEM, (), asked, f"{_SYSTEM}\n\n{asked}\n", ("\nQuestion:",))
 

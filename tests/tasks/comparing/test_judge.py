@@ -51,7 +51,7 @@ def judged(root: Path, pairs: list[Pair], url: str, **settings: object) -> Prefe
     return judge_pairs(Store(root), TEST, pairs, choice, root / "logs", lambda _: None)
 
 
-TEXTS = [("good", "bad"), ("good", "bad"), ("bad", "good"), ("bad", "worse"), ("same", "same")]
+TEXTS = [("good", "bad"), ("good", "bad"), ("bad", "good"), ("bad", "worse"), ("same", " same\n")]
 
 
 def test_both_orders_are_asked_and_every_reply_is_stored_once(tmp_path: Path) -> None:

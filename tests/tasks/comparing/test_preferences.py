@@ -48,7 +48,7 @@ def test_they_are_added_up() -> None:
 
 
 def test_the_prompt_shows_all_of_it() -> None:
-    prompt = judge_prompt("Which one?", ("lawn", "moon"), "because of X ", "because of Y")
+    prompt = judge_prompt("Which one?", ("lawn", "moon"), "because of X", "because of Y")
     asked = prompt.messages()[-1]["content"]
     assert asked.index("(b) moon") < asked.index("because of X") < asked.index("because of Y")
     assert prompt.plain.startswith(prompt.system)
