@@ -26,9 +26,10 @@ from models.student import EXPLAIN
 from models.student_loading import load_student
 from tasks.training.folder import Training, trainings_in
 from tasks.training.outcomes import QualityUpdated
-from tasks.training.quality import HELD_OUT, area_under_curve
+from tasks.training.quality import area_under_curve
 from tasks.training.rounds import best_round
 from tasks.training.summary import find_training
+from tasks.training.training_set import is_held_out
 
 TEMPERATURES = (1.5, 2.0)
 
@@ -50,7 +51,7 @@ def scores_by_kind(training: Training) -> tuple[int, dict[str, list[float]]]:
     assert quality.version is not None, "the training has no discriminator"
     judge = load_discriminator(training.discriminator(quality.version))
     student = load_student(training.model(best), spec.config.student)
-    rows = [row for place, row in enumerate(training.examples().to_pylist()) if place % HELD_OUT == 0]
+    rows = [row for place, row in enumerate(training.examples().to_pylist()) if is_held_out(place)]
     questions = [dataset.student_input(row["question"], tuple(row["choices"])) for row in rows]
     texts: dict[str, list[tuple[str, str]]] = {
         "positive": pairs(questions, rows, "positives"),

@@ -1,7 +1,7 @@
 """The flow `compare`: methods over seeds, on the same questions and samples.
 
     base configuration -> questions, samples, votes, once -> every variant x seed x fold x share, each a training
-    -> [ the baseline again, for as long as each slower variant took ] -> paired differences
+    -> [ the baseline again, for as long as each slower variant took ] -> paired differences -> [ a judge ] -> report
 
 Every training has a content id, so what is there is found: a comparison that was stopped, or that gets another seed or
 variant, goes on with the same command.
@@ -15,20 +15,23 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.futures import PrefectFuture
 
-from flows.comparison import ComparisonResult, Trained, comparison
+from flows.comparison import ComparisonResult, Trained, comparison, pairs_to_judge
 from flows.config.compare import Cell, CompareConfig
 from flows.config.distill import DistillConfig
 from flows.distill import train
 from flows.home import Home
+from flows.report.publish import publish
 from flows.results import MethodResult
 from storage.ids import content_id
 from storage.store import Store
 from storage.votes import VoteRule
-from tasks.comparing.answers import told_by
+from tasks.comparing.answers import questions_of, told_by
+from tasks.comparing.preferences import Preferences
+from tasks.comparing.scores import scores_by_rightness
 from tasks.running.slots import places
 from tasks.running.worker import stopping_with_us
 from tasks.running.workspace import Workspace
-from tasks.steps import questions, rounds, teacher, votes
+from tasks.steps import comparing, questions, rounds, teacher, votes
 from tasks.training.folder import Training
 from tasks.training.spec import Parts
 
@@ -37,13 +40,16 @@ SAME_TIME = 1.05
 
 
 @flow(name="compare", flow_run_name="{config.base}: {config.baseline} and others")
-def compare(config: CompareConfig, base: dict[str, Any], home: Path = Path(".qcrd")) -> ComparisonResult:
+def compare(
+    config: CompareConfig, base: dict[str, Any], home: Path = Path(".qcrd"), report: Path | None = None
+) -> ComparisonResult:
     """Trains each variant with several seeds on the same data, and says which is better, and how surely.
 
     Args:
         config: what is compared.
         base: the content of `config.base`.
         home: the state folder.
+        report: the HTML file to write; None names it after the run, under <home>/reports.
     """
     at = Home(home)
     workspace = Workspace(home=home, store=at.store_root, run_id=content_id("compare", config.model_dump(mode="json")))
@@ -51,7 +57,7 @@ def compare(config: CompareConfig, base: dict[str, Any], home: Path = Path(".qcr
     distillations = {cell: config.distillation(cell, base) for cell in cells}
     rules = _prepare(workspace, distillations.values())
     with stopping_with_us():
-        return _compared(workspace, config, base, distillations, rules)
+        return _compared(workspace, config, base, distillations, rules, report)
 
 
 def _compared(
@@ -60,6 +66,7 @@ def _compared(
     base: dict[str, Any],
     distillations: Mapping[Cell, DistillConfig],
     rules: dict[str, VoteRule],
+    report: Path | None,
 ) -> ComparisonResult:
     trained = _train(workspace, config, distillations, rules)
     against = dict.fromkeys(config.variants, None) if config.equal == "steps" else _equal_rounds(config, trained)
@@ -69,7 +76,11 @@ def _compared(
         for cell in config.cells(config.baseline, rounds_)
     }
     trained |= _train(workspace, config, longer, rules)
-    return comparison(config, list(trained.values()), against)
+    found = list(trained.values())
+    result = comparison(config, found, against, _judge(workspace, config, found, against))
+    return publish(
+        workspace, config, found, result, report or Home(workspace.home).reports / f"{workspace.run_id}.html"
+    )
 
 
 def _prepare(workspace: Workspace, distillations: Iterable[DistillConfig]) -> dict[str, VoteRule]:
@@ -122,7 +133,26 @@ def _train(
 
 
 def _read(store: Store, config: CompareConfig, cell: Cell, result: MethodResult) -> Trained:
-    return Trained(cell, result, told_by(store, Training(result.folder), config.part))
+    training = Training(result.folder)
+    return Trained(cell, result, told_by(store, training, config.part), scores_by_rightness(store, training))
+
+
+def _judge(
+    workspace: Workspace, config: CompareConfig, trained: list[Trained], against: Mapping[str, int | None]
+) -> dict[str, Preferences]:
+    """Of each variant how often its rationales are preferred to the baseline's; empty without a judge."""
+    found: dict[str, Preferences] = {}
+    for variant in config.variants if config.judge else ():
+        if variant == config.baseline or config.judge is None:
+            continue
+        pairs = pairs_to_judge(config, trained, against, variant, config.judge.questions)
+        if not pairs:
+            get_run_logger().warning("%s: nothing to judge, it or the baseline writes no rationales.", variant)
+            continue
+        folder = next(one.result.folder for one in trained if one.cell.variant == variant)
+        partition = questions_of(Training(folder).spec, config.part).partition
+        found[variant] = comparing.judge(workspace, variant, partition, pairs, config.judge)
+    return found
 
 
 def _equal_rounds(config: CompareConfig, trained: Mapping[Cell, Trained]) -> dict[str, int | None]:

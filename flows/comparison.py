@@ -3,22 +3,46 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import BaseModel
 
 from flows.config.compare import Cell, CompareConfig
 from flows.results import MethodResult
+from storage.ids import content_id
 from tasks.comparing.answers import FIGURES, Figure, Told, common_questions, table_of
-from tasks.comparing.statistics import Difference, holm, mean_interval, paired_difference, sentence, verdict
+from tasks.comparing.judge import Pair
+from tasks.comparing.preferences import Preferences
+from tasks.comparing.quality import Quality, quality_of
+from tasks.comparing.scores import Scores
+from tasks.comparing.statistics import (
+    CONFIDENCE,
+    Difference,
+    Interval,
+    holm,
+    mean_interval,
+    paired_difference,
+    sentence,
+    sign_test,
+    verdict,
+)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """One training of a comparison."""
+    """One training of a comparison.
+
+    Attributes:
+        cell: which one.
+        result: what it came to.
+        told: what its student told to the questions that are compared.
+        scores: of its discriminator; None without one.
+    """
 
     cell: Cell
     result: MethodResult
     told: Told
+    scores: Scores | None = None
 
 
 class VariantRow(BaseModel):
@@ -28,7 +52,8 @@ class VariantRow(BaseModel):
         variant, share: which.
         rounds: in place of its configuration's, for a baseline trained for as long as a slower variant; else None.
         seeds, questions: how many.
-        answers, explanations: figure -> (mean, low, high), shares of the questions with their 95 % interval.
+        figures: figure -> (mean, low, high), shares of the questions with their 95 % interval.
+        quality: figures of its rationales (`tasks.comparing.quality`), likewise.
         seconds: median of its trainings.
         best_round: mean.
     """
@@ -38,14 +63,15 @@ class VariantRow(BaseModel):
     rounds: int | None
     seeds: int
     questions: int
-    figures: dict[Figure, tuple[float, float, float]]
+    figures: dict[Figure, Interval]
+    quality: dict[Quality, Interval]
     seconds: float
     best_round: float
 
     @property
     def name(self) -> str:
         """The variant, with its rounds where they are not its own."""
-        return self.variant if self.rounds is None else f"{self.variant}, {self.rounds} rounds"
+        return shown_name(self.variant, self.rounds)
 
 
 class DifferenceRow(BaseModel):
@@ -74,25 +100,70 @@ class DifferenceRow(BaseModel):
     sentence: str
 
 
+class JudgedRow(BaseModel):
+    """A variant's rationales compared with the baseline's by a judge.
+
+    Attributes:
+        variant, against: names of the two.
+        wins, ties, losses, same, unread, refused: questions (`tasks.comparing.preferences.Preferences`).
+        share, low, high: wins of all that are decided, with the exact 95 % interval.
+        p_value: of the exact sign test; `adjusted` for all comparisons (Holm).
+        verdict: better, worse, or same where it cannot be told.
+        sentence: all of it in words.
+    """
+
+    variant: str
+    against: str
+    wins: int
+    ties: int
+    losses: int
+    same: int
+    unread: int
+    refused: int
+    share: float
+    low: float
+    high: float
+    p_value: float
+    adjusted: float
+    verdict: str
+    sentence: str
+
+
 class ComparisonResult(BaseModel):
-    """All of a comparison."""
+    """All of a comparison.
+
+    Attributes:
+        part: of the questions.
+        variants, differences: the tables.
+        judged: the judge's preferences; empty without a judge.
+        report: path of the HTML report; None until it is written.
+        mlflow_run: the comparison's run; `mlflow_url` that of its page, None if there is no server.
+    """
 
     part: str
     variants: list[VariantRow]
     differences: list[DifferenceRow]
+    judged: list[JudgedRow] = []
+    report: Path | None = None
+    mlflow_run: str | None = None
+    mlflow_url: str | None = None
 
 
 def comparison(
-    config: CompareConfig, trained: Sequence[Trained], against: Mapping[str, int | None]
+    config: CompareConfig,
+    trained: Sequence[Trained],
+    against: Mapping[str, int | None],
+    judged: Mapping[str, Preferences],
 ) -> ComparisonResult:
     """Computes the result.
 
     Args:
         trained: all trainings.
         against: variant -> rounds of the baseline that it is compared with; None for the baseline's own.
+        judged: variant -> how often its rationales were preferred; empty without a judge.
     """
-    kinds = dict.fromkeys((one.cell.variant, one.cell.rounds, one.cell.share) for one in trained)
-    rows = [_row([one for one in trained if _kind(one.cell) == kind]) for kind in kinds]
+    kinds = dict.fromkeys(kind_of(one.cell) for one in trained)
+    rows = [_row([one for one in trained if kind_of(one.cell) == kind]) for kind in kinds]
     differences = []
     for figure in FIGURES:
         found = {}
@@ -106,8 +177,7 @@ def comparison(
         adjusted = holm({f"{variant}/{share}": row.p_value for (variant, share), row in found.items()})
         for (variant, share), row in found.items():
             p_value = adjusted[f"{variant}/{share}"]
-            rounds_ = against[variant]
-            name = config.baseline if rounds_ is None else f"{config.baseline} with {rounds_} rounds"
+            name = _baseline(config, against[variant])
             differences.append(
                 DifferenceRow(
                     variant=variant, against=name, share=share, figure=figure, difference=row.mean, low=row.low,
@@ -115,23 +185,91 @@ def comparison(
                     sentence=f"{figure.capitalize()}: {sentence(variant, name, row, p_value)}",
                 )
             )  # fmt: skip
-    return ComparisonResult(part=config.part, variants=rows, differences=differences)
+    rows_judged = _judged_rows(config, against, judged)
+    return ComparisonResult(part=config.part, variants=rows, differences=differences, judged=rows_judged)
 
 
-def _kind(cell: Cell) -> tuple[str, int | None, float]:
+def pairs_to_judge(
+    config: CompareConfig, trained: Sequence[Trained], against: Mapping[str, int | None], variant: str, count: int
+) -> list[Pair]:
+    """The questions on which a variant's rationales are judged against the baseline's, on the largest share.
+
+    A question is asked once, with the rationales of one seed, so that the preferences are independent; seeds take
+    turns. The questions are the same for all variants, as far as both have a rationale.
+
+    Args:
+        count: at most so many questions.
+    """
+    share = max(config.shares)
+    own, other = (
+        [{key: (fold.student, said) for fold in folds for key, said in fold.said.items()} for folds in seeds]
+        for seeds in (_told(trained, (variant, None, share)),
+                      _told(trained, (config.baseline, against[variant], share)))
+    )  # fmt: skip
+    common = set.intersection(*(set(seed) for seed in (*own, *other)))
+    explained = [
+        example
+        for example in sorted(common, key=lambda example: content_id("judged", example))
+        if all(seed[example][1].rationale is not None for seed in (*own, *other))
+    ]
+    return [
+        Pair(example, own[place % config.seeds][example][0], other[place % config.seeds][example][0])
+        for place, example in enumerate(explained[:count])
+    ]
+
+
+def _judged_rows(
+    config: CompareConfig, against: Mapping[str, int | None], judged: Mapping[str, Preferences]
+) -> list[JudgedRow]:
+    tests = {variant: sign_test(found.wins, found.losses) for variant, found in judged.items()}
+    adjusted = holm({variant: p_value for variant, (_, p_value) in tests.items()})
+    rows = []
+    for variant, found in judged.items():
+        (share, low, high), p_value = tests[variant]
+        name, said = _baseline(config, against[variant]), "same"
+        if adjusted[variant] <= 1 - CONFIDENCE:
+            said = "better" if found.wins > found.losses else "worse"
+        chance = f"p = {adjusted[variant]:.2g}" if adjusted[variant] >= 0.001 else "p < 0.001"
+        counted = f"win {found.wins:,}, tie {found.ties:,} and lose {found.losses:,} ({chance})"
+        told = {
+            "better": f"{variant}'s rationales are preferred to those of {name}: they {counted}.",
+            "worse": f"The rationales of {name} are preferred to those of {variant}, which {counted}.",
+            "same": f"Whether {variant}'s rationales are better than those of {name} cannot be told: they {counted}.",
+        }[said]
+        rows.append(
+            JudgedRow(
+                variant=variant, against=name, **vars(found), share=share, low=low, high=high, p_value=p_value,
+                adjusted=adjusted[variant], verdict=said, sentence=f"Judge: {told}",
+            )
+        )  # fmt: skip
+    return rows
+
+
+def kind_of(cell: Cell) -> tuple[str, int | None, float]:
+    """What a cell's training has in common with those of other seeds and folds: variant, rounds, share."""
     return cell.variant, cell.rounds, cell.share
+
+
+def shown_name(variant: str, rounds: int | None) -> str:
+    """A variant, with its rounds where they are not its own."""
+    return variant if rounds is None else f"{variant}, {rounds} rounds"
+
+
+def _baseline(config: CompareConfig, rounds: int | None) -> str:
+    return config.baseline if rounds is None else f"{config.baseline} with {rounds} rounds"
 
 
 def _told(trained: Sequence[Trained], kind: tuple[str, int | None, float]) -> list[list[Told]]:
     """Of each seed its folds, in order."""
-    own = [one for one in trained if _kind(one.cell) == kind]
+    own = [one for one in trained if kind_of(one.cell) == kind]
     return [[one.told for one in own if one.cell.seed == seed] for seed in sorted({one.cell.seed for one in own})]
 
 
 def _row(own: Sequence[Trained]) -> VariantRow:
     cell = own[0].cell
-    told = _told(own, _kind(cell))
-    figures: dict[Figure, tuple[float, float, float]] = {}
+    told = _told(own, kind_of(cell))
+    scores = [[one.scores for one in own if one.cell.seed == seed] for seed in sorted({one.cell.seed for one in own})]
+    figures: dict[Figure, Interval] = {}
     questions = 0
     for figure in FIGURES:
         if asked := common_questions(told, figure):
@@ -139,7 +277,7 @@ def _row(own: Sequence[Trained]) -> VariantRow:
             questions = len(asked)
     return VariantRow(
         variant=cell.variant, share=cell.share, rounds=cell.rounds, seeds=len(told), questions=questions,
-        figures=figures,
+        figures=figures, quality=quality_of(told, scores),
         seconds=statistics.median(one.result.seconds for one in own),
         best_round=statistics.fmean(one.result.best for one in own),
     )  # fmt: skip

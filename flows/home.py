@@ -17,6 +17,7 @@ class Home:
     <home>/store    the Parquet store; QCRD_STORE puts it elsewhere, an object-store URL included
     <home>/lab      the lab teachers
     <home>/logs     server logs
+    <home>/reports  reports of comparisons
     """
 
     path: Path
@@ -28,6 +29,10 @@ class Home:
     @property
     def logs(self) -> Path:
         return self.path / "logs"
+
+    @property
+    def reports(self) -> Path:
+        return self.path / "reports"
 
     def open_store(self) -> Store:
         """The store; raises what `Store` raises."""

@@ -216,6 +216,32 @@ FIGURES = Table(
     content=("value",),
 )
 
+JUDGEMENTS = Table(
+    "judgements",
+    pa.schema(
+        [
+            pa.field("judgement_id", pa.string(), nullable=False),
+            pa.field("example_id", pa.string(), nullable=False),
+            ("dataset", _NAME),
+            ("split", _NAME),
+            ("judge", _NAME),  # the model that was asked
+            ("judge_revision", _NAME),  # fingerprint of a local model folder; null for endpoints
+            ("first", pa.string()),  # the rationale shown first
+            ("second", pa.string()),
+            ("prompt_hash", pa.string()),
+            ("text", pa.string()),  # the judge's reply
+            ("preferred", _NAME),  # first | second | tie; null if none could be read
+            ("prompt_tokens", pa.int32()),
+            ("completion_tokens", pa.int32()),
+            ("created_at", _TIME),
+            ("run_id", pa.string()),
+        ]
+    ),
+    key=("judgement_id",),
+    partitions=("dataset", "split"),
+    content=("judge", "first", "second", "text", "preferred"),
+)
+
 TABLES: dict[str, Table] = {
-    table.name: table for table in (EXAMPLES, RATIONALES, VOTES, SCORES, PREDICTIONS, RUNS, FIGURES)
+    table.name: table for table in (EXAMPLES, RATIONALES, VOTES, SCORES, PREDICTIONS, RUNS, FIGURES, JUDGEMENTS)
 }

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from flows.config.distill import DistillConfig, checked, content_of, read_mapping
 from models.configs import NEW
 from storage.errors import UsageError
+from tasks.comparing.settings import JudgeSettings
 
 
 class CompareConfig(BaseModel):
@@ -44,6 +45,9 @@ class CompareConfig(BaseModel):
         default="steps",
         description="`steps`: all have the base's rounds. `time`: the baseline is trained again for each slower "
         "variant, with as many rounds as take as long, and the variant is compared with that.",
+    )
+    judge: JudgeSettings | None = Field(
+        default=None, description="A model that is asked which rationales are better, a variant's or the baseline's."
     )
     side_by_side: int | None = Field(
         default=None, ge=1, description="Trainings at once; null takes as many as the machine has room for."

@@ -1,18 +1,21 @@
-"""What trainings answered to the questions that are compared, as tables of seeds by questions."""
+"""What trainings answered and explained to the questions that are compared, as tables of seeds by questions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 
+from storage.datasets.definition import Dataset
 from storage.errors import NothingToDo
 from storage.schemas import PREDICTIONS
 from storage.store import Store
+from tasks.comparing.arithmetic_steps import right_steps
 from tasks.comparing.statistics import Answers
-from tasks.questions.sets import Part
+from tasks.questions.sets import Part, QuestionSet
 from tasks.training.folder import Training
 from tasks.training.rounds import best_round
+from tasks.training.spec import TrainingSpec
 
 Figure = Literal["answers", "explanations", "chosen"]
 FIGURES: dict[Figure, str] = {
@@ -24,14 +27,37 @@ FIGURES: dict[Figure, str] = {
 
 
 @dataclass(frozen=True)
+class Said:
+    """What a student said to one question.
+
+    Attributes:
+        answer: in the dataset's spelling; None if it could not be read.
+        rationale: its explanation; None if it wrote none.
+        agrees: whether the explanation comes to the same answer as the answer itself; None without explanations, and
+            where both are one text.
+        steps: arithmetic steps of the explanation, the right ones and all; None without explanations, and where answers
+            are no numbers.
+    """
+
+    answer: str | None
+    rationale: str | None
+    agrees: bool | None = None
+    steps: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
 class Told:
-    """One training's rightness on the questions of a part, by the student of its best round.
+    """What one training told to the questions of a part, by the student of its best round.
 
     Attributes:
         right: figure -> example id -> whether it was right; a method that writes no rationales lacks `explanations`.
+        said: example id -> what it said.
+        student: its name in the store's `model` columns.
     """
 
     right: Mapping[Figure, Mapping[str, bool]]
+    said: Mapping[str, Said] = field(default_factory=dict)
+    student: str = ""
 
 
 def told_by(store: Store, training: Training, part: Part) -> Told:
@@ -40,25 +66,57 @@ def told_by(store: Store, training: Training, part: Part) -> Told:
     Raises:
         NothingToDo: it has none.
     """
-    spec, best = training.spec, best_round(training.evaluations())
-    questions = spec.test if part == "test" else spec.validation
-    if questions is None:
-        raise NothingToDo("A comparison on test needs test questions (dataset.test_split is null).")
+    spec = training.spec
+    student, questions = spec.student_name(best_round(training.evaluations())), questions_of(spec, part)
     with store.connect() as con:
         rows = store.execute(
             con,
-            f"SELECT example_id, {', '.join(FIGURES.values())} FROM {store.relation(PREDICTIONS, questions.partition)} "
-            f"SEMI JOIN {questions.sql(store)} USING (example_id) WHERE model = $1",
-            [spec.student_name(best)],
+            f"SELECT example_id, choices, answer, rationale, {', '.join(FIGURES.values())} "
+            f"FROM {store.relation(PREDICTIONS, questions.partition)} "
+            f"JOIN (SELECT example_id, choices FROM {questions.sql(store)}) USING (example_id) WHERE model = $1",
+            [student],
         ).to_pylist()
     if not rows:
-        raise NothingToDo(f"{spec.student_name(best)} has answered no {part} question.")
+        raise NothingToDo(f"{student} has answered no {part} question.")
     right: dict[Figure, dict[str, bool]] = {}
     for figure, column in FIGURES.items():
         found = {row["example_id"]: row[column] for row in rows if row[column] is not None}
         if len(found) == len(rows):
             right[figure] = found
-    return Told(right)
+    explains, apart = "explanations" in right, not spec.config.method.one_target
+    said = {row["example_id"]: _said(training.dataset, row, explains, apart) for row in rows}
+    return Told(right, said, student)
+
+
+def questions_of(spec: TrainingSpec, part: Part) -> QuestionSet:
+    """The questions of a part of a training.
+
+    Raises:
+        NothingToDo: there are no test questions.
+    """
+    questions = spec.test if part == "test" else spec.validation
+    if questions is None:
+        raise NothingToDo("A comparison on test needs test questions (dataset.test_split is null).")
+    return questions
+
+
+def _said(dataset: Dataset, row: Mapping[str, Any], explains: bool, apart: bool) -> Said:
+    """What a row of the predictions says.
+
+    Args:
+        explains: whether the student writes rationales; one that is missing then counts as an empty one.
+        apart: whether it writes the answer and the rationale in two texts.
+    """
+    if not explains:
+        return Said(row["answer"], None)
+    rationale: str = row["rationale"] or ""
+    own = dataset.parse(rationale, tuple(row["choices"])).answer
+    return Said(
+        row["answer"],
+        row["rationale"],
+        agrees=own is not None and own == row["answer"] if apart else None,
+        steps=right_steps(rationale) if dataset.answer_kind == "number" else None,
+    )
 
 
 def table_of(seeds: Sequence[Sequence[Told]], figure: Figure, examples: Sequence[str]) -> Answers:

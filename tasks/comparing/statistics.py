@@ -26,6 +26,10 @@ POWER = 0.8
 
 Answers = NDArray[np.bool_]
 """(S, Q): whether the training with seed s answered question q rightly."""
+Figures = NDArray[np.float64]
+"""(S, Q): a figure of what the training with seed s said to question q."""
+Interval = tuple[float, float, float]
+"""A mean with the ends of its interval: (mean, low, high)."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,9 @@ class Difference:
     between_seeds: float
 
 
-def paired_difference(first: Answers, second: Answers, confidence: float = CONFIDENCE) -> Difference:
+def paired_difference(
+    first: Answers | Figures, second: Answers | Figures, confidence: float = CONFIDENCE
+) -> Difference:
     """First minus second.
 
     Args:
@@ -88,15 +94,54 @@ def paired_difference(first: Answers, second: Answers, confidence: float = CONFI
     )
 
 
-def mean_interval(right: Answers, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
-    """The mean of a table and its interval: Wilson's for one seed, else over seeds and questions as above."""
+def mean_interval(right: Answers, confidence: float = CONFIDENCE) -> Interval:
+    """The mean of a table and its interval: over seeds and questions as above; Wilson's for one seed, and where all or
+    none are right: nothing varies there, but that is no proof that nothing can."""
     seeds, questions = right.shape
-    if seeds == 1:
-        count = int(right.sum())
-        found = binomtest(count, questions).proportion_ci(confidence, method="wilson")
-        return count / questions, float(found.low), float(found.high)
+    if seeds == 1 or right.all() or not right.any():
+        return _wilson(int(right[0].sum()), questions, confidence)
     over_both = paired_difference(right, np.zeros_like(right), confidence)
     return over_both.mean, max(0.0, over_both.low), min(1.0, over_both.high)
+
+
+def ratio_interval(parts: Figures, wholes: Figures, confidence: float = CONFIDENCE) -> Interval | None:
+    """A share of things of which a question has several, or none, such as the right ones of all arithmetic steps.
+
+    The ratio of the sums, with the interval of its linear approximation (the usual one of a ratio estimator) over seeds
+    and questions; where none or all are parts, Wilson's for as many things as there are questions with any: things of
+    one question are no independent evidence.
+
+    Args:
+        parts, wholes: (S, Q), sums of each question; 0 <= parts <= wholes.
+
+    Returns:
+        None where there are no things, or only one question.
+    """
+    total = float(wholes.sum())
+    if total == 0 or parts.shape[1] < 2:
+        return None
+    ratio = float(parts.sum()) / total
+    if ratio in (0.0, 1.0):
+        questions = int((wholes > 0).any(axis=0).sum())
+        return _wilson(round(ratio) * questions, questions, confidence)
+    linear = ratio + (parts - ratio * wholes) / float(wholes.mean())  # its mean is the ratio
+    over_both = paired_difference(linear, np.zeros_like(linear), confidence)
+    return ratio, max(0.0, over_both.low), min(1.0, over_both.high)
+
+
+def sign_test(wins: int, losses: int, confidence: float = CONFIDENCE) -> tuple[Interval, float]:
+    """The share of wins among decided pairs with its exact interval (Clopper and Pearson 1934), and the two-sided
+    p-value of the exact sign test; (0.5, 0, 1) and 1 where nothing is decided."""
+    if wins + losses == 0:
+        return (0.5, 0.0, 1.0), 1.0
+    test = binomtest(wins, wins + losses)
+    found = test.proportion_ci(confidence, method="exact")
+    return (wins / (wins + losses), float(found.low), float(found.high)), float(test.pvalue)
+
+
+def _wilson(count: int, of: int, confidence: float) -> Interval:
+    found = binomtest(count, of).proportion_ci(confidence, method="wilson")
+    return count / of, float(found.low), float(found.high)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

@@ -4,10 +4,7 @@ Resuming needs no progress file: every sample's id follows from its request, so 
 stored. A run killed at any moment loses at most the last second, and the next one asks only for the rest.
 """
 
-import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -18,21 +15,18 @@ from models.seeds import request_seed
 from models.teacher import (
     RequestRefused,
     SamplingConfig,
-    Teacher,
     TeacherConfig,
     TeacherKey,
     TeacherReply,
     TeacherRequest,
 )
 from storage.datasets.definition import Dataset
-from storage.errors import NothingToDo, StoreWriteFailed
+from storage.errors import NothingToDo
 from storage.ids import prompt_hash, teacher_sample_id
 from storage.rationales import rationale_row
 from storage.schemas import EXAMPLES, RATIONALES
 from storage.store import Store
-
-STORE_EVERY_S = 0.8
-"""Seconds between two part files; below a second, so that a finished question is stored within one."""
+from tasks.teacher.receiving import receive
 
 
 @dataclass(frozen=True)
@@ -219,81 +213,30 @@ def sample_teacher(
         StoreWriteFailed: from the store.
     """
     progress = SamplingProgress(wanted=plan.missing)
-    asyncio.run(
-        _sample(store, dataset, split, plan, identity, config, sampling, progress, run_id, recover, on_progress, key)
-    )
-    return progress
-
-
-async def _sample(
-    store: Store,
-    dataset: Dataset,
-    split: str,
-    plan: SamplingPlan,
-    identity: TeacherIdentity,
-    config: TeacherConfig,
-    sampling: SamplingConfig,
-    progress: SamplingProgress,
-    run_id: str | None,
-    recover: Callable[[], Awaitable[bool]] | None,
-    on_progress: Callable[[SamplingProgress], None] | None,
-    key: TeacherKey | None,
-) -> None:
     planned = {request.request.request_id: request for request in plan.requests}
-    finished: list[tuple[PlannedRequest, TeacherReply]] = []
-    start = time.monotonic()
 
-    def store_finished() -> None:
-        batch = finished[:]
+    def store_replies(replies: list[TeacherReply], seconds: float) -> None:
         rows = [
-            row for request, reply in batch for row in _rows(dataset, split, identity, sampling, request, reply, run_id)
+            row
+            for reply in replies
+            for row in _rows(dataset, split, identity, sampling, planned[reply.request_id], reply, run_id)
         ]
-        table = pa.Table.from_pylist(rows, RATIONALES.schema)
-        del finished[: len(batch)]  # from here on they belong to the store, so that none is written twice
-        store.append(RATIONALES, table)
+        store.append(RATIONALES, pa.Table.from_pylist(rows, RATIONALES.schema))
         progress.sampled += len(rows)
         progress.unparsed += sum(row["answer"] is None for row in rows)
-        for _, reply in batch:
+        for reply in replies:
             progress.prompt_tokens += reply.prompt_tokens or 0
             progress.completion_tokens += reply.completion_tokens or 0
-        progress.seconds = time.monotonic() - start
+        progress.seconds = seconds
         if on_progress:
             on_progress(progress)
-
-    async def store_now_and_then() -> None:
-        while True:
-            await asyncio.sleep(STORE_EVERY_S)
-            if finished:
-                store_finished()
 
     def refused(error: RequestRefused) -> None:
         progress.refused[planned[error.request_id].example_id] = str(error)
 
-    async def receive(teacher: Teacher) -> None:
-        requests = (request.request for request in plan.requests)
-        async with aclosing(teacher.sample_many(requests, on_refused=refused)) as replies:
-            async for reply in replies:
-                finished.append((planned[reply.request_id], reply))
-
-    async with Teacher(config, sampling, recover, key) as teacher:
-        await teacher.check()
-        start = time.monotonic()
-        receiving = asyncio.create_task(receive(teacher))
-        storing = asyncio.create_task(store_now_and_then())
-        try:
-            # If the store refuses a write, sampling ends at once: samples cost money.
-            await asyncio.wait([receiving, storing], return_when=asyncio.FIRST_COMPLETED)
-            if storing.done():
-                await storing
-            await receiving
-        finally:
-            for task in (receiving, storing):
-                task.cancel()
-            outcomes = await asyncio.gather(receiving, storing, return_exceptions=True)
-            store_failed = isinstance(outcomes[1], StoreWriteFailed)
-            if finished and not store_failed:
-                store_finished()
-            progress.seconds = time.monotonic() - start
+    requests = [request.request for request in plan.requests]
+    progress.seconds = receive(requests, store_replies, config, sampling, on_refused=refused, recover=recover, key=key)
+    return progress
 
 
 def _rows(

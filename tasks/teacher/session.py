@@ -1,8 +1,8 @@
 """The teacher's part of a run: missing samples are made, by a server that is started for it or by an endpoint."""
 
 import time
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,16 +132,33 @@ def teach(
         if not plan.requests:
             return Taught(plan, None, time.monotonic() - started)
         notice(f"{plan.missing:,} samples of {plan.examples:,} questions to make; {plan.stored:,} are stored already.")
-        url, client, recover = teacher.url, dict(teacher.client), None
-        if teacher.server is not None:
-            server = stack.enter_context(_server(teacher.server, logs, notice))
-            url, recover = server.base_url, server.ensure_alive
-            client |= {"model": server.served_name, "return_token_ids": True}
+        config, recover = stack.enter_context(endpoint(teacher, logs, notice))
         done = sample_teacher(
-            store, dataset, split, plan, teacher.identity, TeacherConfig(base_url=url or "", **client),
-            teacher.sampling, run_id=run_id, recover=recover, on_progress=on_progress, key=key,
+            store, dataset, split, plan, teacher.identity, config, teacher.sampling,
+            run_id=run_id, recover=recover, on_progress=on_progress, key=key,
         )  # fmt: skip
         return Taught(plan, done, time.monotonic() - started)
+
+
+@contextmanager
+def endpoint(
+    teacher: TeacherChoice, logs: Path, notice: Notice
+) -> Iterator[tuple[TeacherConfig, Callable[[], Awaitable[bool]] | None]]:
+    """Where a teacher is asked during the block, and what starts its server again; a server is started if need be.
+
+    Args:
+        logs: folder for a server's log.
+        notice: called with sentences that say what is going on.
+
+    Raises:
+        ServerFailed: the server does not start.
+    """
+    if teacher.server is None:
+        yield TeacherConfig(base_url=teacher.url or "", **teacher.client), None
+        return
+    with _server(teacher.server, logs, notice) as server:
+        served = teacher.client | {"model": server.served_name, "return_token_ids": True}
+        yield TeacherConfig(base_url=server.base_url, **served), server.ensure_alive
 
 
 def _server(config: ServerConfig, logs: Path, notice: Notice) -> VllmServer:

@@ -12,6 +12,17 @@ LAB = "lab"
 Api = Literal["auto", "chat", "completions"]
 
 
+def name_of_a_block(name: str) -> str:
+    """The name of a Prefect Secret block, checked, lest somebody gives the key itself.
+
+    Raises:
+        ValueError: it cannot be one; does not repeat it.
+    """
+    if name.startswith("sk-") or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise ValueError("it is the name of a Prefect Secret block (small letters, digits and -), not the key itself")
+    return name
+
+
 class Price(BaseModel):
     """What the teacher costs per million tokens, in any currency."""
 
@@ -129,11 +140,7 @@ class TeacherSettings(BaseModel):
     @field_validator("key_secret")
     @classmethod
     def _name_of_a_block(cls, name: str | None) -> str | None:
-        if name is not None and (name.startswith("sk-") or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name)):
-            raise ValueError(
-                "it is the name of a Prefect Secret block (small letters, digits and -), not the key itself"
-            )
-        return name
+        return None if name is None else name_of_a_block(name)
 
     @field_validator("server_args")
     @classmethod

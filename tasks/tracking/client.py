@@ -137,17 +137,11 @@ class Tracking:
         experiment = self.backend.experiment(f"qcrd/{about.dataset}")
         name = f"{about.dataset} {about.method} {about.training_id}"
         with translated(self.backend.uri):
-            run = self._found_or_made(experiment, {TRAINING_ID: about.training_id}, about.tags(), name)
+            run = self.found_or_made(experiment, {TRAINING_ID: about.training_id}, about.tags(), name)
             run_id = run.info.run_id
-            known = run.data.params
-            new = {key: value for key, value in flattened(config).items() if key not in known}
-            params = [Param(key, value[:LONGEST_PARAM]) for key, value in new.items()]
-            for start in range(0, len(params), MOST_PARAMS):
-                self.client.log_batch(run_id, params=params[start : start + MOST_PARAMS])
+            self.log_config(run, config)
             if inputs:
                 self.client.log_inputs(run_id, [_as_input(used) for used in inputs])  # equal ones are logged once
-            text = yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
-            self.client.log_text(run_id, text, CONFIG_FILE)
         return str(run_id)
 
     def round(self, training: str, t: int) -> str:
@@ -156,7 +150,7 @@ class Tracking:
             parent = self.client.get_run(training)
             tags = {key: value for key, value in parent.data.tags.items() if key.startswith("qcrd.")}
             own = {PARENT: training, ROUND: str(t)}
-            run = self._found_or_made(parent.info.experiment_id, own, tags | own, f"round {t}")
+            run = self.found_or_made(parent.info.experiment_id, own, tags | own, f"round {t}")
         return str(run.info.run_id)
 
     def losses(self, run_id: str, rows: Sequence[Mapping[str, float]]) -> int:
@@ -210,8 +204,8 @@ class Tracking:
             if questions:
                 self.client.log_inputs(run_id, [_as_input(questions)])
             figures = {f"validation/{key}": value for key, value in validation.items()}
-            self._log_once(run_id, figures, t, model_id, questions)
-            self._log_once(training, figures, t)
+            self.log_once(run_id, figures, t, model_id, questions)
+            self.log_once(training, figures, t)
             self.client.set_terminated(run_id, "FINISHED")
         return LoggedRound(training, t, run_id, model_id)
 
@@ -248,7 +242,7 @@ class Tracking:
             if test:
                 figures = {f"test/{key}": value for key, value in test.items()}
                 step = best.round if best else 0
-                self._log_once(training, figures, step, best.model_id if best else None, questions)
+                self.log_once(training, figures, step, best.model_id if best else None, questions)
             self.client.set_terminated(training, outcome)
 
     @contextmanager
@@ -274,9 +268,18 @@ class Tracking:
             experiment = self.client.get_run(run_id).info.experiment_id
         return f"{self.backend.uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
 
-    # ---- finding what is there ----
+    # ---- what runs of any kind need ----
 
-    def _found_or_made(self, experiment: str, wanted: dict[str, str], tags: dict[str, str], name: str) -> Run:
+    def log_config(self, run: Run, config: Mapping[str, Any]) -> None:
+        """Logs a configuration as config.yaml and as parameters, except those that the run has."""
+        new = {key: value for key, value in flattened(config).items() if key not in run.data.params}
+        params = [Param(key, value[:LONGEST_PARAM]) for key, value in new.items()]
+        for start in range(0, len(params), MOST_PARAMS):
+            self.client.log_batch(run.info.run_id, params=params[start : start + MOST_PARAMS])
+        text = yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
+        self.client.log_text(run.info.run_id, text, CONFIG_FILE)
+
+    def found_or_made(self, experiment: str, wanted: dict[str, str], tags: dict[str, str], name: str) -> Run:
         """The run with the wanted tags, given all the tags and set running; created if there is none."""
         with self.backend.lock():
             run = self._found(experiment, wanted)
@@ -325,7 +328,7 @@ class Tracking:
     def _steps(self, run_id: str, key: str) -> set[int]:
         return {metric.step for metric in self.client.get_metric_history(run_id, key)}
 
-    def _log_once(
+    def log_once(
         self,
         run_id: str,
         figures: Mapping[str, float],
@@ -356,11 +359,16 @@ def open_tracking(home: Path) -> Tracking:
     return Tracking(Backend(home))
 
 
+def name_for_mlflow(text: str) -> str:
+    """A text as a name that MLflow takes for parameters and metrics."""
+    return _NOT_IN_NAMES.sub("_", text)[:250]
+
+
 def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """A nested configuration as parameters: {"a": {"b": 1}} is {"a.b": "1"}; lists are JSON."""
     found: dict[str, str] = {}
     for key, value in config.items():
-        name = _NOT_IN_NAMES.sub("_", f"{prefix}{key}")[:250]
+        name = name_for_mlflow(f"{prefix}{key}")
         if isinstance(value, Mapping) and value:
             found |= flattened(value, f"{name}.")
         else:

@@ -31,11 +31,10 @@ from tasks.training.folder import Training
 from tasks.training.negatives import OwnRationales, own_rationales
 from tasks.training.outcomes import QualityUpdated
 from tasks.training.spec import INITIAL, TrainingSpec
+from tasks.training.training_set import is_held_out
 
 PAPERS_WEIGHT = 0.5
 """The paper's a3 in round 0. With this a3, `discriminator.learning_rate` is used as it is."""
-HELD_OUT = 10
-"""One question in this many is kept from the discriminator, to measure it on."""
 
 
 def update_quality(folder: Path, t: int, on_report: StepReport | None = None) -> QualityUpdated:
@@ -82,7 +81,7 @@ def _judged(training: Training, t: int) -> list[dict[str, Any]]:
                 "positives": [(item["sample_id"], item["text"]) for item in (*row["positives"], *made.positives)],
                 "minority": [(item["sample_id"], item["text"]) for item in row["negatives"]],
                 "student": [(item["sample_id"], item["text"]) for item in made.negatives],
-                "held_out": place % HELD_OUT == 0,  # rows are ordered by a hash, so this is a random tenth
+                "held_out": is_held_out(place),
             }
         )
     return rows

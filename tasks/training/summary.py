@@ -5,7 +5,7 @@ from typing import Any
 
 from storage.errors import NothingToDo, UnknownName
 from tasks.training.folder import Training, trainings_in
-from tasks.training.outcomes import QualityUpdated, RoundTrained
+from tasks.training.outcomes import NegativesSampled, QualityUpdated, RoundTrained
 
 
 def find_training(home: Path, training_id: str | None) -> Training:
@@ -39,6 +39,17 @@ def round_rows(training: Training) -> list[dict[str, Any]]:
         row |= trained.means if trained else {}
         if quality and quality.version is not None:
             row |= {"AUC minority": quality.auc_minority, "AUC student": quality.auc_student}
-        row["seconds"] = sum(step.seconds for step in (trained, quality, result) if step)
+        row["seconds"] = sum(round_seconds(training, result.t).values())
         rows.append(row)
     return rows
+
+
+def round_seconds(training: Training, t: int) -> dict[str, float]:
+    """Seconds of each step of a finished round, as noted when it was done."""
+    steps = {
+        "sampling": training.outcome(NegativesSampled, t),
+        "discriminator": training.outcome(QualityUpdated, t),
+        "student": training.outcome(RoundTrained, t),
+        "validation": training.evaluation(t, "validation"),
+    }
+    return {name: step.seconds for name, step in steps.items() if step}

@@ -27,6 +27,10 @@ SCHEMA = pa.schema(
 )
 
 
+HELD_OUT = 10
+"""One question in this many is kept from the discriminator, to measure it on."""
+
+
 @dataclass(frozen=True)
 class TrainingSet:
     """What a method trains on.
@@ -44,6 +48,12 @@ class TrainingSet:
     without_positives: int
     without_negatives: int
     left_out: int
+
+
+def is_held_out(place: int) -> bool:
+    """Whether the discriminator is not trained on the question at a place of a training set, counted from 0; rows are
+    ordered by a hash, so these are a random tenth."""
+    return place % HELD_OUT == 0
 
 
 def training_set(store: Store, questions: QuestionSet, rule: VoteRule, method: MethodConfig) -> TrainingSet:

@@ -1,17 +1,23 @@
-"""`qcrd compare`: every variant with every seed, once; the same command goes on; equal time; what is told."""
+"""`qcrd compare`: every variant with every seed, once; the same command goes on; equal time; report and judge."""
 
 import json
+import sqlite3
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
 
+from flows.report.charts import escaped
 from storage.store import Store
+from tasks.tracking.client import open_tracking
 from tests.conftest import Qcrd, figures, qcrd_command
 from tests.flows.own_data import write_own_data
+from tests.flows.report.test_page import Read
+from tests.tasks.comparing.judge_endpoint import judging, prefers
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("databases")]
 
@@ -65,6 +71,57 @@ def test_all_cells_once_and_another_seed_costs_only_itself(here: Path, home: Pat
     assert len(list((home / "trainings").glob("*/training.json"))) == 6
 
 
+def test_the_report_is_a_file_an_artifact_in_mlflow_and_one_in_prefect(here: Path, home: Path, qcrd: Qcrd) -> None:
+    write(here, seeds=1)
+    done = qcrd("compare", "compare.yaml")
+    report = home / "reports" / "compare.html"
+    assert done.stdout.splitlines()[-1] == f"Report: {report.resolve()}"
+    text = report.read_text(encoding="utf-8")
+    read = Read(text)
+    assert "Examples" in read.headings
+    assert "The discriminator's scores" in read.headings
+    result = figures(qcrd("compare", "compare.yaml", "--json", "--report", here / "new" / "other.html"))
+    assert result["report"] == str(here / "new" / "other.html")
+    assert (here / "new" / "other.html").read_text(encoding="utf-8") == text
+    words = " ".join(read.text.split())
+    for difference in result["differences"]:
+        assert difference["sentence"] in words
+    for row in result["variants"]:
+        assert {"agreement", "without_steps"} <= row["quality"].keys()
+        assert ("score_right" in row["quality"]) == (row["variant"] == "qcrd")
+    # What a student said to a question is on the page.
+    said = Store(home / "store").query("SELECT * FROM predictions WHERE split = 'test' AND rationale <> ''")
+    assert any(escaped(text_) in text for text_ in said["rationale"].to_pylist())
+
+    tracking = open_tracking(home)
+    run = tracking.client.get_run(result["mlflow_run"])
+    assert tracking.client.get_experiment(run.info.experiment_id).name == "compare"
+    assert {file.path for file in tracking.client.list_artifacts(run.info.run_id)} == {
+        "compare.html", "other.html", "config.yaml",
+    }  # fmt: skip
+    for row in result["variants"]:
+        assert run.data.metrics[f"{row['variant']}/answers"] == row["figures"]["answers"][0]
+    with closing(sqlite3.connect(home / "prefect" / "prefect.db")) as database:
+        told = database.execute("SELECT data FROM artifact WHERE key = 'comparison'").fetchall()
+    assert len(told) == 2
+    assert "cannot be told" in told[0][0] or "is better" in told[0][0] or "is worse" in told[0][0]
+
+
+def test_a_judge_is_asked_once_and_by_whoever_runs_it_first(here: Path, qcrd: Qcrd) -> None:
+    with judging(prefers("s")) as judge:
+        write(here, seeds=1, judge={"url": judge.url, "model": "wise", "questions": 6})
+        first = figures(qcrd("compare", "compare.yaml", "--json"))
+        [judged] = first["judged"]
+        assert judged["wins"] + judged["ties"] + judged["losses"] == 6
+        assert len(judge.bodies) == 2 * (6 - judged["same"])
+        asked = len(judge.bodies)
+        again = figures(qcrd("compare", "compare.yaml", "--json", "--report", here / "report.html"))
+        assert again["judged"] == first["judged"]
+        assert len(judge.bodies) == asked, "what is stored is not asked again"
+    assert "Preferred by a judge" in Read((here / "report.html").read_text(encoding="utf-8")).headings
+    assert judged["sentence"] in " ".join(Read((here / "report.html").read_text(encoding="utf-8")).text.split())
+
+
 def test_equal_time_trains_the_baseline_for_as_long(here: Path, home: Path, qcrd: Qcrd) -> None:
     write(here, equal="time", seeds=1)
     done = qcrd("compare", "compare.yaml")
@@ -89,6 +146,9 @@ def test_equal_time_trains_the_baseline_for_as_long(here: Path, home: Path, qcrd
         ({"variants": {"dss": {}, "qcrd": {"methd": {}}}}, "variant qcrd: Unknown key 'methd'"),
         ({"base": "nowhere"}, "nowhere"),
         ({"seed": 3}, "seed"),
+        ({"judge": {"model": "wise", "url": "wise.example/v1"}}, "judge.url: it must be like http://host:8000/v1"),
+        ({"judge": {"model": "wise", "url": "http://h/v1", "key_secret": "sk-planted"}}, "not the key itself"),
+        ({"judge": {"model": "wise", "key_secret": "judge"}}, "`key_secret` belongs to `url`"),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(
@@ -98,6 +158,17 @@ def test_mistakes_are_told_before_anything_runs(
     done = qcrd("compare", "compare.yaml", code=2)
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+    assert "sk-planted" not in done.stderr
+    assert not (home / "trainings").exists()
+
+
+@pytest.mark.parametrize("place", [".", "compare.yaml/report.html"])
+def test_a_report_that_cannot_be_written_is_told_before_anything_runs(
+    here: Path, home: Path, qcrd: Qcrd, place: str
+) -> None:
+    write(here)
+    done = qcrd("compare", "compare.yaml", "--report", place, code=2)
+    assert done.stderr.strip().endswith("is a folder, or below a file; give the path of an HTML file.")
     assert not (home / "trainings").exists()
 
 

@@ -122,6 +122,25 @@ SCHEMAS = {
             ("created_at", _TIME),
         ]
     ),
+    "judgements": pa.schema(
+        [
+            ("judgement_id", pa.string()),
+            ("example_id", pa.string()),
+            ("dataset", pa.string()),
+            ("split", pa.string()),
+            ("judge", pa.string()),
+            ("judge_revision", pa.string()),
+            ("first", pa.string()),
+            ("second", pa.string()),
+            ("prompt_hash", pa.string()),
+            ("text", pa.string()),
+            ("preferred", pa.string()),
+            ("prompt_tokens", pa.int32()),
+            ("completion_tokens", pa.int32()),
+            ("created_at", _TIME),
+            ("run_id", pa.string()),
+        ]
+    ),
 }
 FOLDERS = {
     "examples": "dataset=svamp/split=train",
@@ -131,6 +150,7 @@ FOLDERS = {
     "predictions": "dataset=svamp/split=train",
     "runs": "dataset=svamp",
     "figures": "dataset=svamp",
+    "judgements": "dataset=svamp/split=train",
 }
 _OF_ITS_FOLDER: dict[str, Any] = {
     "dataset": "svamp",
@@ -142,6 +162,7 @@ ROW: dict[str, Any] = {
     "example_id": "e0",
     "sample_id": "s0",
     "vote_id": "v0",
+    "judgement_id": "j0",
     "run_id": "r0",
     "question": "Ann has 3 apples and buys 4. How many has she?",
     "choices": [],

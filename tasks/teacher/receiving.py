@@ -1,0 +1,97 @@
+"""Asks an endpoint many questions and hands every finished one over within a second, however the asking ends."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+
+from models.teacher import (
+    RequestRefused,
+    SamplingConfig,
+    Teacher,
+    TeacherConfig,
+    TeacherKey,
+    TeacherReply,
+    TeacherRequest,
+)
+from storage.errors import StoreWriteFailed
+
+STORE_EVERY_S = 0.8
+"""Seconds between two part files; below a second, so that a finished question is stored within one."""
+
+
+def receive(
+    requests: Sequence[TeacherRequest],
+    store: Callable[[list[TeacherReply], float], None],
+    config: TeacherConfig,
+    sampling: SamplingConfig,
+    *,
+    on_refused: Callable[[RequestRefused], None],
+    recover: Callable[[], Awaitable[bool]] | None = None,
+    key: TeacherKey | None = None,
+) -> float:
+    """Makes all requests. However it ends (an error, Ctrl-C), replies that have arrived are stored first.
+
+    Args:
+        store: called with replies and the seconds since the first request, each reply once.
+        config: where the endpoint is.
+        sampling: how it is sampled.
+        on_refused: called with each request that the endpoint refuses while it answers others.
+        recover: restarts a supervised server (`VllmServer.ensure_alive`).
+        key: the endpoint's key; None takes it from the environment.
+
+    Returns:
+        Seconds since the first request.
+
+    Raises:
+        TeacherFailed, TeacherUnavailable, ServerFailed: from the endpoint.
+        StoreWriteFailed: from `store`.
+    """
+    return asyncio.run(_receive(requests, store, config, sampling, on_refused, recover, key))
+
+
+async def _receive(
+    requests: Sequence[TeacherRequest],
+    store: Callable[[list[TeacherReply], float], None],
+    config: TeacherConfig,
+    sampling: SamplingConfig,
+    on_refused: Callable[[RequestRefused], None],
+    recover: Callable[[], Awaitable[bool]] | None,
+    key: TeacherKey | None,
+) -> float:
+    finished: list[TeacherReply] = []
+
+    def store_finished() -> None:
+        batch = finished[:]
+        del finished[: len(batch)]  # from here on they belong to the store, so that none is written twice
+        store(batch, time.monotonic() - start)
+
+    async def store_now_and_then() -> None:
+        while True:
+            await asyncio.sleep(STORE_EVERY_S)
+            if finished:
+                store_finished()
+
+    async def collect(teacher: Teacher) -> None:
+        async with aclosing(teacher.sample_many(iter(requests), on_refused=on_refused)) as replies:
+            async for reply in replies:
+                finished.append(reply)
+
+    async with Teacher(config, sampling, recover, key) as teacher:
+        await teacher.check()
+        start = time.monotonic()
+        collecting = asyncio.create_task(collect(teacher))
+        storing = asyncio.create_task(store_now_and_then())
+        try:
+            # If the store refuses a write, asking ends at once: replies cost money.
+            await asyncio.wait([collecting, storing], return_when=asyncio.FIRST_COMPLETED)
+            if storing.done():
+                await storing
+            await collecting
+        finally:
+            for task in (collecting, storing):
+                task.cancel()
+            outcomes = await asyncio.gather(collecting, storing, return_exceptions=True)
+            if finished and not isinstance(outcomes[1], StoreWriteFailed):
+                store_finished()
+        return time.monotonic() - start
