@@ -28,6 +28,7 @@ COMPARISON = {
     "baseline": "dss",
     "seeds": 2,
 }
+JUDGE = {"model": "wise"}
 
 
 @pytest.fixture
@@ -146,11 +147,12 @@ def test_equal_time_trains_the_baseline_for_as_long(here: Path, home: Path, qcrd
         ({"variants": {"dss": {}, "qcrd": {"methd": {}}}}, "variant qcrd: Unknown key 'methd'"),
         ({"base": "nowhere"}, "nowhere"),
         ({"seed": 3}, "seed"),
-        ({"judge": {"model": "wise", "url": "wise.example/v1"}}, "judge.url: it must be like http://host:8000/v1"),
-        ({"judge": {"model": "wise", "url": "http://h/v1", "key_secret": "sk-planted"}}, "not the key itself"),
-        ({"judge": {"model": "wise", "key_secret": "judge"}}, "`key_secret` belongs to `url`"),
+        ({"judge": {**JUDGE, "url": "wise.example/v1"}}, "judge.url: it must be like http://host:8000/v1"),
+        ({"judge": {**JUDGE, "url": "http://h/v1", "key_secret": "sk-planted"}},  # pragma: allowlist secret
+         "not the key itself"),
+        ({"judge": {**JUDGE, "key_secret": "judge"}}, "`key_secret` belongs to `url`"),  # pragma: allowlist secret
     ],
-)
+)  # fmt: skip
 def test_mistakes_are_told_before_anything_runs(
     here: Path, home: Path, qcrd: Qcrd, changes: dict[str, object], said: str
 ) -> None:
