@@ -76,21 +76,19 @@ def show(result: "ComparisonResult") -> None:
 
     several = len({row.share for row in result.variants}) > 1
     table = Table(box=None, pad_edge=False)
-    columns = [name for figure in FIGURES for name in (figure, "95 %")]
-    for name in ("variant", *(["share"] if several else []), *columns, "seconds"):
+    for name in ("variant", *(["share"] if several else []), *FIGURES, "seconds"):
         table.add_column(name, justify="left" if name == "variant" else "right")
     for row in result.variants:
         shown = []
         for figure in FIGURES:
-            if figure in row.figures:
-                mean, low, high = row.figures[figure]
-                shown += [f"{mean:.1%}", f"{low:.1%} - {high:.1%}"]
-            else:
-                shown += ["-", ""]
+            mean, low, high = row.figures.get(figure, (None, 0.0, 0.0))
+            # Half the interval's width: with the whole one the table would not fit a terminal.
+            shown.append("-" if mean is None else f"{100 * mean:.1f} ±{50 * (high - low):.1f}")
         table.add_row(row.name, *([f"{row.share:.0%}"] if several else []), *shown, f"{row.seconds:,.0f}")
     out.print(table)
     first = result.variants[0]
-    out.print(plain(f"{first.seeds} seeds, {first.questions:,} {result.part} questions; intervals over both."))
+    asked = f"{first.seeds} seeds, {first.questions:,} {result.part} questions"
+    out.print(plain(f"{asked}; % right, ± half the 95 % interval over both."))
     for one in result.differences:
         where = f" ({one.share:.0%} of the questions)" if several else ""
         out.print(plain(one.sentence + where), soft_wrap=True)

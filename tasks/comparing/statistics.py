@@ -6,23 +6,27 @@ and other seeds, so both count. With D[s, q] the difference of the two answers (
     variance of the mean  =  between questions / Q  +  between seeds / S  -  what both hold of the noise / (S Q)
 
 It is a two-way layout with random effects; the mean is compared with Student's t, with the degrees of freedom of
-Satterthwaite (1946). Resampling questions and seeds (the "bootstrap over both") gives the same interval where there are
-many seeds, and one that is too narrow where there are few: tests/tasks/comparing/test_statistics.py shows both.
+Satterthwaite (1946). Resampling questions and seeds (the "bootstrap over both") counts the noise of single answers
+three times, so its interval is too wide where that is most of the variance; where the effects are, and there are few
+seeds, it is too narrow. tests/tasks/comparing/test_statistics.py has both. Two seeds are too few for any of it.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest
 from scipy.stats import t as student_t
 
 CONFIDENCE = 0.95
 POWER = 0.8
 """Chance with which a further experiment should find a difference of the size that was seen."""
+
+MOST = 10_000_000
+"""Counts beyond which an experiment is not worth naming."""
 
 Answers = NDArray[np.bool_]
 """(S, Q): whether the training with seed s answered question q rightly."""
@@ -157,22 +161,46 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 def needed(difference: Difference, confidence: float = CONFIDENCE) -> dict[Literal["questions", "seeds"], int]:
     """How many questions (with as many seeds), or how many seeds (with as many questions), would tell a difference of
-    this size in four of five experiments; a kind that cannot is left out.
+    this size in four of five experiments; a kind that cannot, or only beyond MOST, is left out.
 
     Args:
         difference: a first one, whose variances are taken for the true ones.
     """
-    if difference.mean == 0:
-        return {}
-    error = abs(difference.mean) / float(norm.ppf((1 + confidence) / 2) + norm.ppf(POWER))
-    left_for_questions = error**2 - difference.between_seeds / difference.seeds
-    left_for_seeds = error**2 - difference.between_questions / difference.questions
-    found: dict[Literal["questions", "seeds"], int] = {}
-    if left_for_questions > 0:
-        found["questions"] = math.ceil(difference.between_questions / left_for_questions)
-    if left_for_seeds > 0 and difference.seeds > 1:
-        found["seeds"] = max(2, math.ceil(difference.between_seeds / left_for_seeds))
-    return found
+    seeds, questions = difference.seeds, difference.questions
+    found = {"questions": _smallest(lambda count: _tells(difference, seeds, count, confidence))}
+    if seeds > 1:
+        found["seeds"] = _smallest(lambda count: _tells(difference, count, questions, confidence))
+    return {kind: count for kind, count in found.items() if count is not None}  # type: ignore[misc]
+
+
+def times_of_both(difference: Difference, confidence: float = CONFIDENCE) -> int | None:
+    """How many times as many seeds and questions would tell a difference of this size; None for no number."""
+    seeds, questions = difference.seeds, difference.questions
+    return _smallest(lambda times: _tells(difference, times * seeds, times * questions, confidence))
+
+
+def _tells(difference: Difference, seeds: int, questions: int, confidence: float) -> bool:
+    """Whether an experiment of this size would find the difference with a chance of POWER."""
+    by_questions, by_seeds = difference.between_questions / questions, difference.between_seeds / seeds
+    variance = by_questions + by_seeds
+    parts = by_questions**2 / (questions - 1) + (by_seeds**2 / (seeds - 1) if seeds > 1 else 0.0)
+    freedom = variance**2 / parts if parts else math.inf
+    reach = float(student_t.ppf((1 + confidence) / 2, freedom) + student_t.ppf(POWER, freedom))
+    return abs(difference.mean) >= reach * math.sqrt(variance)
+
+
+def _smallest(holds: Callable[[int], bool]) -> int | None:
+    """The smallest count from 2 to MOST for which it holds, if it holds for all larger ones; None for none."""
+    high = 2
+    while not holds(high):
+        high *= 2
+        if high > MOST:
+            return None
+    low = high // 2
+    while low + 1 < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
 
 
 def verdict(
@@ -199,5 +227,7 @@ def sentence(name: str, other: str, difference: Difference, p_value: float) -> s
     if found != "same":
         return f"{name} is {found} than {other}: {points}.{only_one}"
     ways = [f"{count:,} {kind}" for kind, count in needed(difference).items() if count > getattr(difference, kind)]
+    if not ways and (times := times_of_both(difference)):
+        ways = [f"{times:,} times as many seeds and questions"]
     more = f" A difference of this size would take about {' or '.join(ways)} to tell." if ways else ""
     return f"Whether {name} is better than {other} cannot be told: {points}.{more}{only_one}"

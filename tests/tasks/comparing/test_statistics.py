@@ -82,21 +82,32 @@ def test_questions_alone_would_promise_too_much() -> None:
     assert sum(one.p_value < 0.05 for one in careless) / 300 > 0.2
 
 
-def test_with_many_seeds_it_is_what_resampling_both_says() -> None:
-    rng = np.random.default_rng(9)
-    first, second = draw(rng, 20, 300, 0.03)
+def resampled(first: Answers, second: Answers, rng: np.random.Generator) -> float:
+    """Width of the interval of a bootstrap over seeds and questions."""
     differences = first.astype(float) - second
-    means = [differences[np.ix_(rng.integers(0, 20, 20), rng.integers(0, 300, 300))].mean() for _ in range(4000)]
-    low, high = np.quantile(means, [0.025, 0.975])
-    found = paired_difference(first, second)
-    # Resampling counts the noise of single answers twice, so it is a little wider.
-    assert 0.8 < (found.high - found.low) / (high - low) < 1.1
+    seeds, questions = differences.shape
+    drawn = [
+        differences[np.ix_(rng.integers(0, seeds, seeds), rng.integers(0, questions, questions))].mean()
+        for _ in range(3000)
+    ]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(high - low)
+
+
+def test_resampling_is_too_wide_where_answers_are_noisy_and_too_narrow_with_few_seeds() -> None:
+    rng = np.random.default_rng(9)
+    noisy = draw(rng, 20, 300, 0.03)
+    found = paired_difference(*noisy)
+    assert 0.5 < (found.high - found.low) / resampled(*noisy, rng) < 0.95
+    few = draw(rng, 3, 2000, 0.03, of_seeds=0.1)
+    found = paired_difference(*few)
+    assert (found.high - found.low) / resampled(*few, rng) > 1.5
 
 
 def test_a_difference_that_is_there_is_found() -> None:
     rng = np.random.default_rng(10)
     found = [paired_difference(*draw(rng, 5, 800, 0.08)) for _ in range(100)]
-    assert sum(verdict(one, one.p_value) == "better" for one in found) > 80
+    assert sum(verdict(one, one.p_value) == "better" for one in found) > 60
     assert sum(one.low <= 0.08 <= one.high for one in found) > 80
 
 
