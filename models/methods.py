@@ -81,6 +81,14 @@ class MethodConfig(BaseModel):
         "over the question's positives (its negatives), or `rank`, by their order alone. The weights of the last two "
         "have a mean of 1, so a discriminator that cannot tell rationales apart changes nothing.",
     )
+    mi_weight: float = Field(
+        default=0.1, ge=0, description="Weight of the mutual-information term of `mi` (Chen et al. 2024: 0.1)."
+    )
+    quality_by: Literal["discriminator", "judge"] = Field(
+        default="discriminator",
+        description="Who scores rationales: the discriminator (paper), or the student itself, by its task `judge: ` as "
+        "it is when a round begins, which needs a `judge_weight`.",
+    )
 
     # The contrast
     contrast: Contrast = Field(
@@ -127,6 +135,8 @@ class MethodConfig(BaseModel):
         le=1,
         description="Share of all rounds over which the negatives' weight rises to `beta`; 0 is at once.",
     )
+
+    # Bad rationales as data
     wrong_weight: float = Field(
         default=0.0,
         ge=0,
@@ -138,11 +148,8 @@ class MethodConfig(BaseModel):
         ge=0,
         description="Weight of the task `judge: `, question and rationale in, `right` or `wrong` out. For `qcrd`.",
     )
-    quality_by: Literal["discriminator", "judge"] = Field(
-        default="discriminator",
-        description="Who scores rationales: the discriminator (paper), or the student itself, by its task `judge: ` as "
-        "it is when a round begins, which needs a `judge_weight`.",
-    )
+
+    # The choice of rationales
     scheme: Scheme = Field(
         default="min-max",
         description="Which of several positives and negatives count: `min-max` (paper), `max-min`, `mean`, `sample` or "
@@ -153,9 +160,6 @@ class MethodConfig(BaseModel):
         ge=1,
         description="Visits of a question after which its pair is chosen anew; 1 chooses at every visit (paper). "
         "Larger values save the forward passes that choosing takes.",
-    )
-    mi_weight: float = Field(
-        default=0.1, ge=0, description="Weight of the mutual-information term of `mi` (Chen et al. 2024: 0.1)."
     )
 
     @model_validator(mode="after")

@@ -27,7 +27,7 @@ ReportOption = Annotated[
 def compare_command(
     file: FileArgument, report: ReportOption = None, as_json: JsonOption = False, home: HomeOption = DEFAULT_HOME
 ) -> None:
-    """Compare methods over several seeds, and say what is better, and how surely.
+    """Compare methods over several seeds: what is better, how surely.
 
     Trains every variant with every seed on the same questions and samples.
     What is trained already is found: the same command goes on.

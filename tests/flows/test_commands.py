@@ -131,6 +131,7 @@ def test_store_check_reports_a_sound_store(voted: Qcrd) -> None:
         "predictions": 0,
         "runs": 0,
         "figures": 0,
+        "judgements": 0,
     }
 
 

@@ -108,15 +108,16 @@ def test_a_setting_that_is_no_yaml() -> None:
 # ---- mistakes: the key, the value, what is allowed, the nearest ----
 
 NAMES = (
-    "compare, dataset, discriminator, drift, method, negatives, optimisation, registry, rounds, student, teacher, votes"
+    "answering, compare, dataset, discriminator, drift, method, negatives, optimisation, own, registry, rounds, student, "
+    "teacher, votes"
 )
 
 
 @pytest.mark.parametrize(
     ("setting", "text"),
     [
-        ("negatives.lga=3", "Unknown key 'negatives.lga'. Did you mean 'lag'? Allowed there: batch_size, lag, "
-                            "max_tokens, temperature, top_p. `qcrd keys negatives` explains them."),
+        ("negatives.lga=3", "Unknown key 'negatives.lga'. Did you mean 'lag'? Allowed there: batch_size, keep, "
+                            "lag, max_tokens, temperature, top_k, top_p. `qcrd keys negatives` explains them."),
         ("optimization.seed=1", f"Unknown key 'optimization'. Did you mean 'optimisation'? Allowed there: {NAMES}. "
                                 "`qcrd keys` explains them."),
         ("xyz=1", f"Unknown key 'xyz'. Allowed there: {NAMES}. `qcrd keys` explains them."),

@@ -43,6 +43,7 @@ def test_a_comment_above_a_field_heads_it_and_those_that_follow() -> None:
     groups = {key.path: key.group for key in keys_at("method")}
     assert groups["method.name"] == groups["method.labels"] == "The method"
     assert groups["method.label_weight"] == groups["method.mi_weight"] == "The loss"
+    assert groups["method.contrast"] == groups["method.beta"] == "The contrast"
     assert {key.group for key in keys_at("votes")} == {""}
 
 
