@@ -127,7 +127,8 @@ class DiscriminatorConfig(BaseModel):
         default=OF_THE_STUDENT,
         min_length=1,
         description="Where the encoder comes from: `student` copies the student's as it is when the discriminator is "
-        "made (T5 only), a folder or hub id brings that T5's encoder and tokenizer, `new` starts from random weights.",
+        "made (not that of a decoder-only student or a BART), a folder or hub id brings its own and its tokenizer (T5, "
+        "BERT, DistilBERT, RoBERTa, ModernBERT, sentence encoders such as MiniLM), `new` starts from random weights.",
     )
     new: NewStudentConfig | None = Field(
         default=None, description="Sizes of a `new` encoder; those of the lab's student by default."
@@ -145,8 +146,9 @@ class DiscriminatorConfig(BaseModel):
     max_tokens: int = Field(
         default=1024,
         ge=8,
-        description="Longest question and rationale together, in tokens. T5 has no limit of its own; this one bounds "
-        "memory, and leaves room for the student's longest input (512) and target (256).",
+        description="Longest question and rationale together, in tokens; longer ones get no score. T5 has no limit of "
+        "its own; this one bounds memory, and leaves room for the student's longest input (512) and target (256). "
+        "Encoders that take fewer tokens (BERT: 512) keep to theirs.",
     )
     seed: int = Field(default=0, description="Seed of the linear layers' weights.")
 

@@ -1,32 +1,39 @@
 """The discriminator D(x, r) in (0, 1), the paper's "quality judge": how good a rationale of a question is
-(docs/distillation.md). A T5 encoder reads
+(docs/distillation.md). An encoder, in the paper a T5's, reads
 
-    question </s> rationale </s>
+    question </s> rationale </s>              a T5's
+    [CLS] question [SEP] rationale [SEP]      BERT's and others', in the words of their own tokenizers
 
 its outputs are max-pooled over the real tokens, and two linear layers and a sigmoid make a score of that. The
 activation between the layers (ReLU) and their width (the encoder's) are ours; the paper does not name them.
 """
 
-import copy
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer, T5EncoderModel
 from transformers.utils import logging as transformers_logging
 
 from models.configs import NEW, OF_THE_STUDENT, DiscriminatorConfig, NewStudentConfig
 from models.cpu_linear import faster_linears
+from models.encoders import (
+    T5_ENCODERS,
+    encoder_of,
+    has_segments,
+    load_encoder,
+    load_encoder_tokenizer,
+    longest_input,
+    translate,
+)
 from models.errors import BadDiscriminator, TextTooLong
 from models.folders import whole_folder
 from models.lora import has_lora, merged
-from models.new_student import new_model, set_dropout
+from models.new_student import new_model
 from models.student import Student, pad
-from models.student_loading import loaded
 
 HEAD, SETTINGS = "head.safetensors", "discriminator.json"
 
@@ -35,21 +42,35 @@ class Discriminator(torch.nn.Module):
     """D(x, r).
 
     Args:
-        encoder: a transformers T5EncoderModel.
-        tokenizer: its tokenizer, with an end token.
+        encoder: from `models.encoders`.
+        tokenizer: its tokenizer, with an end or a separator token.
         hidden: width between the two linear layers.
-        max_tokens: `score` refuses longer pairs.
+        max_tokens: `score` refuses longer pairs; an encoder that takes fewer tokens lowers it.
+
+    Raises:
+        BadDiscriminator: the tokenizer has neither token.
     """
 
     def __init__(self, encoder: Any, tokenizer: Any, hidden: int, max_tokens: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.tokenizer = tokenizer
-        self.max_tokens = max_tokens
-        self.first = torch.nn.Linear(encoder.config.d_model, hidden)
+        self.limit = longest_input(encoder)
+        self.max_tokens = max_tokens if self.limit is None else min(max_tokens, self.limit)
+        self.first = torch.nn.Linear(encoder.config.hidden_size, hidden)
         self.second = torch.nn.Linear(hidden, 1)
-        self.eos_id: int = tokenizer.eos_token_id
-        self.pad_id: int = self.eos_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        end = tokenizer.sep_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id
+        if end is None:
+            raise BadDiscriminator(
+                f"The tokenizer of the discriminator's {encoder.config.model_type} has neither an end nor a separator "
+                "token to put between question and rationale; add one to it (eos_token or sep_token)."
+            )
+        self.end_id: int = end
+        self.pad_id: int = self.end_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        self._segments = has_segments(encoder)
+        self._of_a_t5 = encoder.config.model_type in T5_ENCODERS
+        first = None if self._of_a_t5 else tokenizer.cls_token_id
+        self._before: list[int] = [] if first is None else [first]
 
     @property
     def device(self) -> torch.device:
@@ -64,7 +85,7 @@ class Discriminator(torch.nn.Module):
             rationales: one for each of them; may be empty texts.
         """
         pairs = zip(self._ids(questions), self._ids(rationales), strict=True)
-        return [[*question, self.eos_id, *rationale, self.eos_id] for question, rationale in pairs]
+        return [[*self._before, *question, self.end_id, *rationale, self.end_id] for question, rationale in pairs]
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """The score before its sigmoid.
@@ -76,7 +97,11 @@ class Discriminator(torch.nn.Module):
         Returns:
             (N,) float32 at least.
         """
-        states = self.encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state  # (N, S, H)
+        inputs = {"input_ids": ids, "attention_mask": mask.long()}
+        if self._segments:  # 0 up to the question's end, then 1
+            ends = (ids == self.end_id).long()
+            inputs["token_type_ids"] = (ends.cumsum(1) - ends).clamp(max=1)
+        states = self.encoder(**inputs).last_hidden_state  # (N, S, H)
         pooled = states.masked_fill(~mask[:, :, None], -torch.inf).amax(dim=1)  # (N, H)
         logits: Tensor = self.second(torch.relu(self.first(pooled))).squeeze(-1)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -124,16 +149,19 @@ class Discriminator(torch.nn.Module):
         return {key: value.cpu().contiguous() for key, value in self.get_submodule(name).state_dict().items()}
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        return self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+        # A "[SEP]" that somebody wrote into a text is text. (T5's read theirs as they always have.)
+        plain = {} if self._of_a_t5 else {"split_special_tokens": True}
+        return self.tokenizer(list(texts), add_special_tokens=False, **plain)["input_ids"] if texts else []
 
     def _refuse_long(self, rows: list[list[int]], questions: Sequence[str]) -> None:
         long = [place for place, row in enumerate(rows) if len(row) > self.max_tokens]
         if long:
             worst = max(long, key=lambda place: len(rows[place]))
+            raising = "" if self.max_tokens == self.limit else "Raise discriminator.max_tokens or "
+            advice = f"{raising}leave these rationales out."
             raise TextTooLong(
                 f"{len(long)} of {len(rows)} questions with their rationale have more than {self.max_tokens} tokens; "
-                f"the longest, of {len(rows[worst])}, begins {questions[worst][:60]!r}. Raise discriminator.max_tokens "
-                "or leave these rationales out."
+                f"the longest, of {len(rows[worst])}, begins {questions[worst][:60]!r}. {advice[0].upper()}{advice[1:]}"
             )
 
 
@@ -155,19 +183,20 @@ def make_discriminator(config: DiscriminatorConfig, student: Student) -> Discrim
         student: gives its encoder's weights where `encoder` is "student", and its tokenizer there and for "new".
 
     Raises:
-        BadDiscriminator: the encoder is not a T5's, or does not exist.
+        BadDiscriminator: there is no such encoder, or none can be taken from that model.
     """
     tokenizer = student.tokenizer
     with torch.random.fork_rng(devices=[]):  # leaves the caller's random state alone
         if config.encoder == OF_THE_STUDENT:
-            encoder = _encoder_of(merged(student.model) if has_lora(student.model) else student.model, config.dropout)
+            encoder = encoder_of(merged(student.model) if has_lora(student.model) else student.model, config.dropout)
         elif config.encoder == NEW:
             model = new_model(config.new or NewStudentConfig(), tokenizer, config.max_tokens)
-            encoder = _encoder_of(model, config.dropout)
+            encoder = encoder_of(model, config.dropout)
         else:
-            encoder, tokenizer = _load_encoder(config.encoder, config.dropout), _load_tokenizer(config.encoder)
+            encoder = load_encoder(config.encoder, config.dropout)
+            tokenizer = load_encoder_tokenizer(config.encoder)
         torch.manual_seed(config.seed)
-        return Discriminator(encoder, tokenizer, config.hidden or encoder.config.d_model, config.max_tokens).eval()
+        return Discriminator(encoder, tokenizer, config.hidden or encoder.config.hidden_size, config.max_tokens).eval()
 
 
 def load_discriminator(folder: Path) -> Discriminator:
@@ -178,7 +207,7 @@ def load_discriminator(folder: Path) -> Discriminator:
     """
     if not (folder / SETTINGS).is_file():
         raise BadDiscriminator(f"{str(folder)!r} holds no discriminator: it has no {SETTINGS}.")
-    encoder, tokenizer = _load_encoder(str(folder)), _load_tokenizer(str(folder))
+    encoder, tokenizer = load_encoder(str(folder)), load_encoder_tokenizer(str(folder))
 
     def head_and_all() -> Discriminator:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
@@ -189,43 +218,5 @@ def load_discriminator(folder: Path) -> Discriminator:
             discriminator.get_submodule(name).load_state_dict(layer)
         return discriminator.eval()
 
-    discriminator: Discriminator = _translate(str(folder), head_and_all)
+    discriminator: Discriminator = translate(str(folder), head_and_all)
     return discriminator
-
-
-def _encoder_of(model: Any, dropout: float | None) -> Any:
-    """A copy of a T5's encoder, in float32."""
-    if model.config.model_type != "t5":
-        raise BadDiscriminator(
-            f"discriminator.encoder 'student' copies the encoder of a T5, and this student is a "
-            f"{model.config.model_type}. Set it to 'new', or to the folder or hub id of a T5."
-        )
-    settings = copy.deepcopy(model.config)
-    if dropout is not None:
-        set_dropout(settings, dropout)
-    encoder = T5EncoderModel(settings)
-    weights = {name: weight for name, weight in model.state_dict().items() if name.startswith(("shared.", "encoder."))}
-    encoder.load_state_dict(weights)
-    return encoder.eval()
-
-
-def _load_encoder(name: str, dropout: float | None = None) -> Any:
-    settings = _translate(name, lambda: AutoConfig.from_pretrained(name, trust_remote_code=False))
-    if settings.model_type != "t5":
-        raise BadDiscriminator(
-            f"discriminator.encoder {name!r} is a {settings.model_type}, not a T5. Allowed: 'student', 'new', or the "
-            "folder or hub id of a T5."
-        )
-    if dropout is not None:
-        set_dropout(settings, dropout)
-    transformers_logging.disable_progress_bar()
-    load = {"config": settings, "dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
-    return _translate(name, lambda: T5EncoderModel.from_pretrained(name, **load).eval())
-
-
-def _load_tokenizer(name: str) -> Any:
-    return _translate(name, lambda: AutoTokenizer.from_pretrained(name, trust_remote_code=False))
-
-
-def _translate(name: str, load: Callable[[], Any]) -> Any:
-    return loaded(name, load, lambda text: BadDiscriminator(f"Discriminator: {text}"))

@@ -50,7 +50,7 @@ class BadStudent(ModelError):
 
 
 class BadDiscriminator(ModelError):
-    """No such discriminator, a damaged one, or an encoder that is not a T5's."""
+    """No such discriminator, a damaged one, or a model from which no encoder can be taken."""
 
 
 class TextTooLong(ModelError):

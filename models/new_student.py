@@ -25,7 +25,11 @@ from models.lab_teacher import build_tokenizer
 
 # As a T5 config names them. "gated-gelu" there means the same function in seven steps; this one is computed in one.
 ACTIVATIONS = {"gated-gelu": "gated-gelu_pytorch_tanh", "relu": "relu"}
-DROPOUT_NAMES = ("dropout_rate", "dropout", "attention_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop")
+DROPOUT_NAMES = (
+    *("dropout_rate", "dropout", "attention_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop"),
+    *("hidden_dropout_prob", "attention_probs_dropout_prob"),  # BERT and its like
+    *("embedding_dropout", "mlp_dropout"),  # ModernBERT
+)
 
 
 def new_tokenizer(config: NewStudentConfig, folder: str | None, texts: Sequence[str], max_tokens: int) -> Any:

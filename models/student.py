@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.modeling_outputs import BaseModelOutput
 
 from models.errors import BadStudent
@@ -43,6 +43,8 @@ RIGHT, WRONG = "right", "wrong"
 SEPARATOR = "\n"
 """Between input and target of a decoder-only student."""
 STUDENT_FILE = "student.json"
+KEYS_AND_VALUES = (DynamicLayer, DynamicSlidingWindowLayer)
+"""What a layer may remember. Their subclasses remember more than keys and values, such as a recurrent state."""
 
 
 @dataclass(frozen=True)
@@ -274,7 +276,7 @@ class DecoderOnlyStudent(Student):
 
     def __init__(self, model: Any, tokenizer: Any, max_input_tokens: int = 512, max_target_tokens: int = 256) -> None:
         super().__init__(model, tokenizer, max_input_tokens, max_target_tokens)
-        if not all(isinstance(layer, DynamicLayer) for layer in DynamicCache(config=model.config).layers):
+        if not all(type(layer) in KEYS_AND_VALUES for layer in DynamicCache(config=model.config).layers):
             raise BadStudent(
                 f"{type(model).__name__} does not remember its input as keys and values only, which sharing one pass "
                 "over a question needs; take a Llama, Qwen, SmolLM2 or another plain transformer."
@@ -290,14 +292,21 @@ class DecoderOnlyStudent(Student):
         return [[*ids, self.eos_id] for ids in self._plain_ids(texts)]
 
     def encode(self, ids: Tensor, mask: Tensor) -> Encoded:
-        # An input's last token is not remembered but fed in before each target: the target's start token.
-        last = mask.sum(1, keepdim=True) - 1  # (B, 1)
-        before = mask.bool().scatter(1, last, value=False)
         # Padding is on the right, so no real token looks at it and no mask is needed here.
         # The model without its output layer: nobody reads the input's logits.
         cache = self.model.base_model(input_ids=ids, past_key_values=DynamicCache(), use_cache=True).past_key_values
-        states = tuple(state for layer in cache.layers for state in (layer.keys, layer.values))
-        return Encoded(states, before, ids.gather(1, last).squeeze(1))
+        # An input's last token is not remembered but fed in before each target: the target's start token. What is
+        # remembered moves to the right, so that the target follows it directly: many models find out how far back a
+        # token is by counting places, padding included (sliding windows, local attention, ALiBi).
+        length = mask.shape[1]
+        last = mask.sum(1, keepdim=True) - 1  # (B, 1)
+        places = torch.arange(length, device=ids.device) + last  # (B, S), round the end: last token, padding, the rest
+        states = tuple(
+            state.gather(2, (places % length)[:, None, :, None].expand_as(state))
+            for layer in cache.layers
+            for state in (layer.keys, layer.values)
+        )
+        return Encoded(states, places >= length, ids.gather(1, last).squeeze(1))
 
     @cached_property
     def reader(self) -> Footprint:
@@ -313,12 +322,12 @@ class DecoderOnlyStudent(Student):
 
         Args:
             ids: (N, T), real tokens or padding on the right.
-            mask: (N, S) of what is in the cache, true where it counts; between input and target lies padding.
+            mask: (N, S) of what is in the cache, true where it counts; padding is on the left.
             cache: with S tokens; the forward pass adds T.
         """
         mask = torch.cat([mask.long(), torch.ones_like(ids)], dim=1)  # (N, S + T)
         arguments = {"input_ids": ids, "attention_mask": mask, "past_key_values": cache, "use_cache": True}
-        if self._takes_positions:  # padding in between takes up no position
+        if self._takes_positions:  # padding takes up no position
             arguments["position_ids"] = mask.cumsum(1)[:, -ids.shape[1] :] - 1
         return arguments
 

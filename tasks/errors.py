@@ -13,7 +13,7 @@
     ├── ModelError                 models/errors.py
     │   ├── BadModel               no such model, or one that cannot be served
     │   ├── BadStudent             no such student, one that cannot be trained, or settings that do not fit it
-    │   ├── BadDiscriminator       no such discriminator, a damaged one, or an encoder that is not a T5's
+    │   ├── BadDiscriminator       no such discriminator, a damaged one, or a model that has no encoder
     │   ├── BadCheckpoint          a checkpoint is damaged or belongs to another model
     │   ├── TextTooLong            a text has more tokens than the settings allow
     │   ├── ServerFailed           the vLLM server did not start, or died too often

@@ -176,7 +176,7 @@ def _examples(
         seed = derived_seed("corruption", spec.config.optimisation.seed, t, row["question"])
         bad += balancing_negatives(good, bad, vocabulary, mask, config.corruption, seed)
         pairs = discriminator.pair_ids([row["question"]] * (len(good) + len(bad)), good + bad)
-        fitting = [len(ids) <= config.max_tokens for ids in pairs]
+        fitting = [len(ids) <= discriminator.max_tokens for ids in pairs]
         positives = [ids for ids, fits in zip(pairs[: len(good)], fitting, strict=False) if fits]
         negatives = [ids for ids, fits in zip(pairs[len(good) :], fitting[len(good) :], strict=True) if fits]
         if positives and negatives:

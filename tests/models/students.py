@@ -8,8 +8,14 @@ import torch
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
+    MistralConfig,
+    MistralForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -113,7 +119,47 @@ def gpt2() -> Student:
     return DecoderOnlyStudent(GPT2LMHeadModel(config).eval(), words, **LIMITS)
 
 
+def _windowed(kind: type[Any], config: type[Any], **settings: Any) -> Student:
+    """A decoder-only model in which a token looks back at 8 others, itself among them: less than a question is long."""
+    words = tokenizer()
+    torch.manual_seed(0)
+    sizes = config(
+        vocab_size=len(words),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        max_position_embeddings=256,
+        sliding_window=8,
+        initializer_range=0.3,
+        pad_token_id=words.pad_token_id,
+        bos_token_id=words.bos_token_id,
+        eos_token_id=words.eos_token_id,
+        **settings,
+    )
+    return DecoderOnlyStudent(kind(sizes).eval(), words, **LIMITS)
+
+
+def mistral() -> Student:
+    """Every layer has a window."""
+    return _windowed(MistralForCausalLM, MistralConfig)
+
+
+def gemma2() -> Student:
+    """Every other layer has one."""
+    return _windowed(Gemma2ForCausalLM, Gemma2Config)
+
+
+def gemma3() -> Student:
+    """Layers with and without one have rotary positions of their own."""
+    return _windowed(Gemma3ForCausalLM, Gemma3TextConfig, layer_types=["sliding_attention", "full_attention"])
+
+
 STUDENTS: dict[str, Callable[[], Student]] = {"t5": t5, "flan": flan, "bart": bart, "llama": llama, "gpt2": gpt2}
+WINDOWED: dict[str, Callable[[], Student]] = {"mistral": mistral, "gemma2": gemma2, "gemma3": gemma3}
+ALL_STUDENTS = STUDENTS | WINDOWED
 
 
 def names_in(folder: Path) -> set[str]:

@@ -16,7 +16,7 @@ from models.generation import Generated, generate
 from models.student import Student, pad
 from models.student_loading import load_student, make_student
 from models.t5_decoding import T5Decoder
-from tests.models.students import LIMITS, STUDENTS, bart, llama, new_student, t5
+from tests.models.students import ALL_STUDENTS, LIMITS, STUDENTS, WINDOWED, bart, llama, new_student, t5
 
 INPUTS = [f"explain: Ann has {n} apples{' and a brother' * (n % 4)}. How many?" for n in range(24)]
 SEEDS = [1000 + n for n in range(24)]
@@ -77,8 +77,28 @@ def test_greedy_texts_are_those_of_transformers(student: Student, monkeypatch: p
     assert len({one.text for one in written}) > 4
 
 
-def test_the_logits_of_every_step_are_those_of_teacher_forcing(student: Student) -> None:
+@torch.inference_mode()
+def by_forward(student: Student, text: str, max_new_tokens: int) -> list[int]:
+    """The same for one text, with a pass over all of it for every token: no cache, no padding."""
+    ids = student.input_ids([text])[0]
+    read = len(ids)
+    while len(ids) < read + max_new_tokens and (len(ids) == read or ids[-1] != student.eos_id):
+        ids.append(int(student.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+    return ids[read:]
+
+
+@pytest.mark.parametrize("name", WINDOWED)
+def test_greedy_texts_of_models_with_windows_are_those_of_plain_passes(name: str) -> None:
+    student = lively(WINDOWED[name]())
+    inputs = [INPUTS[0], INPUTS[3], "2 + 2?", INPUTS[1]]
+    written = generate(student, inputs, max_new_tokens=LONG)
+    assert [list(one.ids) for one in written] == [by_forward(student, text, LONG) for text in inputs]
+
+
+@pytest.mark.parametrize("name", ALL_STUDENTS)
+def test_the_logits_of_every_step_are_those_of_teacher_forcing(name: str) -> None:
     """Whatever was written, and also when rows have left in between."""
+    student = lively(ALL_STUDENTS[name]())
     ids, mask = pad(student.input_ids(INPUTS[:6]), student.pad_id)
     torch.manual_seed(0)
     targets = torch.randint(5, 290, (6, LONG))

@@ -6,12 +6,22 @@ import pytest
 import torch
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
-from transformers import MambaConfig, MambaForCausalLM, T5ForConditionalGeneration
+from transformers import (
+    FalconH1Config,
+    FalconH1ForCausalLM,
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    MptConfig,
+    MptForCausalLM,
+    T5ForConditionalGeneration,
+)
 
 from models.errors import BadStudent
 from models.losses import IGNORED
 from models.student import DecoderOnlyStudent, EncoderDecoderStudent, Student, pad
-from tests.models.students import QUESTIONS, RATIONALES, STUDENTS, llama, t5, tokenizer
+from tests.models.students import ALL_STUDENTS, LIMITS, QUESTIONS, RATIONALES, STUDENTS, WINDOWED, llama, t5, tokenizer
 
 OWNER = [0, 1, 2, 0, 0, 2]
 TARGETS = [*RATIONALES, "7", "15", "She buys 12 more, so there are 15 apples. So the answer is 15."]
@@ -19,9 +29,9 @@ TARGETS = [*RATIONALES, "7", "15", "She buys 12 more, so there are 15 apples. So
 CLOSE: dict[str, Any] = {"rtol": 1e-6, "atol": 1e-7}
 
 
-@pytest.fixture(params=STUDENTS)
+@pytest.fixture(params=ALL_STUDENTS)
 def student(request: pytest.FixtureRequest) -> Student:
-    return STUDENTS[request.param]().double()
+    return ALL_STUDENTS[request.param]().double()
 
 
 def batch(student: Student, more_padding: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -65,6 +75,32 @@ def test_cross_entropy_is_that_of_every_target_alone(student: Student) -> None:
     losses = cross_entropies(student)
     assert losses.dtype == torch.float64
     torch.testing.assert_close(losses, one_by_one(student), **CLOSE)
+
+
+@pytest.mark.parametrize("name", WINDOWED)
+def test_the_texts_are_longer_than_the_windows(name: str) -> None:
+    """Or the tests with them would prove nothing."""
+    student = WINDOWED[name]().double()
+    losses = cross_entropies(student)
+    wide = type(student.model.config)(**student.model.config.to_dict() | {"sliding_window": 200})
+    unbounded: Any = type(student.model)(wide).double().eval()
+    unbounded.load_state_dict(student.model.state_dict())
+    others = cross_entropies(DecoderOnlyStudent(unbounded, student.tokenizer, **LIMITS))
+    assert (losses - others).abs().min() > 1e-3
+
+
+def test_models_that_count_places_see_no_padding() -> None:
+    """GPT-Neo's local attention and MPT's ALiBi do so by themselves, without a word in their caches."""
+    words = tokenizer()
+    torch.manual_seed(0)
+    local = GPTNeoConfig(
+        vocab_size=len(words), hidden_size=32, num_layers=2, num_heads=2, attention_types=[[["global", "local"], 1]],
+        window_size=8, max_position_embeddings=256, initializer_range=0.3, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    alibi = MptConfig(vocab_size=len(words), d_model=32, n_heads=2, n_layers=2, max_seq_len=256, initializer_range=0.3)
+    for model in (GPTNeoForCausalLM(local), MptForCausalLM(alibi)):
+        student = DecoderOnlyStudent(model.double().eval(), words, **LIMITS)
+        torch.testing.assert_close(cross_entropies(student), one_by_one(student), rtol=1e-6, atol=1e-6)
 
 
 def test_its_gradients_are_too(student: Student) -> None:
@@ -189,6 +225,14 @@ def test_a_model_of_the_other_kind_is_refused() -> None:
 def test_a_model_that_keeps_no_keys_and_values_is_refused() -> None:
     model = MambaForCausalLM(MambaConfig(vocab_size=300, hidden_size=16, num_hidden_layers=1))
     with pytest.raises(BadStudent, match="MambaForCausalLM does not remember its input as keys and values only"):
+        DecoderOnlyStudent(model, tokenizer())
+
+
+def test_a_model_that_keeps_more_than_keys_and_values_is_refused() -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+    mamba = {"mamba_d_ssm": 16, "mamba_n_heads": 2, "mamba_d_head": 8, "mamba_d_state": 8}
+    model = FalconH1ForCausalLM(FalconH1Config(vocab_size=300, intermediate_size=16, **sizes, **mamba))
+    with pytest.raises(BadStudent, match="FalconH1ForCausalLM does not remember its input as keys and values only"):
         DecoderOnlyStudent(model, tokenizer())
 
 

@@ -20,6 +20,7 @@ from tasks.training.negatives import own_rationales, sample_negatives
 from tasks.training.outcomes import Prepared
 from tasks.training.quality import area_under_curve, scores_of, update_quality, version_of
 from tasks.training.student import train_round
+from tests.models.encoders import save_encoder
 from tests.models.tiny_round import kill, start_process
 from tests.tasks.training.world import LAB, World, small_world, spec_of, tiny_training
 
@@ -92,6 +93,24 @@ def test_a_score_is_what_the_stored_discriminator_says(world: World) -> None:
         for item in (*row["positives"], *row["negatives"]):
             value = discriminator.score([LAB.student_input(row["question"], ())], [item["text"]])
             assert known[item["sample_id"]] == pytest.approx(float(value), abs=1e-5)
+
+
+def test_an_encoder_of_another_kind_is_trained_on_and_scores_what_fits_it(world: World, tmp_path: Path) -> None:
+    config = tiny_training(discriminator={"encoder": str(save_encoder("bert", tmp_path / "bert", longest=36))})
+    prepared = world.prepare(config)
+    outcome = update_quality(prepared.folder, 0)
+    discriminator = load_discriminator(Training(prepared.folder).discriminator(0))
+    assert discriminator.encoder.config.model_type == "bert"
+    assert discriminator.max_tokens == 36
+    lengths = {
+        item["sample_id"]: len(ids)
+        for row in Training(prepared.folder).examples().to_pylist()
+        for item in (*row["positives"], *row["negatives"])
+        for ids in discriminator.pair_ids([LAB.student_input(row["question"], ())], [item["text"]])
+    }
+    assert scores_of(world.store, spec_of(prepared), 0).keys() == {key for key, n in lengths.items() if n <= 36}
+    assert 0 < outcome.too_long == sum(length > 36 for length in lengths.values()) < len(lengths)
+    assert outcome.steps == 3
 
 
 def test_what_is_done_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
