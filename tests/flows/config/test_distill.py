@@ -108,8 +108,8 @@ def test_a_setting_that_is_no_yaml() -> None:
 # ---- mistakes: the key, the value, what is allowed, the nearest ----
 
 NAMES = (
-    "answering, compare, dataset, discriminator, drift, method, negatives, optimisation, own, registry, rounds, student, "
-    "teacher, votes"
+    "answering, compare, dataset, discriminator, drift, method, negatives, optimisation, own, registry, rounds, "
+    "student, teacher, votes"
 )
 
 
