@@ -103,8 +103,8 @@ def _variants(contents: Contents) -> str:
     ]  # fmt: skip
     return _table(head, rows) + (
         f"<p class='note'>Shares of the {_part(contents)} questions that were right, with their 95 % intervals. "
-        "<i>Answers</i> are the direct answers, <i>explanations</i> the rationales whose own answer is right. Seconds "
-        "are the median of the trainings, rounds are counted from 0.</p>"
+        "<i>Answers</i> are the direct answers, <i>explanations</i> the rationales whose own answer is right, "
+        "<i>chosen</i> what is chosen between the two. Seconds are the median of the trainings, rounds are counted from 0.</p>"
     )
 
 
