@@ -21,7 +21,7 @@ _MARKS = (
     '<path d="M{x} {top}l4.4 4.4l-4.4 4.4l-4.4 -4.4z" {fill}/>',
     '<path d="M{x} {bottom}l4.2 -7.2h-8.4z" {fill}/>',
 )
-LEFT, RIGHT, TOP, BOTTOM = 66, 16, 12, 42
+LEFT, RIGHT, TOP, BOTTOM = 66, 24, 12, 42
 """Room around the drawing area, in the units of a chart's own size (pixels on a screen that shows it whole)."""
 
 Point = tuple[float, float, float, float]

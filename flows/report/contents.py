@@ -9,9 +9,10 @@ from storage.store import Store
 from tasks.comparing.answers import Told, questions_of
 from tasks.comparing.curves import Curves, curves_of, round_points
 from tasks.comparing.examples import Shown, disagreements, shown
+from tasks.comparing.reliability import Reliability, reliability_of
 from tasks.comparing.scores import Scores
 from tasks.training.folder import Training
-from tasks.training.outcomes import Preparation
+from tasks.training.outcomes import Decided, Preparation
 
 EXAMPLES = 12
 """Questions that are shown."""
@@ -31,6 +32,7 @@ class Contents:
         scores: variant's name -> scores of each of its trainings; only those with a discriminator.
         examples: questions on which the variants disagree.
         told: variant's name -> what the first of its trainings told.
+        chosen: variant's name -> how sure its students are of the answers that they choose, and how often right.
     """
 
     config: CompareConfig
@@ -42,6 +44,7 @@ class Contents:
     scores: Mapping[str, Sequence[Scores]]
     examples: Sequence[Shown]
     told: Mapping[str, Told]
+    chosen: Mapping[str, Sequence[Reliability]]
 
 
 def contents_of(store: Store, config: CompareConfig, trained: Sequence[Trained], result: ComparisonResult) -> Contents:
@@ -75,4 +78,13 @@ def contents_of(store: Store, config: CompareConfig, trained: Sequence[Trained],
         scores={name: scores for name, own in kinds.items() if (scores := [one.scores for one in own if one.scores])},
         examples=shown(store, partition, disagreements(told, EXAMPLES)),
         told=told,
+        chosen={
+            name: found for name, own in kinds.items() if (found := reliability_of([_decided(one) for one in own]))
+        },
     )
+
+
+def _decided(trained: Trained) -> Sequence[Decided]:
+    """On the test questions; where there are none, on the validation questions, to which the choice was fitted."""
+    result = trained.result
+    return result.test.decided if result.test else result.rounds[result.best].decided

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import yaml
 
-from flows.comparison import DifferenceRow, JudgedRow, VariantRow
+from flows.comparison import DifferenceRow, JudgedRow
 from flows.report.charts import Axis, Series, bars, escaped, interval_bar, line_chart, shares_bar, step_chart, swatch
 from flows.report.contents import Contents
 from flows.report.style import STYLE
@@ -32,6 +32,7 @@ def page(contents: Contents) -> str:
         ("Variants", _variants),
         ("Differences", _differences),
         ("Rationales", _rationales),
+        ("Chosen answers", _chosen),
         ("Preferred by a judge", _judged),
         ("Round by round", _rounds),
         ("More training questions", _shares),
@@ -95,7 +96,7 @@ def _variants(contents: Contents) -> str:
     head = ["variant", *(["share"] if several else []), *FIGURES, "seconds a training", "best round", "seeds"]
     rows = [
         [
-            _name(contents, row), *([_share(row.share)] if several else []),
+            _name(contents, row.name), *([_share(row.share)] if several else []),
             *(_interval(row.figures.get(figure)) for figure in FIGURES),
             f"{row.seconds:,.0f}", f"{row.best_round:.1f}", str(row.seeds),
         ]
@@ -104,7 +105,8 @@ def _variants(contents: Contents) -> str:
     return _table(head, rows) + (
         f"<p class='note'>Shares of the {_part(contents)} questions that were right, with their 95 % intervals. "
         "<i>Answers</i> are the direct answers, <i>explanations</i> the rationales whose own answer is right, "
-        "<i>chosen</i> what is chosen between the two. Seconds are the median of the trainings, rounds are counted from 0.</p>"
+        "<i>chosen</i> what is chosen between the two. Seconds are the median of the trainings, rounds are counted "
+        "from 0.</p>"
     )
 
 
@@ -135,7 +137,7 @@ def _rationales(contents: Contents) -> str:
     several = len(contents.config.shares) > 1
     head = ["variant", *(["share"] if several else []), *(QUALITIES[name] for name in names)]
     shown = [
-        [_name(contents, row), *([_share(row.share)] if several else []),
+        [_name(contents, row.name), *([_share(row.share)] if several else []),
          *(_interval(row.quality.get(name), percent=not name.startswith("score")) for name in names)]
         for row in rows
     ]  # fmt: skip
@@ -145,6 +147,44 @@ def _rationales(contents: Contents) -> str:
         + (scored if any(name.startswith("score") for name in names) else "")
         + "</p>"
     )
+
+
+def _chosen(contents: Contents) -> str:
+    """Reliability, and what sampled rationales give; nothing where nobody chooses."""
+    if not contents.chosen:
+        return ""
+    sure = [
+        Series(name, _style(contents, name), [(x, *right) for x, right in several[0].bins])
+        for name, several in contents.chosen.items()
+    ]
+    diagonal = Series("as often right as sure", len(contents.config.variants), [(0, 0, 0, 0), (1, 1, 1, 1)])
+    x, y = Axis("confidence", percent=True, least=0.0, most=1.0), Axis("right", percent=True, least=0.0, most=1.0)
+    charts = [f"<figure><h3>Reliability</h3>{line_chart('Reliability', [*sure, diagonal], x, y)}</figure>"]
+    voting = [
+        Series(
+            name, _style(contents, name), [(one.samples, one.accuracy, one.accuracy, one.accuracy) for one in several]
+        )
+        for name, several in contents.chosen.items()
+        if len(several) > 1
+    ]
+    if voting:
+        x, y = Axis("sampled rationales a question", whole=True, least=0), Axis("chosen answers right", percent=True)
+        title = "Accuracy against cost"
+        charts.append(f"<figure><h3>{title}</h3>{line_chart(title, voting, x, y)}</figure>")
+    rows = [
+        [_name(contents, name), str(one.samples), _share(one.accuracy), _share(one.calibration_error)]
+        for name, several in contents.chosen.items()
+        for one in several
+    ]
+    where = "test" if contents.config.part == "test" else "validation"
+    table = _table(["variant", "sampled rationales", "right", "calibration error"], rows)
+    note = (
+        "<p class='note'>An answer is chosen among the direct one and those of the rationales, with a confidence. The "
+        f"first chart has the answers to the {where} questions in tenths of confidence, for the fewest samples, with "
+        "Wilson's intervals: on the diagonal a student is as often right as it is sure. The calibration error is the "
+        "mean distance from it.</p>"
+    )
+    return f"<div class='charts'>{''.join(charts)}</div>{table}{note}"
 
 
 def _judged(contents: Contents) -> str:
@@ -343,8 +383,8 @@ def _style(contents: Contents, name: str) -> int:
     return names.index(name)
 
 
-def _name(contents: Contents, row: VariantRow) -> str:
-    return _whole(row.name, f"{swatch(_style(contents, row.name))} ")
+def _name(contents: Contents, name: str) -> str:
+    return _whole(name, f"{swatch(_style(contents, name))} ")
 
 
 def _whole(name: str, before: str = "") -> str:

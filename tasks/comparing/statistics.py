@@ -103,7 +103,7 @@ def mean_interval(right: Answers, confidence: float = CONFIDENCE) -> Interval:
     none are right: nothing varies there, but that is no proof that nothing can."""
     seeds, questions = right.shape
     if seeds == 1 or right.all() or not right.any():
-        return _wilson(int(right[0].sum()), questions, confidence)
+        return wilson(int(right[0].sum()), questions, confidence)
     over_both = paired_difference(right, np.zeros_like(right), confidence)
     return over_both.mean, max(0.0, over_both.low), min(1.0, over_both.high)
 
@@ -127,7 +127,7 @@ def ratio_interval(parts: Figures, wholes: Figures, confidence: float = CONFIDEN
     ratio = float(parts.sum()) / total
     if ratio in (0.0, 1.0):
         questions = int((wholes > 0).any(axis=0).sum())
-        return _wilson(round(ratio) * questions, questions, confidence)
+        return wilson(round(ratio) * questions, questions, confidence)
     linear = ratio + (parts - ratio * wholes) / float(wholes.mean())  # its mean is the ratio
     over_both = paired_difference(linear, np.zeros_like(linear), confidence)
     return ratio, max(0.0, over_both.low), min(1.0, over_both.high)
@@ -143,7 +143,8 @@ def sign_test(wins: int, losses: int, confidence: float = CONFIDENCE) -> tuple[I
     return (wins / (wins + losses), float(found.low), float(found.high)), float(test.pvalue)
 
 
-def _wilson(count: int, of: int, confidence: float) -> Interval:
+def wilson(count: int, of: int, confidence: float = CONFIDENCE) -> Interval:
+    """A share with its Wilson interval."""
     found = binomtest(count, of).proportion_ci(confidence, method="wilson")
     return count / of, float(found.low), float(found.high)
 

@@ -18,8 +18,9 @@ from tasks.comparing.answers import Said, Told
 from tasks.comparing.curves import RoundPoint, curves_of
 from tasks.comparing.examples import Shown
 from tasks.comparing.preferences import Preferences
+from tasks.comparing.reliability import reliability_of
 from tasks.comparing.scores import Scores
-from tasks.training.outcomes import Evaluation
+from tasks.training.outcomes import Decided, Evaluation, ReliabilityBin
 
 SKILL = {"dss": 0.55, "qcrd": 0.62, "divergence": 0.585, "finetune": 0.47}
 QUESTIONS, SEEDS, ROUNDS = 200, 3, 12
@@ -65,7 +66,22 @@ def contents(
         scores={variant: [one.scores for one in own[variant] if one.scores] for variant in (name, "divergence")},
         examples=[_shown(place, texts) for place in range(12)],
         told={variant: own[variant][0].told for variant in skill},
+        chosen={variant: reliability_of([_decided(chance)] * SEEDS) for variant, chance in skill.items()},
     )  # fmt: skip
+
+
+def _decided(skill: float) -> list[Decided]:
+    """A little too sure, and better with more rationales."""
+    return [
+        Decided(
+            samples=samples, correct=0, accuracy=skill + 0.02 * samples**0.5, calibration_error=0.04,
+            reliability=tuple(
+                ReliabilityBin(questions=20, confidence=0.05 + tenth / 10, right=round(0.9 * tenth * 2) / 20)
+                for tenth in range(10)
+            ),
+        )
+        for samples in (0, 4, 16)
+    ]  # fmt: skip
 
 
 def _shown(place: int, texts: str) -> Shown:

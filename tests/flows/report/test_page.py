@@ -86,7 +86,8 @@ def test_it_needs_nothing_else_and_every_tag_is_closed() -> None:
     assert "url(" not in text
     assert "@import" not in text
     assert read.headings == [
-        "What may be said", "Variants", "Differences", "Rationales", "Preferred by a judge", "Round by round",
+        "What may be said", "Variants", "Differences", "Rationales", "Chosen answers", "Preferred by a judge",
+        "Round by round",
         "Training time", "The discriminator's scores", "Examples", "What was compared",
     ]  # fmt: skip
     assert "More training questions" in Read(page(contents(shares=(0.5, 1.0)))).headings
@@ -97,7 +98,7 @@ def test_it_says_what_the_result_says() -> None:
     read = Read(page(made))
     words = " ".join(read.text.split())
     sentences = [one.sentence for one in made.result.differences] + [one.sentence for one in made.result.judged]
-    assert len(sentences) == 7
+    assert len(sentences) == 9
     for sentence in sentences:
         assert sentence in words
     for row in made.result.variants:
@@ -136,6 +137,7 @@ def test_a_page_without_judge_discriminator_or_rationales_leaves_them_out() -> N
             }
         ),
         dataset=made.dataset, trained_on=(10, 10), parameters=1, curves=made.curves, scores={}, examples=[], told={},
+        chosen={},
     )  # fmt: skip
     read = Read(page(bare))
     assert read.headings == [
@@ -154,7 +156,7 @@ def test_a_browser_shows_it_whole_and_runs_nothing(tmp_path: Path) -> None:
         assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
         assert browser.execute_script("return document.querySelectorAll('script, img, link, iframe').length") == 0
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 1200
-        assert browser.execute_script("return document.querySelectorAll('svg.chart').length") == 7
+        assert browser.execute_script("return document.querySelectorAll('svg.chart').length") == 9
         # Nothing of a chart lies outside it.
         outside = """
             return [...document.querySelectorAll('svg.chart')].flatMap(svg => {
