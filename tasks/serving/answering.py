@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from models.generation import generate
 from models.student import EXPLAIN, PREDICT, Student
 from storage.datasets.definition import Dataset
+from storage.datasets.prompts import closing_answer
 from tasks.serving.settings import AskingConfig, Question
 
 
@@ -74,8 +75,12 @@ def ask(
 
 
 def read_answer(dataset: Dataset, text: str, choices: tuple[str, ...]) -> str | None:
-    """A student's bare answer in its canonical spelling; a text that says more is read like a teacher's."""
-    return dataset.normalise(text.strip(), choices) or dataset.parse(text, choices).answer
+    """A student's bare answer in its canonical spelling; a text that says more is read like a teacher's.
+
+    Where a student writes something else than the label, such as an equation, its text is that or no answer.
+    """
+    answer = dataset.normalise(text.strip(), choices)
+    return answer if answer is not None or dataset.target is not None else dataset.parse(text, choices).answer
 
 
 def _read(dataset: Dataset, choices: tuple[str, ...], answer: str | None, rationale: str | None) -> Answered:
@@ -83,5 +88,6 @@ def _read(dataset: Dataset, choices: tuple[str, ...], answer: str | None, ration
         return Answered(read_answer(dataset, answer or "", choices))
     parsed = dataset.parse(rationale, choices)
     if answer is None:  # one text holds both
-        return Answered(parsed.answer, parsed.rationale, parsed.answer)
+        own = parsed.answer if dataset.target is None else read_answer(dataset, closing_answer(rationale), choices)
+        return Answered(own, parsed.rationale, own)
     return Answered(read_answer(dataset, answer, choices), rationale, parsed.answer)

@@ -8,10 +8,12 @@ from typing import Any
 import pyarrow as pa
 
 from models.configs import NEW
+from models.errors import BadStudent
 from models.folders import MODEL, whole_folder
 from models.student import EXPLAIN, PREDICT, Student
 from models.student_loading import make_student
 from storage.datasets.definition import Dataset
+from storage.datasets.prompts import with_answer
 from storage.datasets.registry import get_dataset
 from tasks.training.folder import Training
 from tasks.training.outcomes import Initial, TooLong
@@ -27,13 +29,15 @@ def make_initial(folder: Path, dataset: str, config: TrainingConfig) -> Initial:
     """Makes a training's student, and measures the examples in the training's folder with its tokenizer.
 
     Raises:
-        BadStudent: there is no such model, or it cannot be a student.
+        BadStudent: there is no such model, it cannot be a student, or `rounds.answer_tokens` cuts answers it learns.
     """
     training, definition = Training(folder), get_dataset(dataset)
 
     def make() -> Initial:
         examples = training.examples()
         student = _initial_student(definition, examples, config)
+        if definition.target is not None and not config.method.one_target:
+            _refuse_cut_answers(student, definition.target, examples, config.rounds.answer_tokens)
         with whole_folder(training.round(INITIAL)) as partial:
             student.save(partial / MODEL)
         return Initial(
@@ -46,7 +50,7 @@ def make_initial(folder: Path, dataset: str, config: TrainingConfig) -> Initial:
 
 def target_text(rationale: str, answer: str | None, *, one_target: bool) -> str:
     """What the student is to write under `explain: `; for single-task the answer follows in the same text."""
-    return f"{rationale} So the answer is {answer}." if one_target else rationale
+    return with_answer(rationale, answer) if one_target else rationale
 
 
 def question_lengths(student: Student, dataset: Dataset, rows: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -80,6 +84,17 @@ def measure_lengths(student: Student, dataset: Dataset, examples: pa.Table, *, o
         examples=tuple(dict.fromkeys(over_questions + over_rationales + over_answers))[:NAMED],
         longest=max(over, default=0),
     )
+
+
+def _refuse_cut_answers(student: Student, target: str, examples: pa.Table, answer_tokens: int) -> None:
+    """Answers other than labels may be long, and what is cut is no answer."""
+    answers = [answer for answer in examples["answer"].to_pylist() if answer is not None]
+    longest = max(_lengths(student.target_ids(answers)), default=0)
+    if longest > answer_tokens:
+        raise BadStudent(
+            f"The student learns to write the {target}, up to {longest} tokens of it, but may write only "
+            f"{answer_tokens}. Set rounds.answer_tokens to {longest} or more."
+        )
 
 
 def _lengths(ids: list[list[int]]) -> list[int]:
