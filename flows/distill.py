@@ -108,7 +108,7 @@ def train(
                     if is_over(training.evaluations()[: t + 1], config.rounds):
                         break
                 best = best_round(training.evaluations())
-                if settings.answering.samples:
+                if training.chooses_answers:
                     rounds.calibrate_student(workspace, folder, best, worker)
                 test = rounds.evaluate_student(workspace, folder, best, "test", worker) if parts.test else None
                 logged = run.finish(best, test)

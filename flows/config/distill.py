@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from models.configs import DiscriminatorConfig, OptimisationConfig, StudentConfig
 from models.methods import MethodConfig, MethodName
+from storage.datasets.registry import BUILT_IN
 from storage.errors import BadFile, UnknownName, UsageError, one_line
 from storage.votes import VotesConfig
 from tasks.questions.sets import DatasetConfig
@@ -67,6 +68,19 @@ class DistillConfig(BaseModel):
     def _compare_with_others(self) -> Self:
         if self.method.name in self.compare or len(set(self.compare)) < len(self.compare):
             raise ValueError(f"`compare` names methods beside {self.method.name}, each once")
+        return self
+
+    @model_validator(mode="after")
+    def _teachers_have_the_answer_target(self) -> Self:
+        name = self.dataset.name
+        taught = [method for method in self.methods() if method.answer_source == "teacher"]
+        target = BUILT_IN[name]().target if taught and name in BUILT_IN else None
+        if target is not None:
+            setting = "method.labels=teacher" if self.method.labels == "teacher" else "label-distill"
+            raise ValueError(
+                f"{name} trains the gold {target}, and a teacher's majority answer comes with none: leave {setting} "
+                f"out, or take dataset.name={BUILT_IN[name]().name}"
+            )
         return self
 
     def methods(self) -> list[MethodConfig]:

@@ -41,7 +41,8 @@ from storage.rows import read_rows, without_surrogates
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 PARSER_FAILED = "parser failed"
-RESERVED_NAMES = ("anli1", "cqa", "esnli", "gsm8k", "lab", "svamp")  # the built-in datasets of registry.py
+# The built-in datasets of registry.py.
+RESERVED_NAMES = ("anli1", "cqa", "esnli", "gsm8k", "lab", "svamp", "svamp-equation")
 RESERVED_FIELDS = (*SAMPLE_FIELDS, "samples", "label")  # these have another meaning in files of recorded samples
 
 

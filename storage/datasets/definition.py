@@ -104,6 +104,8 @@ class Dataset:
         example_from_row: turns a row of a file (column -> value) into an `Example`; raises
             `storage.errors.BadFile`, which names the missing column.
         fields: the names that a column mapping may use for the columns that `example_from_row` reads.
+        target: the column of `extra` that a student learns to write as its answer, such as SVAMP's equation; None: the
+            label. `normalise` makes the label's spelling of it, and a student's answer counts only if it is one.
     """
 
     name: str
@@ -119,3 +121,8 @@ class Dataset:
     compares_strings: bool
     example_from_row: Callable[[Mapping[str, Any]], Example]
     fields: tuple[str, ...] = ("question", "choices", "label")
+    target: str | None = None
+
+    def answer_of(self, target: str | None, choices: tuple[str, ...]) -> str | None:
+        """The answer, in the label's spelling, that an answer target stands for; None if it stands for none."""
+        return target if self.target is None or target is None else self.normalise(target, choices)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from storage.datasets.definition import Exemplar, Prompt
 
+CLOSING = "So the answer is "
 STOP = ("\nQ:", "\n\nQ ")  # where a completions model would begin to invent the next question
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -30,7 +31,17 @@ def render_reply(exemplar: Exemplar) -> str:
     answer = exemplar.answer
     if exemplar.choices:
         answer = f"({letter_of(exemplar.choices.index(exemplar.answer))}) {exemplar.answer}"
-    return f"{exemplar.rationale} So the answer is {answer}."
+    return with_answer(exemplar.rationale, answer)
+
+
+def with_answer(rationale: str, answer: str | None) -> str:
+    """A rationale and the closing answer statement."""
+    return f"{rationale} {CLOSING}{answer}."
+
+
+def closing_answer(text: str) -> str:
+    """What the closing statement of a text names, with its full stop; the whole text if it has none."""
+    return text.rpartition(CLOSING)[2]
 
 
 def few_shot(instruction: str, exemplars: Sequence[Exemplar]) -> Callable[[str, tuple[str, ...]], Prompt]:

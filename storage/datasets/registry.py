@@ -7,7 +7,7 @@ from storage.datasets.custom import load_custom
 from storage.datasets.definition import Dataset
 from storage.datasets.gsm8k import gsm8k
 from storage.datasets.inference import anli1, esnli
-from storage.datasets.svamp import svamp
+from storage.datasets.svamp import svamp, svamp_equation
 from storage.errors import UnknownName
 
 REASONING_GYM = "reasoning-gym:"
@@ -27,6 +27,7 @@ BUILT_IN: dict[str, Callable[[], Dataset]] = {
     "gsm8k": gsm8k,
     "lab": _lab,
     "svamp": svamp,
+    "svamp-equation": svamp_equation,
 }
 """Built-in datasets by name; `custom.RESERVED_NAMES` repeats the names."""
 

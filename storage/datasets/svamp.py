@@ -4,11 +4,14 @@ The hub has 700 training and 300 test questions. Our validation split is the las
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from storage.datasets.assembly import NUMBERS, assemble
 from storage.datasets.definition import Dataset, Exemplar
 from storage.datasets.hub import HubSource, HubSplit
+
+EQUATION = "equation"
 
 _SOURCE = HubSource(
     repository="ChilleD/SVAMP",
@@ -55,16 +58,17 @@ _EXEMPLARS = (
 
 
 def _adapt(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The published columns: Body and Question, or both joined as question_concat; Answer as a float."""
+    """The published columns: Body and Question, or both joined as question_concat; Answer as a float; Equation."""
     if "question" in row or "Question" not in row:
         return row
     joined = row.get("question_concat") or f"{row.get('Body') or ''} {row['Question']}"
     rest = {
         column: value
         for column, value in row.items()
-        if column not in ("Body", "Question", "question_concat", "Answer")
+        if column not in ("Body", "Question", "question_concat", "Answer", "Equation")
     }
-    return {"question": joined, "label": row.get("Answer")} | rest
+    equation = {EQUATION: row["Equation"]} if "Equation" in row else {}
+    return {"question": joined, "label": row.get("Answer")} | equation | rest
 
 
 def svamp() -> Dataset:
@@ -79,3 +83,12 @@ def svamp() -> Dataset:
         exemplars=_EXEMPLARS,
         adapt=_adapt,
     )
+
+
+def svamp_equation() -> Dataset:
+    """The same questions, samples and votes; the student learns to write the equation, such as "( 7.0 + 2.0 )", and is
+    right if that comes to the number.
+
+    So does the published code of distilling step-by-step (Hsieh et al. 2023).
+    """
+    return replace(svamp(), description="SVAMP whose students write the equation, not the number", target=EQUATION)

@@ -26,7 +26,8 @@ class DatasetConfig(BaseModel):
 
     # The dataset
     name: str = Field(
-        description="svamp, cqa, esnli, anli1, gsm8k, lab, reasoning-gym:NAME, or the path of your own YAML definition."
+        description="svamp, svamp-equation, cqa, esnli, anli1, gsm8k, lab, reasoning-gym:NAME, or the path of your own "
+        "YAML definition."
     )
     paths: dict[str, str] = Field(
         default_factory=dict,

@@ -9,6 +9,7 @@ from models.scoring import log_probabilities
 from models.seeds import derived_seed
 from models.student import EXPLAIN, PREDICT, Student
 from storage.datasets.definition import Dataset
+from storage.datasets.prompts import closing_answer
 from tasks.serving.deciding import Candidate, Explained, answers_of, candidates, decide, rationale_for
 from tasks.serving.settings import ANSWER_END, AskingConfig, Decision, Question, Writes
 
@@ -156,7 +157,8 @@ def _read(dataset: Dataset, writes: Writes, text: str, choices: tuple[str, ...])
         return Answered(read_answer(dataset, before, choices), rationale, own)
     parsed = dataset.parse(text, choices)
     if writes == "rationale, then answer":
-        return Answered(parsed.answer, parsed.rationale, parsed.answer)
+        own = parsed.answer if dataset.target is None else read_answer(dataset, closing_answer(text), choices)
+        return Answered(own, parsed.rationale, own)
     return Answered(None, text, parsed.answer)
 
 
@@ -177,5 +179,9 @@ def qualities_of(
 
 
 def read_answer(dataset: Dataset, text: str, choices: tuple[str, ...]) -> str | None:
-    """A student's bare answer in its canonical spelling; a text that says more is read like a teacher's."""
-    return dataset.normalise(text.strip(), choices) or dataset.parse(text, choices).answer
+    """A student's bare answer in its canonical spelling; a text that says more is read like a teacher's.
+
+    Where a student writes something else than the label, such as an equation, its text is that or no answer.
+    """
+    answer = dataset.normalise(text.strip(), choices)
+    return answer if answer is not None or dataset.target is not None else dataset.parse(text, choices).answer

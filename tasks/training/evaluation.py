@@ -50,7 +50,7 @@ def evaluate_round(
         decisions = calibrated.decisions if calibrated else ()
         # To choose between rounds, the weighing is fitted to the validation questions in each. Four numbers of hundreds
         # of questions flatter every round alike.
-        fits = part == "validation" and explain and bool(spec.config.answering.samples)
+        fits = part == "validation" and explain and training.chooses_answers
         samples = (0,) if fits else tuple(one.samples for one in decisions)
         answers = ask_round(training, t, rows, explain=explain, samples=samples, on_progress=on_progress)
         if fits:

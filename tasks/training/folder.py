@@ -119,6 +119,12 @@ class Training:
         return get_dataset(self.spec.dataset)
 
     @property
+    def chooses_answers(self) -> bool:
+        """Whether its student's answer is chosen between bare answer and rationales (docs/distillation.md). A student
+        that writes something else than the label, such as an equation, gives that."""
+        return bool(self.spec.config.answering.samples) and self.dataset.target is None
+
+    @property
     def store(self) -> Store:
         """Where its questions, samples, scores and predictions are."""
         return self.spec.open_store()

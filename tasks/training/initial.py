@@ -8,11 +8,13 @@ from typing import Any
 import pyarrow as pa
 
 from models.configs import NEW
+from models.errors import BadStudent
 from models.folders import MODEL, whole_folder
 from models.methods import MethodConfig
 from models.student import EXPLAIN, PREDICT, Student
 from models.student_loading import make_student
 from storage.datasets.definition import Dataset
+from storage.datasets.prompts import with_answer
 from storage.datasets.registry import get_dataset
 from tasks.serving.settings import ANSWER_END
 from tasks.training.folder import Training
@@ -29,13 +31,15 @@ def make_initial(folder: Path, dataset: str, config: TrainingConfig) -> Initial:
     """Makes a training's student, and measures the examples in the training's folder with its tokenizer.
 
     Raises:
-        BadStudent: there is no such model, or it cannot be a student.
+        BadStudent: there is no such model, it cannot be a student, or `rounds.answer_tokens` cuts answers it learns.
     """
     training, definition = Training(folder), get_dataset(dataset)
 
     def make() -> Initial:
         examples = training.examples()
         student = _initial_student(definition, examples, config)
+        if definition.target is not None and not config.method.one_target:
+            _refuse_cut_answers(student, definition.target, examples, config.rounds.answer_tokens)
         with whole_folder(training.round(INITIAL)) as partial:
             student.save(partial / MODEL)
         return Initial(
@@ -52,7 +56,7 @@ def target_text(rationale: str, answer: str | None, method: MethodConfig) -> str
         return rationale
     if method.targets == "answer-first":
         return f"{answer}{ANSWER_END}{rationale}"
-    return f"{rationale} So the answer is {answer}."
+    return with_answer(rationale, answer)
 
 
 def question_lengths(student: Student, dataset: Dataset, rows: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -86,6 +90,17 @@ def measure_lengths(student: Student, dataset: Dataset, examples: pa.Table, meth
         examples=tuple(dict.fromkeys(over_questions + over_rationales + over_answers))[:NAMED],
         longest=max(over, default=0),
     )
+
+
+def _refuse_cut_answers(student: Student, target: str, examples: pa.Table, answer_tokens: int) -> None:
+    """Answers other than labels may be long, and what is cut is no answer."""
+    answers = [answer for answer in examples["answer"].to_pylist() if answer is not None]
+    longest = max(_lengths(student.target_ids(answers)), default=0)
+    if longest > answer_tokens:
+        raise BadStudent(
+            f"The student learns to write the {target}, up to {longest} tokens of it, but may write only "
+            f"{answer_tokens}. Set rounds.answer_tokens to {longest} or more."
+        )
 
 
 def _lengths(ids: list[list[int]]) -> list[int]:

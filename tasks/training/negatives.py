@@ -20,6 +20,7 @@ from models.student import EXPLAIN
 from models.student_loading import load_student
 from models.trainer import torch_device
 from storage.datasets.definition import Dataset
+from storage.datasets.registry import get_dataset
 from storage.ids import content_id, rationale_hash
 from storage.rationales import rationale_row
 from storage.schemas import RATIONALES
@@ -78,6 +79,7 @@ def own_rationales(
         example_id -> its own rationales; only questions that have some.
     """
     config = spec.config
+    dataset = get_dataset(spec.dataset)
     questions = {row["example_id"]: row for row in rows}
     seen = {
         key: {rationale_hash(item["text"]) for item in (*row["positives"], *row["negatives"])}
@@ -91,7 +93,7 @@ def own_rationales(
             seen[key].add(made["rationale_hash"])
             getattr(found.setdefault(key, OwnRationales()), side).append(made)
 
-    samples, all_right = _own_samples(store, spec, t, questions)
+    samples, all_right = _own_samples(store, spec, t, questions, dataset)
     if all_right:
         for made, right in samples:
             side = "positives" if right else "negatives"
@@ -99,17 +101,18 @@ def own_rationales(
                 add(made, side)
     for made in _negatives(store, spec, t):
         question = questions.get(made["example_id"])
-        if question is not None and not (config.negatives.keep == "wrong" and _right(made, question)):
+        if question is not None and not (config.negatives.keep == "wrong" and _right(made, question, dataset)):
             add(made, "negatives")
     return found
 
 
-def _right(made: Mapping[str, Any], question: Mapping[str, Any]) -> bool:
-    return made["answer"] is not None and made["answer"] == question["answer"]
+def _right(made: Mapping[str, Any], question: Mapping[str, Any], dataset: Dataset) -> bool:
+    right = dataset.answer_of(question["answer"], tuple(question["choices"]))
+    return made["answer"] is not None and made["answer"] == right
 
 
 def _own_samples(
-    store: Store, spec: TrainingSpec, t: int, questions: Mapping[str, Mapping[str, Any]]
+    store: Store, spec: TrainingSpec, t: int, questions: Mapping[str, Mapping[str, Any]], dataset: Dataset
 ) -> tuple[list[tuple[dict[str, Any], bool]], bool]:
     """Round t's own samples that can be judged, each with whether it is right, and whether enough of them are."""
     before = spec.own_before(t)
@@ -117,7 +120,7 @@ def _own_samples(
         return [], False
     stored = [made for made in _stored(store, spec, before) if made["sample_index"] != NEGATIVE]
     judged = [
-        (made, _right(made, questions[made["example_id"]]))
+        (made, _right(made, questions[made["example_id"]], dataset))
         for made in stored
         if made["example_id"] in questions
         and made["answer"] is not None
@@ -190,7 +193,8 @@ def _sample(training: Training, t: int, on_progress: Callable[[int, int], None] 
     own = [(row, one) for row, one in samples if one.index != NEGATIVE]
     done.samples, done.own_samples = len(hot), len(own)
     done.unfinished = sum(row["finish_reason"] == "length" for row, _ in hot)
-    done.right, done.own_right = (sum(_right(row, one.question) for row, one in kind) for kind in (hot, own))
+    dataset = training.dataset
+    done.right, done.own_right = (sum(_right(row, one.question, dataset) for row, one in kind) for kind in (hot, own))
     done.seconds = time.monotonic() - started
     return done
 

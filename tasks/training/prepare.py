@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from models.precision import decided_precision
+from storage.datasets.registry import get_dataset
 from storage.errors import NothingToDo
 from storage.ids import content_id
 from storage.store import Store
@@ -39,7 +40,7 @@ def prepare_training(
         NothingToDo: there is nothing to train on, or no validation or test question has a label or majority answer.
         BadStudent: there is no such student.
     """
-    found = training_set(store, parts.train, rule, config.method)
+    found = training_set(store, parts.train, rule, config.method, get_dataset(dataset).target)
     validation = content_id("validation", sorted(parts.validation.ids(store)))
 
     def is_known(one: TrainingConfig) -> bool:

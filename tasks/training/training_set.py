@@ -56,13 +56,16 @@ def is_held_out(place: int) -> bool:
     return place % HELD_OUT == 0
 
 
-def training_set(store: Store, questions: QuestionSet, rule: VoteRule, method: MethodConfig) -> TrainingSet:
+def training_set(
+    store: Store, questions: QuestionSet, rule: VoteRule, method: MethodConfig, target: str | None = None
+) -> TrainingSet:
     """Assembles a method's training set.
 
     Args:
         questions: which ones.
         rule: the rule of the votes stored for them.
         method: decides what counts as answer target and as positive.
+        target: the dataset's, a column that takes the label's place as gold answer target.
 
     Raises:
         NothingToDo: no question, no answer target or no positive is left.
@@ -70,7 +73,8 @@ def training_set(store: Store, questions: QuestionSet, rule: VoteRule, method: M
     questions.ids(store)  # says what to do if there are none
     with store.connect() as con:
         con.register("rule", pa.table({"vote_id": [rule.vote_id]}))
-        answer = "q.label" if method.answer_source == "gold" else "v.winner"
+        gold = "q.label" if target is None else f"nullif(trim(json_extract_string(q.extra, '$.{target}')), '')"
+        answer = gold if method.answer_source == "gold" else "v.winner"
         texts = {"none": _NO_TEXTS, "first": _first_texts(store, questions, rule), "voted": _VOTED_TEXTS}
         found = store.execute(
             con,
@@ -92,7 +96,7 @@ def training_set(store: Store, questions: QuestionSet, rule: VoteRule, method: M
             FROM q LEFT JOIN v USING (example_id) LEFT JOIN texts USING (example_id) ORDER BY q.example_id
             """,
         ).cast(SCHEMA)
-    return _checked(found, questions, method)
+    return _checked(found, questions, method, target)
 
 
 _NO_TEXTS = "SELECT NULL AS example_id, NULL AS sample_id, NULL AS text, NULL AS positive WHERE false"
@@ -117,14 +121,20 @@ def _first_texts(store: Store, questions: QuestionSet, rule: VoteRule) -> str:
     """
 
 
-def _checked(found: pa.Table, questions: QuestionSet, method: MethodConfig) -> TrainingSet:
+def _checked(found: pa.Table, questions: QuestionSet, method: MethodConfig, target: str | None) -> TrainingSet:
     rows: list[dict[str, Any]] = found.to_pylist()
     if method.one_target:  # both in one text, so both are needed
         usable = [row for row in rows if row["answer"] is not None and row["positives"]]
     else:
         usable = [row for row in rows if row["answer"] is not None or row["positives"]]
     where = f"the {len(rows):,} training questions of {questions.dataset!r}, split {questions.split!r}"
-    if method.weights[0] and not any(row["answer"] is not None for row in rows):
+    answered = any(row["answer"] is not None for row in rows)
+    if target is not None and (method.weights[0] or method.one_target) and not answered:
+        raise NothingToDo(
+            f"None of {where} has an {target!r}, which method {method.name} trains the answer on. Name a file with "
+            f"that column (dataset.paths.{questions.split}=FILE), or take a dataset whose students write the label."
+        )
+    if method.weights[0] and not answered:
         raise NothingToDo(
             f"None of {where} has {'a gold label' if method.answer_source == 'gold' else 'a majority answer'}, which "
             f"method {method.name} trains the answer on. "

@@ -57,7 +57,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 def test_unknown_dataset(complaint: Complain) -> None:
     assert complaint("vote", "--dataset", "svmap") == (
-        "Unknown dataset 'svmap'. Did you mean 'svamp'? Allowed: anli1, cqa, esnli, gsm8k, lab, svamp. "
+        "Unknown dataset 'svmap'. Did you mean 'svamp'? Allowed: anli1, cqa, esnli, gsm8k, lab, svamp, svamp-equation. "
         "Or reasoning-gym:NAME, or the path of a YAML file that describes your own."
     )
 

@@ -153,6 +153,22 @@ def test_a_mistake_is_one_line(setting: str, text: str) -> None:
     assert complaint(setting) == f"lab: {text}"
 
 
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("method.labels=teacher", "method.labels=teacher"),
+        ("method.name=label-distill", "label-distill"),
+        ("compare=[label-distill]", "label-distill"),
+    ],
+)
+def test_a_teacher_gives_no_equations(setting: str, named: str) -> None:
+    assert complaint("dataset.name=svamp-equation", "compare=[]", setting) == (
+        "lab: the configuration: svamp-equation trains the gold equation, and a teacher's majority answer comes with "
+        f"none: leave {named} out, or take dataset.name=svamp."
+    )
+    assert load_config("lab", ["dataset.name=svamp", "compare=[]", setting]).dataset.name == "svamp"
+
+
 def test_several_mistakes_are_told_at_once() -> None:
     text = complaint("method.name=qrcd", "method.bta=1", "rounds.keep=0")
     assert "method.name: 'qrcd' is not allowed. Did you mean 'qcrd'?" in text

@@ -13,7 +13,7 @@ from storage.datasets.definition import Dataset, Example
 from storage.datasets.registry import BUILT_IN, get_dataset
 from storage.errors import BadFile, UnknownName
 
-PUBLIC = ["anli1", "cqa", "esnli", "gsm8k", "svamp"]
+PUBLIC = ["anli1", "cqa", "esnli", "gsm8k", "svamp", "svamp-equation"]
 
 
 def test_names() -> None:
@@ -58,7 +58,7 @@ def test_choices_are_lettered_for_teacher_and_student_alike() -> None:
         (
             "svamp",
             {"ID": "1", "Body": "Ann has 3 pens.", "Question": "How many?", "Answer": 3.0, "Equation": "( 3.0 )"},
-            Example("Ann has 3 pens. How many?", (), "3", {"ID": "1", "Equation": "( 3.0 )"}),
+            Example("Ann has 3 pens. How many?", (), "3", {"ID": "1", "equation": "( 3.0 )"}),
         ),
         (
             "svamp",
@@ -152,7 +152,7 @@ def test_unknown_names() -> None:
     with pytest.raises(UnknownName) as caught:
         get_dataset("swamp")
     assert str(caught.value) == (
-        "Unknown dataset 'swamp'. Did you mean 'svamp'? Allowed: anli1, cqa, esnli, gsm8k, lab, svamp. "
+        "Unknown dataset 'swamp'. Did you mean 'svamp'? Allowed: anli1, cqa, esnli, gsm8k, lab, svamp, svamp-equation. "
         "Or reasoning-gym:NAME, or the path of a YAML file that describes your own."
     )
     with pytest.raises(UnknownName, match=r"Unknown split 'tran'\. Did you mean 'train'\?"):
