@@ -94,15 +94,18 @@ def plainly(
 ) -> dict[str, Tensor]:
     """What training is: the mean loss of the whole batch, its gradient shortened, one step."""
     line = load(start / MODEL)
+    groups = [
+        {"params": [line.layer.weight], "weight_decay": config.weight_decay},
+        {"params": [line.layer.bias], "weight_decay": 0.0},
+    ]
     kinds: dict[str, Any] = {
-        "adamw": lambda: torch.optim.AdamW(line.parameters(), lr=1.0, weight_decay=config.weight_decay),
-        "adafactor": lambda: Adafactor(
-            line.parameters(), lr=1.0, weight_decay=config.weight_decay, relative_step=False, scale_parameter=False
-        ),
+        "adamw": lambda: torch.optim.AdamW(groups, lr=1.0),
+        "adafactor": lambda: Adafactor(groups, lr=1.0, relative_step=False, scale_parameter=False),
     }
     optimizer = kinds[config.optimizer]()
     for batch, rate in zip(batches, rates, strict=True):
-        optimizer.param_groups[0]["lr"] = rate
+        for group in optimizer.param_groups:
+            group["lr"] = rate
         error = line.layer(INPUTS[list(batch)]).squeeze(1) - TARGETS[list(batch)]
         gradients = torch.autograd.grad(error.square().mean(), list(line.parameters()))
         length = math.sqrt(sum(float(gradient.square().sum()) for gradient in gradients))
