@@ -8,13 +8,17 @@ def vote_rows(votes: VoteSummary) -> list[tuple[str, str, str]]:
     """(figure, value, what it is of)."""
     return [
         ("examples", figure(votes.examples), ", ".join(votes.splits)),
-        ("samples", figure(votes.samples), f"{votes.unparsed:,} without an answer"),
+        ("samples", figure(votes.samples), f"{votes.unparsed:,} without an answer{_miscalculated(votes)}"),
         ("single accuracy", percent(votes.single_accuracy), "of all samples; without an answer is wrong"),
         ("majority accuracy", percent(votes.majority_accuracy), f"of {votes.labelled:,} labelled examples"),
         ("votes for the winner", figure(votes.mean_positives), "mean per example"),
-        ("share of the winner", figure(votes.mean_share), "of the parsed samples, mean"),
+        ("share of the winner", figure(votes.mean_share), "of all votes, mean"),
         ("entropy", figure(votes.mean_entropy), "nats, mean"),
         ("ties", figure(votes.ties), ""),
         ("positive rationales", figure(votes.positive_targets), "distinct texts"),
         ("negative rationales", figure(votes.negative_targets), "distinct texts"),
     ]
+
+
+def _miscalculated(votes: VoteSummary) -> str:
+    return f", {votes.miscalculated:,} with wrong arithmetic" if votes.miscalculated else ""

@@ -13,13 +13,16 @@ BATCH = 256
 
 
 @torch.no_grad()
-def log_probabilities(student: Student, inputs: Sequence[str], targets: Sequence[Sequence[str]]) -> list[list[float]]:
-    """log p(target | input), the sum over its tokens, the end token among them.
+def log_probabilities(
+    student: Student, inputs: Sequence[str], targets: Sequence[Sequence[str]], *, end: bool = True
+) -> list[list[float]]:
+    """log p(target | input), the sum over its tokens.
 
     Args:
         student: left in the mode it is in.
         inputs: with their prefix; none longer than the student reads.
         targets: for each input any number of texts.
+        end: whether the end token is one of a target's; without it, that of all texts that begin so.
 
     Returns:
         Nats, at most 0, shaped like `targets`.
@@ -30,20 +33,20 @@ def log_probabilities(student: Student, inputs: Sequence[str], targets: Sequence
     try:
         with faster_linears(student):
             for start in range(0, len(inputs), BATCH):
-                found += _batch(student, inputs[start : start + BATCH], targets[start : start + BATCH])
+                found += _batch(student, inputs[start : start + BATCH], targets[start : start + BATCH], end)
     finally:
         student.train(training)
     return found
 
 
-def _batch(student: Student, inputs: Sequence[str], targets: Sequence[Sequence[str]]) -> list[list[float]]:
+def _batch(student: Student, inputs: Sequence[str], targets: Sequence[Sequence[str]], end: bool) -> list[list[float]]:
     owners = [row for row, texts in enumerate(targets) for _ in texts]
     if not owners:
         return [[] for _ in targets]
     device = student.device
     ids, mask = pad(student.input_ids(inputs), student.pad_id)
     wanted = student.target_ids([text for texts in targets for text in texts])
-    target_ids, real = pad(wanted, IGNORED)
+    target_ids, real = pad(wanted if end else [ids[:-1] for ids in wanted], IGNORED)
     encoded = student.encode(ids.to(device), mask.to(device)).rows(torch.tensor(owners, device=device))
     means = student.cross_entropy(encoded, target_ids.to(device)).double().cpu()
     logs = iter((-means * real.sum(dim=1)).tolist())

@@ -116,9 +116,10 @@ VOTES = Table(
             ("split", _NAME),
             ("winner", pa.string()),  # the majority answer; null if nothing could be parsed
             ("n_sampled", pa.int32()),
-            ("n_parsed", pa.int32()),
-            ("n_votes", pa.int32()),  # parsed samples with the winning answer
-            ("share", pa.float64()),  # n_votes / n_parsed; null if nothing could be parsed
+            ("n_parsed", pa.int32()),  # samples with an answer, less the miscalculated ones: those that vote
+            ("n_miscalculated", pa.int32()),  # wrong arithmetic, by `votes.check_arithmetic`; null in older files
+            ("n_votes", pa.int32()),  # for the winning answer
+            ("share", pa.float64()),  # n_votes / n_parsed; null if nothing votes
             ("entropy", pa.float64()),  # of the parsed answers, nats
             ("tie", pa.bool_()),
             ("correct", pa.bool_()),  # the winner equals the gold label; null without a label

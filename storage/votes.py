@@ -1,8 +1,8 @@
 """Self-consistency votes (docs/distillation.md; Wang et al. 2023, arXiv 2203.11171), as SQL over the rationales.
 
-The answer with the most parsed samples of an example wins. Ties go to the highest mean log-probability, then to the
-lowest sample index, and are recorded as ties. Equal rationale texts are one target, with the number of times it was
-sampled. The SQL groups samples by (answer, text), these by answer, and these by example. Its largest intermediate
+The answer with the most votes of an example wins. Every parsed sample has one, but for those with wrong arithmetic
+under `check_arithmetic`. Ties go to the highest mean log-probability, then to the lowest sample index, and are recorded
+as ties. Equal rationale texts are one target, with the number of times it was sampled. The SQL groups samples by (answer, text), these by answer, and these by example. Its largest intermediate
 result has one row per distinct text, so it runs on about a million samples at a time, chosen by a hash of their
 example.
 """
@@ -16,9 +16,11 @@ from typing import Any, Literal
 
 import duckdb
 import pyarrow as pa
+from duckdb.func import PythonUDFType
 from pydantic import BaseModel, ConfigDict, Field
 
 from storage.columns import no_rows
+from storage.datasets.arithmetic_steps import miscalculates
 from storage.datasets.definition import Dataset
 from storage.errors import NothingToDo, UnknownName
 from storage.files import folder_value
@@ -48,6 +50,11 @@ class VotesConfig(BaseModel):
         description="Which samples are positives: those with the `majority` answer (paper), with the `gold` label, or "
         "with both (`majority-and-gold`).",
     )
+    check_arithmetic: bool = Field(
+        default=False,
+        description="Whether a rationale that writes a wrong calculation, such as 12 - 5 = 8, is no vote and no "
+        "positive. One with another answer than the winner's is a negative as before.",
+    )
 
 
 class VoteRule(VotesConfig):
@@ -70,6 +77,8 @@ class VoteRule(VotesConfig):
         rule["teachers"] = sorted(set(self.teachers))
         if self.n is None:
             rule["seed"] = 0  # no effect
+        if not self.check_arithmetic:
+            del rule["check_arithmetic"]  # as in stores that are older than it
         return rule
 
     @property
@@ -88,6 +97,7 @@ class VoteSummary:
         examples: examples with at least one selected sample.
         samples: selected samples.
         unparsed: selected samples without an answer.
+        miscalculated: selected samples with an answer that do not vote because of their arithmetic.
         ties: examples with more than one answer in first place.
         labelled: examples with a gold label.
         single_accuracy: share of the labelled examples' selected samples that equal the gold label; unparsed samples
@@ -95,7 +105,7 @@ class VoteSummary:
         majority_accuracy: share of the labelled examples whose winner equals the label; examples without a parsed
             sample count as wrong. None without labels.
         mean_positives: votes for the winner, mean over examples.
-        mean_share: votes for the winner / parsed samples, mean over examples with a parsed sample.
+        mean_share: votes for the winner / all votes, mean over examples with a vote.
         mean_entropy: entropy of the parsed answers in nats, mean over the same examples.
         positive_targets, negative_targets: distinct rationale texts, summed over examples. A text that is a positive
             is not a negative too, and an empty text is neither.
@@ -107,6 +117,7 @@ class VoteSummary:
     examples: int
     samples: int
     unparsed: int
+    miscalculated: int
     ties: int
     labelled: int
     single_accuracy: float | None
@@ -209,8 +220,8 @@ def _fill_result(
     )
     store.execute(
         con,
-        "INSERT INTO voted BY NAME SELECT example_id, 0 AS n_sampled, 0 AS n_parsed, 0 AS n_votes, false AS tie, "
-        f"[] AS positives, [] AS negatives FROM {gone}",
+        "INSERT INTO voted BY NAME SELECT example_id, 0 AS n_sampled, 0 AS n_parsed, 0 AS n_miscalculated, 0 AS n_votes, "
+        f"false AS tie, [] AS positives, [] AS negatives FROM {gone}",
         {"vote_id": rule.vote_id},
     )
     # A view adds the columns that are the same in every row; in a table they would fill the memory.
@@ -231,7 +242,11 @@ def _fill_result(
 
 def _selected_samples(store: Store, con: duckdb.DuckDBPyConnection, rule: VoteRule, partition: dict[str, str]) -> str:
     """SQL for the samples that take part: a query over the store's files, or a table if they are shuffled."""
-    columns = "sample_id, example_id, sample_index, answer, rationale_hash, logprob"
+    votes = "true"
+    if rule.check_arithmetic:
+        con.create_function("miscalculates", _miscalculates, ["VARCHAR"], "BOOLEAN", type=PythonUDFType.ARROW)
+        votes = "NOT miscalculates(coalesce(rationale, ''))"
+    columns = f"sample_id, example_id, sample_index, answer, rationale_hash, logprob, {votes} AS votes"
     teachers = f"(SELECT * FROM {store.relation(RATIONALES, partition)} WHERE source IN ('teacher', 'recorded'))"
     matching = matching_teachers(store, partition, rule)
     con.register("matching_models", pa.table({"model": pa.array(matching, pa.string())}))
@@ -246,6 +261,10 @@ def _selected_samples(store: Store, con: duckdb.DuckDBPyConnection, rule: VoteRu
         {"seed": str(rule.seed), "n": rule.n},
     )
     return "chosen"
+
+
+def _miscalculates(rationales: pa.ChunkedArray) -> pa.Array:
+    return pa.array([miscalculates(text) for text in rationales.to_pylist()], pa.bool_())
 
 
 def _judge(con: duckdb.DuckDBPyConnection, dataset: Dataset, samples: str) -> None:
@@ -271,14 +290,14 @@ def _vote_sql(samples: str, gold: str, right: str, positives: Positives) -> str:
     """One row per example: the columns of the votes table, except those that are the same in every row.
 
     Args:
-        samples: SQL for the selected samples.
+        samples: SQL for the selected samples, each with whether it `votes`.
         gold: SQL for (example_id, label) and what `right` needs.
         right: SQL for "this answer equals the gold label"; NULL or false if not.
     """
     is_positive = {
-        "majority": "answer = winner",
-        "gold": "is_right",
-        "majority-and-gold": "answer = winner AND is_right",
+        "majority": "votes AND answer = winner",
+        "gold": "votes AND is_right",
+        "majority-and-gold": "votes AND answer = winner AND is_right",
     }[positives]
     is_negative = {
         "majority": "answer <> winner",
@@ -290,30 +309,36 @@ def _vote_sql(samples: str, gold: str, right: str, positives: Positives) -> str:
         rightness = ""  # saves a join
     return f"""
     WITH texts AS MATERIALIZED (
-        SELECT example_id, answer, rationale_hash, count(*)::INTEGER AS count,
+        SELECT example_id, answer, votes, rationale_hash, count(*)::INTEGER AS count,
                min(sample_id) AS sample_id, min(sample_index) AS first_index,
                sum(logprob) AS logprob_sum, count(logprob) AS logprob_count
         FROM {samples} GROUP BY ALL
     ), answers AS MATERIALIZED (
-        SELECT example_id, answer, sum(count)::INTEGER AS votes, min(first_index) AS first_index,
+        SELECT example_id, answer, sum(count)::INTEGER AS samples,
+               coalesce(sum(count) FILTER (votes), 0)::INTEGER AS n_votes,
+               min(first_index) FILTER (votes) AS first_index,
                -- a missing log-probability ranks below every real one
-               coalesce(sum(logprob_sum) / nullif(sum(logprob_count), 0), '-infinity'::DOUBLE) AS logprob,
+               coalesce(sum(logprob_sum) FILTER (votes) / nullif(sum(logprob_count) FILTER (votes), 0),
+                        '-infinity'::DOUBLE) AS logprob,
                any_value(label) AS label, coalesce(any_value({right}), false) AS is_right
         FROM texts LEFT JOIN {gold} USING (example_id) GROUP BY example_id, answer
     ), winners AS MATERIALIZED (
-        SELECT example_id, sum(votes)::INTEGER AS n_sampled,
-               coalesce(sum(votes) FILTER (answer IS NOT NULL), 0)::INTEGER AS n_parsed,
+        SELECT example_id, sum(samples)::INTEGER AS n_sampled,
+               coalesce(sum(n_votes) FILTER (answer IS NOT NULL), 0)::INTEGER AS n_parsed,
+               coalesce(sum(samples - n_votes) FILTER (answer IS NOT NULL), 0)::INTEGER AS n_miscalculated,
                -- the last term decides even if everything else is equal
-               arg_max(answer, (votes, logprob, -first_index, answer)) FILTER (answer IS NOT NULL) AS winner,
-               coalesce(max(votes) FILTER (answer IS NOT NULL), 0)::INTEGER AS n_votes,
+               arg_max(answer, (n_votes, logprob, -first_index, answer)) FILTER (answer IS NOT NULL AND n_votes > 0)
+                   AS winner,
+               coalesce(max(n_votes) FILTER (answer IS NOT NULL), 0)::INTEGER AS most_votes,
                -- entropy of the shares v/n: ln n - sum(v ln v) / n; rounding may take it just below zero
-               greatest(0, ln(n_parsed) - sum(votes * ln(votes)) FILTER (answer IS NOT NULL) / n_parsed) AS entropy,
-               any_value(label) AS label, coalesce(sum(votes) FILTER (is_right), 0)::INTEGER AS right_votes
+               greatest(0, ln(greatest(1, n_parsed)) - sum(n_votes * ln(greatest(1, n_votes)))
+                               FILTER (answer IS NOT NULL) / nullif(n_parsed, 0)) AS entropy,
+               any_value(label) AS label, coalesce(sum(samples) FILTER (is_right), 0)::INTEGER AS right_samples
         FROM answers GROUP BY example_id
     ), ties AS (
         SELECT example_id, count(*) > 1 AS tie, bool_or(is_right AND answer = winner) AS winner_is_right
-        FROM answers JOIN (SELECT example_id, n_votes, winner FROM winners) USING (example_id)
-        WHERE answer IS NOT NULL AND votes = n_votes GROUP BY example_id
+        FROM answers JOIN (SELECT example_id, most_votes, winner FROM winners) USING (example_id)
+        WHERE answer IS NOT NULL AND n_votes > 0 AND n_votes = most_votes GROUP BY example_id
     ), targets AS (
         -- A text is one target, however often and with whatever answers it was sampled. A text that is a positive is
         -- not a negative too, and an empty text explains nothing.
@@ -330,11 +355,11 @@ def _vote_sql(samples: str, gold: str, right: str, positives: Positives) -> str:
                    FILTER (positive IS NULL AND negative IS NOT NULL) AS negatives
         FROM targets GROUP BY example_id
     )
-    SELECT example_id, winner, n_sampled, n_parsed, n_votes,
-           n_votes / nullif(n_parsed, 0) AS share, CASE WHEN n_parsed > 0 THEN entropy END AS entropy,
+    SELECT example_id, winner, n_sampled, n_parsed, n_miscalculated, most_votes AS n_votes,
+           most_votes / nullif(n_parsed, 0) AS share, CASE WHEN n_parsed > 0 THEN entropy END AS entropy,
            coalesce(tie, false) AS tie,
            CASE WHEN label IS NOT NULL THEN coalesce(winner_is_right, false) END AS correct,
-           CASE WHEN label IS NOT NULL THEN right_votes END AS n_correct,
+           CASE WHEN label IS NOT NULL THEN right_samples END AS n_correct,
            coalesce(list_sort(positives), []) AS positives, coalesce(list_sort(negatives), []) AS negatives
     FROM winners LEFT JOIN ties USING (example_id) LEFT JOIN listed USING (example_id)
     """
@@ -345,7 +370,8 @@ def _sums(con: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     columns = {
         "examples": "count(*)",
         "samples": "sum(n_sampled)",
-        "unparsed": "sum(n_sampled - n_parsed)",
+        "unparsed": "sum(n_sampled - n_parsed - n_miscalculated)",
+        "miscalculated": "sum(n_miscalculated)",
         "ties": "count(*) FILTER (tie)",
         "labelled": "count(correct)",
         "labelled_samples": "sum(n_sampled) FILTER (correct IS NOT NULL)",
@@ -373,7 +399,7 @@ def _summary(rule: VoteRule, splits: list[str], sums: Counter[str]) -> VoteSumma
     return VoteSummary(
         vote_id=rule.vote_id,
         splits=splits,
-        **{name: int(sums[name]) for name in ("examples", "samples", "unparsed", "ties", "labelled")},
+        **{name: int(sums[name]) for name in ("examples", "samples", "unparsed", "miscalculated", "ties", "labelled")},
         single_accuracy=mean("right_samples", "labelled_samples"),
         majority_accuracy=mean("right", "labelled"),
         mean_positives=mean("votes", "examples") or 0.0,

@@ -19,6 +19,7 @@ from flows.commands.options import (
     one_of,
 )
 from flows.terminal import figure, notice, out, plain, print_json
+from storage.datasets.arithmetic_steps import miscalculates
 from storage.datasets.registry import get_dataset
 from storage.errors import NothingToDo, UnknownName
 from storage.store import Store
@@ -40,7 +41,12 @@ ROUND_COLUMNS = {
     "answer": "answer", "positive": "l_pos", "negative": "l_neg", "repelled": "repel", "AUC minority": "AUC min",
     "AUC student": "AUC own", "seconds": "s",
 }  # fmt: skip
-PICKS = {"all": "true", "ties": "v.tie", "wrong": "NOT v.correct", "unparsed": "v.n_parsed < v.n_sampled"}
+PICKS = {
+    "all": "true",
+    "ties": "v.tie",
+    "wrong": "NOT v.correct",
+    "unparsed": "v.n_parsed + coalesce(v.n_miscalculated, 0) < v.n_sampled",
+}
 
 
 @app.command("examples")
@@ -227,6 +233,8 @@ def _standing(row: dict[str, Any], sample: dict[str, Any], hashes: dict[str, int
     for side, target in sides:
         if hashes.get(target["sample_id"]) == sample["rationale_hash"]:
             return f"same text as a {side}"
+    if row["n_miscalculated"] and miscalculates(sample["rationale"] or ""):
+        return "out: wrong arithmetic"
     return "not selected" if sample["rationale"] else "out: no rationale, only an answer"
 
 
@@ -265,8 +273,11 @@ def _print_rationales(row: dict[str, Any]) -> None:
         line = Text("  majority: ")
         line.append_text(plain(row["winner"] if row["winner"] is not None else "none", "bold"))
         line.append(f" with {row['n_votes']} of {row['n_parsed']} votes")
-        if row["n_parsed"] < row["n_sampled"]:
-            line.append(f" ({row['n_sampled'] - row['n_parsed']} without an answer)")
+        miscalculated = row["n_miscalculated"] or 0
+        if unparsed := row["n_sampled"] - row["n_parsed"] - miscalculated:
+            line.append(f" ({unparsed} without an answer)")
+        if miscalculated:
+            line.append(f" ({miscalculated} with wrong arithmetic)")
         line.append(", a tie  " if row["tie"] else "  ")
         line.append_text(_verdict(row))
         out.print(line)

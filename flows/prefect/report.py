@@ -99,7 +99,7 @@ def teacher_markdown(workspace: Workspace, rule: VoteRule, split: str) -> str:
     said = {sample["sample_id"]: sample for sample in samples}
     lines = ["# What the teacher said"]
     for row in rows:
-        votes = f"{row['n_votes']} of {row['n_parsed']} parsed samples"
+        votes = f"{row['n_votes']} of {row['n_parsed']} votes"
         share = "" if row["share"] is None else f", {row['share']:.0%}"
         lines += [
             f"\n**{escaped(row['question'])}** (label: {escaped(row['label'])})\n",

@@ -28,7 +28,8 @@ class Answered:
         rationale_answer: the answer that this explanation itself comes to; None if it comes to none.
         too_long: the question is longer than the student reads, so it was not asked.
         rationales: the likeliest explanation, then the sampled ones.
-        logs: each answer's log-probability under `predict: `; empty where nobody weighs answers.
+        logs: each answer's log-probability without a rationale, 0 where it follows from one; empty where nobody weighs
+            answers.
     """
 
     answer: str | None = None
@@ -135,9 +136,13 @@ def ask(
     if not answers_apart:
         answers = [row[0].answer for row in read]
     known = [answers_of(answer, row) for answer, row in zip(answers, explained, strict=True)]
-    logs: list[list[float]] = [[0.0] * len(row) for row in known]  # a student without `predict: ` has no say there
-    if answers_apart and (weigh or config.decisions):
-        logs = log_probabilities(student, [PREDICT + text for text in texts], known)
+    logs: list[list[float]] = [[0.0] * len(row) for row in known]  # after a rationale an answer follows from it
+    if weigh or config.decisions:
+        if answers_apart:
+            logs = log_probabilities(student, [PREDICT + text for text in texts], known)
+        elif writes == "answer, then rationale":
+            begun = [[answer + ANSWER_END.rstrip() for answer in row] for row in known]
+            logs = log_probabilities(student, [EXPLAIN + text for text in texts], begun, end=False)
     found = [Answered(too_long=True)] * len(questions)
     for row, place in enumerate(fitting):
         likeliest = read[row][0] if explains else Answered()

@@ -29,9 +29,10 @@ class Decision(BaseModel):
 
     Attributes:
         samples: sampled rationales for which it was fitted.
-        head: weight of the log-probability of an answer under `predict: `.
+        head: weight of the log-probability of an answer without a rationale.
         votes: weight of the log of its share of the rationales.
         quality: weight of the log of its share of the rationales' quality; 0 without a discriminator.
+        arithmetic: weight of the log of its share of the rationales with right arithmetic.
         none: log-odds of "none of them".
     """
 
@@ -41,6 +42,7 @@ class Decision(BaseModel):
     head: float
     votes: float
     quality: float
+    arithmetic: float = 0.0  # a student registered by an earlier version has none
     none: float
 
 

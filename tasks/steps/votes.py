@@ -15,8 +15,9 @@ def count_votes(workspace: Workspace, rule: VoteRule, config: DatasetConfig) -> 
     summary = vote(workspace.open_store(), get_dataset(config.name), rule, config.train_split)
     accuracy = summary.majority_accuracy
     get_run_logger().info(
-        "Votes on %s examples: %s of %s samples parsed%s.", f"{summary.examples:,}",
+        "Votes on %s examples: %s of %s samples parsed%s%s.", f"{summary.examples:,}",
         f"{summary.samples - summary.unparsed:,}", f"{summary.samples:,}",
+        f", {summary.miscalculated:,} with wrong arithmetic left out" if summary.miscalculated else "",
         "" if accuracy is None else f"; one sample right {summary.single_accuracy:.1%}, the majority {accuracy:.1%}",
     )  # fmt: skip
     return summary

@@ -1,6 +1,6 @@
 """Fits how a student's answer is chosen, and how sure it is, to the validation questions.
 
-`tasks.serving.deciding` has the formula. Its four numbers maximise the probability of what was right, with a normal
+`tasks.serving.deciding` has the formula. Its five numbers maximise the probability of what was right, with a normal
 prior around a plain vote, so that a few dozen questions are enough.
 """
 
@@ -24,8 +24,8 @@ from tasks.training.judging import judged_by_label
 from tasks.training.outcomes import Calibrated, Decided, ReliabilityBin
 from tasks.training.training_set import judged_questions
 
-PRIOR = (1.0, 1.0, 0.0, 0.0)
-"""Of head, votes, quality and none: bare answer and rationales count alike, and any answer is as likely as none."""
+PRIOR = (1.0, 1.0, 0.0, 0.0, 0.0)
+"""Of head, votes, quality, arithmetic and none: bare answer and rationales count alike, and any answer is as likely as none."""
 DEVIATION = 3.0
 """Of the prior: wide enough for what a hundred questions say."""
 BINS = 10
@@ -63,7 +63,10 @@ def fit(given: Sequence[Sequence[Candidate]], right: Sequence[Sequence[bool]], s
         samples: noted in the decision.
     """
     tables = [
-        (np.array([[one.head, one.votes, one.quality] for one in candidates]), np.array(rights, dtype=bool))
+        (
+            np.array([[one.head, one.votes, one.quality, one.arithmetic] for one in candidates]),
+            np.array(rights, dtype=bool),
+        )
         for candidates, rights in zip(given, right, strict=True)
         if candidates
     ]
@@ -72,13 +75,13 @@ def fit(given: Sequence[Sequence[Candidate]], right: Sequence[Sequence[bool]], s
     def loss(weights: NDArray[np.float64]) -> float:
         total = 0.5 * float((((weights - prior) / DEVIATION) ** 2).sum())
         for features, rights in tables:
-            scores = features @ weights[:3]
-            everything = logsumexp([*scores, weights[3]])
-            total += everything - (logsumexp(scores[rights]) if rights.any() else weights[3])
+            scores = features @ weights[:-1]
+            everything = logsumexp([*scores, weights[-1]])
+            total += everything - (logsumexp(scores[rights]) if rights.any() else weights[-1])
         return float(total)
 
-    head, votes, quality, none = minimize(loss, prior, method="L-BFGS-B").x.tolist()
-    return Decision(samples=samples, head=head, votes=votes, quality=quality, none=none)
+    head, votes, quality, arithmetic, none = minimize(loss, prior, method="L-BFGS-B").x.tolist()
+    return Decision(samples=samples, head=head, votes=votes, quality=quality, arithmetic=arithmetic, none=none)
 
 
 def figures(

@@ -19,6 +19,7 @@ from models.seeds import derived_seed
 from models.student import EXPLAIN
 from models.student_loading import load_student
 from models.trainer import torch_device
+from storage.datasets.arithmetic_steps import miscalculates
 from storage.datasets.definition import Dataset
 from storage.datasets.registry import get_dataset
 from storage.ids import content_id, rationale_hash
@@ -69,7 +70,8 @@ def own_rationales(
 
     A text that repeats another of its question is left out: a text counts once. Hot negatives are taken whatever they
     answer, or with `negatives.keep: wrong` unless their answer is the question's answer target. Own samples are
-    positives or negatives by their answers, once enough of them are right (`own.least_right`).
+    positives or negatives by their answers, once enough of them are right (`own.least_right`). With
+    `own.check_arithmetic` one with the right answer and wrong arithmetic is neither.
 
     Args:
         t: the round.
@@ -126,6 +128,8 @@ def _own_samples(
         and made["answer"] is not None
         and questions[made["example_id"]]["answer"] is not None
     ]
+    if spec.config.own.check_arithmetic:
+        judged = [(made, right) for made, right in judged if not (right and miscalculates(made["text"]))]
     right = sum(is_right for _, is_right in judged)
     return judged, bool(right) and right >= spec.config.own.least_right * len(stored)
 

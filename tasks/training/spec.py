@@ -83,6 +83,11 @@ class OwnSamplesConfig(BaseModel):
         description="Those whose own answer is the answer target become positives (`right`), those with another answer "
         "negatives (`wrong`), or `both`. Texts without a readable answer are never used.",
     )
+    check_arithmetic: bool = Field(
+        default=False,
+        description="Whether a right one must have right arithmetic, too, to become a positive; one that has not is "
+        "never used.",
+    )
     least_right: float = Field(
         default=0.3,
         ge=0,

@@ -96,6 +96,12 @@ def test_log_probabilities_are_sums_over_tokens(student: Student) -> None:
     assert log_probabilities(student, [], []) == []
 
 
+def test_without_the_end_token_a_log_probability_is_that_of_a_beginning(student: Student) -> None:
+    [ids], [target] = student.input_ids([EXPLAIN + "Ann"]), student.target_ids(["so 4 it is"])
+    [[begun]] = log_probabilities(student, [EXPLAIN + "Ann"], [["so 4 it is"]], end=False)
+    assert begun == pytest.approx(-float(nats_of(student, ids, target)[:-1].sum()), rel=1e-4)
+
+
 def test_what_needs_what_is_said() -> None:
     for wrong, said in (
         ({"name": "dss", "judge_weight": 0.1}, "wrong_weight and judge_weight are for qcrd"),

@@ -38,9 +38,13 @@ def fill(root: str | Path, samples: list[Sample], labels: dict[str, str | None],
     return store
 
 
-def reference(samples: list[Sample], label: str | None, positives: Positives) -> dict[str, Any]:
+RATIONALES_BY_HASH = {1: "1 + 1 = 2.", 2: "1 + 1 = 3.", 3: "Two, I think.", NO_RATIONALE: ""}
+
+
+def reference(samples: list[Sample], label: str | None, positives: Positives, checked: bool) -> dict[str, Any]:
     """docs/distillation.md, read aloud."""
-    parsed = [sample for sample in samples if sample["answer"] is not None]
+    answered = [sample for sample in samples if sample["answer"] is not None]
+    parsed = [sample for sample in answered if not (checked and sample["rationale"] == "1 + 1 = 3.")]
     counts = Counter(sample["answer"] for sample in parsed)
 
     def rank(answer: str) -> tuple[int, float, int, str]:
@@ -56,12 +60,14 @@ def reference(samples: list[Sample], label: str | None, positives: Positives) ->
         if sample["answer"] is None:
             return None
         if positives == "majority":
-            return "positives" if sample["answer"] == winner else "negatives"
+            if sample["answer"] != winner:
+                return "negatives" if winner is not None else None
+            return "positives" if sample in parsed else None
         if label is None:
             return None
         if sample["answer"] != label:
             return "negatives"
-        return "positives" if positives == "gold" or sample["answer"] == winner else None
+        return "positives" if sample in parsed and (positives == "gold" or sample["answer"] == winner) else None
 
     targets: dict[str, dict[int, list[Sample]]] = {"positives": {}, "negatives": {}}
     for sample in sorted(samples, key=lambda sample: sample["sample_index"]):
@@ -74,6 +80,7 @@ def reference(samples: list[Sample], label: str | None, positives: Positives) ->
         "winner": winner,
         "n_sampled": len(samples),
         "n_parsed": len(parsed),
+        "n_miscalculated": len(answered) - len(parsed),
         "n_votes": votes,
         "share": votes / len(parsed) if parsed else None,
         "entropy": -sum(c / len(parsed) * math.log(c / len(parsed)) for c in counts.values()) if parsed else None,
@@ -101,8 +108,10 @@ examples = st.lists(st.tuples(sample_lists, st.sampled_from([None, "1", "2"])), 
 
 
 @settings(max_examples=60, deadline=None)
-@given(examples, st.sampled_from(["majority", "gold", "majority-and-gold"]))
-def test_votes_equal_the_reference(drawn: list[tuple[list[Any], str | None]], positives: Positives) -> None:
+@given(examples, st.sampled_from(["majority", "gold", "majority-and-gold"]), st.booleans())
+def test_votes_equal_the_reference(
+    drawn: list[tuple[list[Any], str | None]], positives: Positives, checked: bool
+) -> None:
     samples: list[Sample] = []
     labels: dict[str, str | None] = {}
     for number, (answers, label) in enumerate(drawn):
@@ -110,16 +119,17 @@ def test_votes_equal_the_reference(drawn: list[tuple[list[Any], str | None]], po
         for index, (answer, text, logprob) in enumerate(answers):
             samples.append(
                 {"sample_id": f"s{number}-{index}", "example_id": f"e{number}", "sample_index": index,
-                 "answer": answer, "rationale_hash": text, "logprob": logprob}
+                 "answer": answer, "rationale_hash": text, "rationale": RATIONALES_BY_HASH[text],
+                 "logprob": logprob}
             )  # fmt: skip
     with TemporaryDirectory() as root:
         store = fill(root, samples, labels)
-        summary = vote(store, SVAMP, VoteRule(dataset="svamp", positives=positives))
+        summary = vote(store, SVAMP, VoteRule(dataset="svamp", positives=positives, check_arithmetic=checked))
         rows = store.query("SELECT * FROM votes ORDER BY example_id").to_pylist()
     assert len(rows) == len(labels)
     for row in rows:
         mine = [sample for sample in samples if sample["example_id"] == row["example_id"]]
-        expected = reference(mine, labels[row["example_id"]], positives)
+        expected = reference(mine, labels[row["example_id"]], positives, checked)
         for name, value in expected.items():
             got = row[name]
             if name in ("positives", "negatives"):
@@ -133,6 +143,7 @@ def test_votes_equal_the_reference(drawn: list[tuple[list[Any], str | None]], po
     assert summary.examples == len(rows)
     assert summary.samples == len(samples)
     assert summary.unparsed == sum(sample["answer"] is None for sample in samples)
+    assert summary.miscalculated == sum(row["n_miscalculated"] for row in rows)
     assert summary.ties == sum(row["tie"] for row in rows)
     assert summary.mean_positives == pytest.approx(sum(row["n_votes"] for row in rows) / len(rows))
     if labelled:
@@ -255,6 +266,8 @@ def test_a_vote_id_follows_from_the_rule() -> None:
     rule = VoteRule(dataset="svamp", teachers=("b", "a"))
     assert rule.vote_id == VoteRule(dataset="svamp", teachers=("a", "b"), seed=9).vote_id  # no n: the seed is idle
     assert rule.vote_id != VoteRule(dataset="svamp", teachers=("a", "b"), n=5).vote_id
+    assert rule.vote_id == "Jd9UpXeO8gDq", "as in stores that are older than check_arithmetic"
+    assert rule.vote_id != rule.model_copy(update={"check_arithmetic": True}).vote_id
 
 
 def test_the_same_rule_spelt_otherwise_changes_nothing_stored(tmp_path: Path) -> None:

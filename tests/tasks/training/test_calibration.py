@@ -47,7 +47,7 @@ def test_it_is_as_sure_as_it_is_right_on_other_questions() -> None:
 
 
 def test_a_few_questions_leave_it_near_a_plain_vote() -> None:
-    assert fit([], [], 0) == Decision(samples=0, head=1, votes=1, quality=0, none=0)
+    assert fit([], [], 0) == Decision(samples=0, head=1, votes=1, quality=0, arithmetic=0, none=0)
     few = fit(*asked(random.Random(3), 2), samples=0)
     assert max(abs(few.head - 1), abs(few.votes - 1), abs(few.none)) < 5
 
@@ -69,7 +69,9 @@ def test_figures_count_what_is_answered() -> None:
         Answered(None, None, None),
         Answered(too_long=True),
     ]
-    found, rights = figures(dataset, rows, answers, Decision(samples=0, head=1, votes=1, quality=0, none=-1))
+    found, rights = figures(
+        dataset, rows, answers, Decision(samples=0, head=1, votes=1, quality=0, arithmetic=0, none=-1)
+    )
     confidence = 0.9 * 0.75 / (0.9 * 0.75 + math.exp(-1))
     assert (found.correct, found.accuracy, found.samples) == (1, 0.25, 0)
     assert [(one.questions, one.right) for one in found.reliability] == [(2, 0.0), (2, 0.5)]

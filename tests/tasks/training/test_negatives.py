@@ -284,6 +284,7 @@ def test_right_texts_are_left_out_where_only_wrong_ones_are_kept(world: World, k
         ({"use": "wrong"}, 0, 1),
         ({"least_right": 0.24}, 1, 1),
         ({"least_right": 0.26}, 0, 0),  # one of four is right
+        ({"check_arithmetic": True}, 1, 1),
     ],
 )
 def test_own_samples_are_what_their_answers_say(
@@ -302,6 +303,17 @@ def test_own_samples_are_what_their_answers_say(
         made = found.get(row["example_id"], OwnRationales())
         assert [one["text"] for one in made.positives] == [texts[0].format(right=row["answer"])] * positives
         assert [one["text"] for one in made.negatives] == [texts[1].format(right=row["answer"])] * negatives
+
+
+def test_own_samples_with_wrong_arithmetic_are_no_positives(world: World) -> None:
+    own = {"samples": 2, "least_right": 0, "check_arithmetic": True}
+    prepared = world.prepare(tiny_training(own=own, negatives={"lag": "none"}))
+    write(world, prepared, lambda row: f"1 + 1 = 3. So it is {row['answer']}.", 0, 1)
+    write(world, prepared, lambda row: f"1 + 1 = 2. So it is {row['answer']}.", 0, 2)
+    rows = Training(prepared.folder).examples().to_pylist()
+    found = own_rationales(world.store, spec_of(prepared), 1, rows)
+    assert {made["text"][:10] for one in found.values() for made in one.positives} == {"1 + 1 = 2."}
+    assert not any(one.negatives for one in found.values())
 
 
 def test_a_round_samples_and_takes_both_kinds(world: World) -> None:

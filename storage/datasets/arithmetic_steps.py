@@ -51,6 +51,11 @@ def right_steps(rationale: str) -> tuple[int, int]:
     return sum(step.right for step in steps), len(steps)
 
 
+def miscalculates(rationale: str) -> bool:
+    """Whether a step of a rationale is wrong."""
+    return any(not step.right for step in arithmetic_steps(rationale))
+
+
 def _steps(chain: str) -> list[Step]:
     parts = [part.strip() for part in chain.split("=")]
     found = []

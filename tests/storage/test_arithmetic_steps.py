@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tasks.comparing.arithmetic_steps import arithmetic_steps, right_steps
+from storage.datasets.arithmetic_steps import arithmetic_steps, right_steps
 
 
 @pytest.mark.parametrize(
