@@ -41,8 +41,9 @@ class MethodConfig(BaseModel):
 
     targets: Literal["apart", "answer-first"] = Field(
         default="apart",
-        description="How `dss` and `qcrd` without negatives train answer and rationale: `apart`, under a prefix each "
-        "(paper), or `answer-first`, in one text, of which only the answer need be written: one pass less.",
+        description="How `dss` and `qcrd` train answer and rationale: `apart`, under a prefix each (paper), or "
+        "`answer-first`, in one text, of which only the answer need be written: one pass less. A teacher's bad "
+        "rationale then follows the right answer, so that only the rationale is at fault.",
     )
 
     # Parts of qcrd that can be switched off (ablations)
@@ -174,8 +175,8 @@ class MethodConfig(BaseModel):
             )
         if self.name != "qcrd" and (self.wrong_weight or self.judge_weight):
             raise ValueError(f"wrong_weight and judge_weight are for qcrd, which knows bad rationales, not {self.name}")
-        if self.targets == "answer-first" and (self.name not in ("dss", "qcrd") or self.uses_negatives):
-            raise ValueError("targets: answer-first is for dss, and for qcrd with negatives: false")
+        if self.targets == "answer-first" and self.name not in ("dss", "qcrd"):
+            raise ValueError(f"targets: answer-first is for dss and qcrd, not for {self.name}")
         if self.quality_by == "judge" and not self.judge_weight:
             raise ValueError("quality_by: judge needs a judge_weight above 0, or the student never learns to judge")
         return self

@@ -2,9 +2,9 @@
 
 The answer with the most votes of an example wins. Every parsed sample has one, but for those with wrong arithmetic
 under `check_arithmetic`. Ties go to the highest mean log-probability, then to the lowest sample index, and are recorded
-as ties. Equal rationale texts are one target, with the number of times it was sampled. The SQL groups samples by (answer, text), these by answer, and these by example. Its largest intermediate
-result has one row per distinct text, so it runs on about a million samples at a time, chosen by a hash of their
-example.
+as ties. Equal rationale texts are one target, with the number of times it was sampled. The SQL groups samples by
+(answer, text), these by answer, and these by example. Its largest intermediate result has one row per distinct text, so
+it runs on about a million samples at a time, chosen by a hash of their example.
 """
 
 import json
@@ -220,8 +220,8 @@ def _fill_result(
     )
     store.execute(
         con,
-        "INSERT INTO voted BY NAME SELECT example_id, 0 AS n_sampled, 0 AS n_parsed, 0 AS n_miscalculated, 0 AS n_votes, "
-        f"false AS tie, [] AS positives, [] AS negatives FROM {gone}",
+        "INSERT INTO voted BY NAME SELECT example_id, 0 AS n_sampled, 0 AS n_parsed, 0 AS n_miscalculated, "
+        f"0 AS n_votes, false AS tie, [] AS positives, [] AS negatives FROM {gone}",
         {"vote_id": rule.vote_id},
     )
     # A view adds the columns that are the same in every row; in a table they would fill the memory.

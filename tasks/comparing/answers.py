@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from storage.datasets.arithmetic_steps import right_steps
 from storage.datasets.definition import Dataset
 from storage.errors import NothingToDo
 from storage.schemas import PREDICTIONS
 from storage.store import Store
-from storage.datasets.arithmetic_steps import right_steps
 from tasks.comparing.statistics import Answers
 from tasks.questions.sets import Part, QuestionSet
 from tasks.training.folder import Training

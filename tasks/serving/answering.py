@@ -127,7 +127,7 @@ def ask(
     if explains:
         draws: tuple[int | None, ...] = (None, *range(samples))
         columns = [written(EXPLAIN, longest, draw) for draw in draws]
-    read = [[_read(dataset, writes, column[row], choices[row]) for column in columns] for row in range(len(texts))]
+    read = [[read_text(dataset, writes, column[row], choices[row]) for column in columns] for row in range(len(texts))]
     qualities = qualities_of(judge, texts, [[one.rationale or "" for one in row] for row in read])
     explained = [
         tuple(Explained(one.rationale or "", one.rationale_answer, quality) for one, quality in zip(*row, strict=True))
@@ -153,8 +153,8 @@ def ask(
     return found
 
 
-def _read(dataset: Dataset, writes: Writes, text: str, choices: tuple[str, ...]) -> Answered:
-    """What a text under `explain: ` says; its answer where the text holds one beside the rationale's own."""
+def read_text(dataset: Dataset, writes: Writes, text: str, choices: tuple[str, ...]) -> Answered:
+    """What a student's text under `explain: ` says; its answer where the text holds one beside the rationale's own."""
     if writes == "answer, then rationale":
         before, _, after = text.partition(ANSWER_END.strip())
         rationale = after.strip() or None

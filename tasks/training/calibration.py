@@ -25,7 +25,8 @@ from tasks.training.outcomes import Calibrated, Decided, ReliabilityBin
 from tasks.training.training_set import judged_questions
 
 PRIOR = (1.0, 1.0, 0.0, 0.0, 0.0)
-"""Of head, votes, quality, arithmetic and none: bare answer and rationales count alike, and any answer is as likely as none."""
+"""Of head, votes, quality, arithmetic and none: bare answer and rationales count alike, any answer is as likely as
+none."""
 DEVIATION = 3.0
 """Of the prior: wide enough for what a hundred questions say."""
 BINS = 10

@@ -15,18 +15,20 @@ from typing import Any
 import pyarrow as pa
 
 from models.generation import Generated, generate
+from models.methods import MethodConfig
 from models.seeds import derived_seed
 from models.student import EXPLAIN
 from models.student_loading import load_student
 from models.trainer import torch_device
 from storage.datasets.arithmetic_steps import miscalculates
-from storage.datasets.definition import Dataset
+from storage.datasets.definition import Dataset, Parsed
 from storage.datasets.registry import get_dataset
 from storage.ids import content_id, rationale_hash
 from storage.rationales import rationale_row
 from storage.schemas import RATIONALES
 from storage.store import Store
 from storage.votes import NO_RATIONALE
+from tasks.serving.answering import read_text
 from tasks.training.folder import Training
 from tasks.training.initial import question_lengths
 from tasks.training.outcomes import NegativesSampled
@@ -296,9 +298,19 @@ def _all_stored(store: Store, spec: TrainingSpec, before: int) -> dict[str, dict
     return {row["sample_id"]: row for row in rows}
 
 
+def read_own(dataset: Dataset, method: MethodConfig, text: str, choices: tuple[str, ...]) -> Parsed:
+    """What the student wrote under `explain: `. An answer that stands before its rationale counts if both agree."""
+    if not method.one_target:
+        # A student is trained on rationales without a closing answer, so all it wrote is its rationale.
+        return replace(dataset.parse(text, choices), rationale=text)
+    said = read_text(dataset, "answer, then rationale", text, choices)
+    if said.answer is None or said.rationale_answer not in (None, said.answer):
+        return Parsed(said.rationale or "", None, "no answer found" if said.answer is None else "two answers")
+    return Parsed(said.rationale or "", said.answer, None)
+
+
 def _row(dataset: Dataset, spec: TrainingSpec, sample_id: str, one: _Wanted, written: Generated) -> dict[str, Any]:
-    # A student is trained on rationales without a closing answer, so all it wrote is its rationale.
-    parsed = replace(dataset.parse(written.text, tuple(one.question["choices"])), rationale=written.text)
+    parsed = read_own(dataset, spec.config.method, written.text, tuple(one.question["choices"]))
     return rationale_row(
         "student",
         sample_id=sample_id,

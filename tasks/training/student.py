@@ -133,7 +133,9 @@ def _rationales_of(
     """(sample_id, target text) of an example's positives and of its negatives."""
     good = [(item["sample_id"], target_text(item["text"], row["answer"], method)) for item in row["positives"]]
     good += [(made["sample_id"], made["text"]) for made in own.positives]
-    return good, [(item["sample_id"], item["text"]) for item in (*row["negatives"], *own.negatives)]
+    # Where the answer comes first, a teacher's bad rationale follows the right one: only the rationale is at fault.
+    bad = [(item["sample_id"], target_text(item["text"], row["answer"], method)) for item in row["negatives"]]
+    return good, bad + [(made["sample_id"], made["text"]) for made in own.negatives]
 
 
 def _side_tasks(

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 import tasks.training.negatives as negatives_module
 from models.folders import MODEL
 from models.generation import generate
+from models.methods import MethodConfig
 from models.seeds import derived_seed
 from models.student import EXPLAIN
 from models.student_loading import load_student
@@ -26,7 +27,7 @@ from storage.store import now
 from storage.votes import vote
 from tasks.training.evaluation import evaluate_round
 from tasks.training.folder import Training
-from tasks.training.negatives import OwnRationales, own_rationales, sample_negatives
+from tasks.training.negatives import OwnRationales, own_rationales, read_own, sample_negatives
 from tasks.training.outcomes import NegativesSampled, Prepared
 from tasks.training.quality import update_quality
 from tasks.training.spec import INITIAL, NegativesConfig
@@ -373,3 +374,53 @@ def test_a_killed_process_is_really_gone() -> None:
     assert process.exitcode == -signal.SIGKILL
     with pytest.raises(ProcessLookupError):
         os.kill(process.pid, 0)
+
+
+# ---- one text that begins with the answer ----
+
+FIRST = {"targets": "answer-first", "discriminator": False}
+
+
+@pytest.mark.parametrize(
+    ("text", "rationale", "answer", "error"),
+    [
+        ("7 | 3 + 4 = 7.", "3 + 4 = 7.", "7", None),
+        ("8 | 3 + 4 = 7.", "3 + 4 = 7.", None, "two answers"),
+        ("7 | Count them.", "Count them.", "7", None),  # a rationale need not come to an answer
+        ("What? | 3 + 4 = 7.", "3 + 4 = 7.", None, "no answer found"),
+        ("7", "", "7", None),
+    ],
+)
+def test_an_own_text_with_two_parts_counts_where_they_agree(
+    text: str, rationale: str, answer: str | None, error: str | None
+) -> None:
+    read = read_own(LAB, MethodConfig(name="qcrd", targets="answer-first"), text, ())
+    assert (read.rationale, read.answer, read.parse_error) == (rationale, answer, error)
+    apart = read_own(LAB, MethodConfig(name="qcrd"), text, ())
+    assert apart.rationale == text
+
+
+def test_where_the_answer_comes_first_bad_rationales_follow_the_right_one(world: World) -> None:
+    prepared = world.prepare(tiny_training(method=FIRST, negatives={"lag": "none"}))
+    spec = spec_of(prepared)
+    student = load_student(Training(prepared.folder).checkpoint(INITIAL) / MODEL, spec.config.student)
+    rows = Training(prepared.folder).examples().to_pylist()
+    examples, _ = training_examples(spec, LAB, student, rows, {}, None)
+    assert len(examples) == 12
+    for row, example in zip(rows, examples, strict=True):
+        for side, told in (("positives", example.positives), ("negatives", example.negatives)):
+            wanted = [f"{row['answer']} | {item['text']}" for item in row[side]]
+            assert [list(one.ids) for one in told] == student.target_ids(wanted)
+            assert told
+
+
+def test_own_texts_with_the_answer_first_are_trained_on_as_written(world: World) -> None:
+    own = {"samples": 2, "least_right": 0}
+    prepared = world.prepare(tiny_training(method=FIRST, own=own, negatives={"lag": 1}))
+    spec = spec_of(prepared)
+    for t in range(2):
+        play(prepared, t)
+    rows = [row for row in stored(world) if row["round"] == 0]
+    assert {row["sample_index"] for row in rows} == {0, 1, 2}
+    for row in rows:
+        assert row["rationale"] == read_own(LAB, spec.config.method, row["text"], ()).rationale
