@@ -96,7 +96,7 @@ def train(
             tags = report.prefect_tags() | report.prefect_note()
             run = TrainingRun(open_tracking(workspace.home), prepared, workspace.run_id, tags)
             with run.measured():
-                for t in range(config.rounds.rounds):
+                for t in range(settings.rounds.rounds):
                     rounds.make_negatives(workspace, folder, t, worker)
                     quality = rounds.judge_quality(workspace, folder, t, worker)
                     rounds.train_student(workspace, folder, t, worker)
@@ -105,7 +105,7 @@ def train(
                     log.info(report.round_line(method.name, result))
                     table.show()
                     prune(training)
-                    if is_over(training.evaluations()[: t + 1], config.rounds):
+                    if is_over(training.evaluations()[: t + 1], settings.rounds):
                         break
                 best = best_round(training.evaluations())
                 if training.chooses_answers:

@@ -43,6 +43,12 @@ class DistillConfig(BaseModel):
     compare: tuple[MethodName, ...] = Field(
         default=(), description="Methods to train beside it on the same data and budget; they are never registered."
     )
+    compare_rounds: int | None = Field(
+        default=None,
+        ge=1,
+        description="Rounds of these methods; as many as the method's own by default. Fewer give one whose steps take "
+        "longer the same time.",
+    )
     negatives: NegativesConfig = Field(
         default=NegativesConfig(), description="The negatives that the student samples itself."
     )
@@ -84,8 +90,9 @@ class DistillConfig(BaseModel):
         return self
 
     def methods(self) -> list[MethodConfig]:
-        """The method, then those it is compared with; they share the weights of the losses that they have."""
-        shared = self.method.model_dump(exclude={"voting", "negatives", "discriminator", "refresh_every", "name"})
+        """The method, then those it is compared with, as published: they share the labels and the weights of the
+        losses that they have."""
+        shared = self.method.model_dump(include={"labels", "label_weight", "rationale_weight", "mi_weight"})
         return [self.method, *(MethodConfig(name=name, **shared) for name in self.compare)]
 
     def training(self, method: MethodConfig, home: Path) -> TrainingConfig:
@@ -98,6 +105,9 @@ class DistillConfig(BaseModel):
         student = self.student
         if student.tokenizer == LAB:
             student = student.model_copy(update={"tokenizer": str(lab_folder(home))})
+        rounds = self.rounds
+        if method != self.method and self.compare_rounds is not None:
+            rounds = rounds.model_copy(update={"rounds": self.compare_rounds})
         return TrainingConfig(
             student=student,
             method=method,
@@ -105,7 +115,7 @@ class DistillConfig(BaseModel):
             own=self.own,
             discriminator=self.discriminator,
             optimisation=self.optimisation,
-            rounds=self.rounds,
+            rounds=rounds,
             answering=self.answering,
         )
 

@@ -108,8 +108,8 @@ def test_a_setting_that_is_no_yaml() -> None:
 # ---- mistakes: the key, the value, what is allowed, the nearest ----
 
 NAMES = (
-    "answering, compare, dataset, discriminator, drift, method, negatives, optimisation, own, registry, rounds, "
-    "student, teacher, votes"
+    "answering, compare, compare_rounds, dataset, discriminator, drift, method, negatives, optimisation, own, registry, "
+    "rounds, student, teacher, votes"
 )
 
 
@@ -213,10 +213,11 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, content: str |
 # ---- what becomes of it ----
 
 
-def test_methods_that_are_compared_share_the_weights_but_not_the_switches() -> None:
+def test_methods_that_are_compared_share_the_weights_and_are_else_as_published() -> None:
     config = load_config(
         "lab", ["method.label_weight=0.3", "method.discriminator=false", "method.refresh_every=2",
-                "method.labels=teacher", "compare=[dss, finetune]"]
+                "method.targets=answer-first", "method.wrong_weight=0.1", "method.labels=teacher",
+                "compare=[dss, finetune]"]
     )  # fmt: skip
     first, dss, finetune = config.methods()
     assert (first.name, first.discriminator, first.refresh_every) == ("qcrd", False, 2)
@@ -228,8 +229,11 @@ def test_a_training_is_what_the_configuration_says(tmp_path: Path) -> None:
     config = load_config("lab")
     first, second = (config.training(method, tmp_path) for method in config.methods()[:2])
     assert first.student.tokenizer == str(lab_folder(tmp_path)), "the lab's own, where it lies"
-    assert first.model_copy(update={"method": second.method}) == second
     assert first.rounds == config.rounds
+    rounds = config.rounds.model_copy(update={"rounds": config.compare_rounds})
+    assert first.model_copy(update={"method": second.method, "rounds": rounds}) == second
+    as_many = load_config("lab", ["compare_rounds=null"])
+    assert as_many.training(as_many.methods()[1], tmp_path).rounds == first.rounds
     assert training_id(first, "data", "validation") != training_id(second, "data", "validation")
     assert training_id(first, "data", "validation") == training_id(
         config.training(config.method, tmp_path), "data", "validation"

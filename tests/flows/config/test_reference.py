@@ -34,7 +34,7 @@ def test_a_key_has_a_text_that_says_more_than_its_name(key: Key) -> None:
 def test_no_section_of_the_configuration_is_left_out() -> None:
     paths = [section.path for section in sections()]
     assert len(paths) == len(set(paths))
-    assert {"", *DistillConfig.model_fields} - {"compare"} <= set(paths)
+    assert {"", *DistillConfig.model_fields} - {"compare", "compare_rounds"} <= set(paths)
     assert {"teacher.files", "teacher.price", "student.new", "student.lora", "discriminator.new"} <= set(paths)
     assert [section.same_as for section in sections() if section.path == "discriminator.new"] == ["student.new"]
 
