@@ -47,7 +47,7 @@ $(VENV)/installed-$(ACCELERATOR): requirements/$(ACCELERATOR).lock pyproject.tom
 	@echo "Done. Try: $(BIN)/qcrd doctor"
 
 quickstart: setup ## the whole pipeline on this machine: teacher, votes, QCRD beside dss, a registered champion
-	@$(BIN)/qcrd distill lab
+	@$(BIN)/qcrd distill quickstart
 	@echo
 	@$(BIN)/qcrd predict "$(QUESTION)"
 

@@ -1,6 +1,6 @@
 """The quickstart, stage by stage, as on a processor with AVX2 only and with all that this one has.
 
-    python -m benchmarks.first_run                     # `qcrd distill lab`, twice capped and twice not: half an hour
+    python -m benchmarks.first_run     # `qcrd distill quickstart`, twice capped and twice not: half an hour
     python -m benchmarks.first_run --only capped --set dataset.limit=50 --set rounds.rounds=1
 
 Each run has a new state folder: `qcrd distill`, a question to the champion, `qcrd distill` again. The stages are those
@@ -196,7 +196,7 @@ def main() -> None:
     """Measures, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=CAPS)
-    parser.add_argument("--config", default="lab", help="a shipped configuration, or a file's path")
+    parser.add_argument("--config", default="quickstart", help="a shipped configuration, or a file's path")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="settings")
     parser.add_argument("--keep", type=Path, help="a folder for the state folders, which are removed otherwise")
     options = parser.parse_args()

@@ -40,8 +40,8 @@ def distill_command(
     Stop whenever you like; the same command goes on from there.
 
     A configuration has the sections dataset, teacher, votes, student, method,
-    compare, negatives, own, discriminator, optimisation, rounds, answering,
-    registry and drift.
+    compare, compare_rounds, negatives, own, discriminator, optimisation,
+    rounds, answering, registry and drift.
     `qcrd keys SECTION` explains the keys of each.
 
     Example: qcrd distill lab --set rounds.rounds=6 --set method.scheme=mean

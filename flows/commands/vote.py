@@ -33,6 +33,9 @@ def vote_command(
     n: Annotated[int | None, key_option(VotesConfig, "n")] = DEFAULT.n,
     seed: Annotated[int, key_option(VotesConfig, "seed")] = DEFAULT.seed,
     positives: Annotated[str, key_option(VotesConfig, "positives")] = DEFAULT.positives,
+    check_arithmetic: Annotated[
+        bool, key_option(VotesConfig, "check_arithmetic", "--check-arithmetic")
+    ] = DEFAULT.check_arithmetic,
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
@@ -51,6 +54,7 @@ def vote_command(
         n=n,
         seed=seed,
         positives=cast("Positives", positives),
+        check_arithmetic=check_arithmetic,
     )
     summary = vote(home_at(home).open_store(), named, rule, split)
     if as_json:

@@ -129,7 +129,7 @@ TOLD: list[tuple[str, str, type[BaseModel], str]] = [
     ("sample", "timeout", TeacherSettings, "timeout_s"),
     ("sample", "price_prompt", Price, "per_million_prompt"),
     ("sample", "price_completion", Price, "per_million_completion"),
-    *(("vote", name, VotesConfig, name) for name in ("n", "seed", "positives")),
+    *(("vote", name, VotesConfig, name) for name in ("n", "seed", "positives", "check_arithmetic")),
     ("import", "file", RecordedFile, "path"),
     ("import", "answers", RecordedFile, "answers"),
     ("import", "mapping", RecordedFile, "columns"),
