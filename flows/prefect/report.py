@@ -192,17 +192,18 @@ def show_result(result: DistillResult) -> None:
 
 
 def result_rows(result: DistillResult) -> list[dict[str, str]]:
-    """The final table: one row per method."""
+    """The final table: one row per method; narrow enough for a terminal of 80 columns. `round` is the best one, `bare`
+    the accuracy of bare answers."""
     rows = []
     for one in result.methods:
         validation = _percent(one.rounds[one.best].given_accuracy)
-        row = {"method": one.method, "best round": f"{one.best} of {len(one.rounds)}", "validation": validation}
+        row = {"method": one.method, "round": f"{one.best} of {len(one.rounds)}", "validation": validation}
         if one.test and one.test_interval:
             low, high = one.test_interval
             row |= {
                 "test": _percent(one.test.given_accuracy),
                 "95 % interval": f"{_percent(low)} - {_percent(high)}",
-                "bare answers": _percent(one.test.accuracy),
+                "bare": _percent(one.test.accuracy),
                 "explanations": _percent(one.test.explanation_accuracy),
             }
         rows.append(row | {"seconds": f"{one.seconds:,.0f}"})
