@@ -53,7 +53,9 @@ def compare(
     """
     at = Home(home)
     workspace = Workspace(home=home, store=at.store_root, run_id=content_id("compare", config.model_dump(mode="json")))
-    cells = [cell for variant in config.variants for cell in config.cells(variant)]
+    # Seed by seed, so that a comparison that is stopped has all variants of the seeds that it came to.
+    alike = zip(*(config.cells(variant) for variant in config.variants), strict=True)
+    cells = [cell for variants in alike for cell in variants]
     distillations = {cell: config.distillation(cell, base) for cell in cells}
     rules = _prepare(workspace, distillations.values())
     with stopping_with_us():

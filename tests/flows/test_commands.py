@@ -77,6 +77,21 @@ def test_show_rationales_says_what_the_vote_made_of_each_sample_and_why(voted: Q
     assert [sample["answer"] for sample in got[0]["samples"]] == ["7", "7", "1", None]
 
 
+def test_rationales_with_wrong_arithmetic_are_left_out_and_counted(tmp_path: Path, qcrd: Qcrd) -> None:
+    texts = ["3 + 4 = 8. So the answer is 7.", "3 + 4 = 8. So the answer is 7.", "3 * 4 = 12. So the answer is 12."]
+    samples = [{"teacher": "big", "text": text} for text in texts]
+    (tmp_path / "a.jsonl").write_text(json.dumps({**QUESTION, "label": "12", "samples": samples}) + "\n")
+    qcrd("import", tmp_path / "a.jsonl", "--dataset", "svamp")
+    assert figures(qcrd("vote", "--dataset", "svamp", "--json"))["majority_accuracy"] == 0.0
+    shown = " ".join(qcrd("vote", "--dataset", "svamp", "--check-arithmetic").stdout.split())
+    assert "samples 3 0 without an answer, 2 with wrong arithmetic" in shown
+    assert "majority accuracy 100.0 %" in shown
+    shown = qcrd("show", "rationales", "--dataset", "svamp").stdout
+    assert "majority: 12 with 1 of 1 votes (2 with wrong arithmetic)  right" in shown
+    assert "negative x2 | answer 7" in shown
+    assert "No rationales" in qcrd("show", "rationales", "--dataset", "svamp", "--only", "unparsed", code=2).stderr
+
+
 def test_somebody_elses_text_reaches_the_terminal_as_text(voted: Qcrd) -> None:
     for what in ("rationales", "examples", "votes"):
         done = voted("show", what, "--dataset", "svamp")
