@@ -81,11 +81,16 @@ def training_examples(
     predict = student.input_ids([PREDICT + question for question in questions])
     explain = student.input_ids([EXPLAIN + question for question in questions])
     none = OwnRationales()
-    chosen = [_rationales_of(row, own.get(row["example_id"], none), method) for row in rows]
+    chosen = [_rationales_of(row, own.get(row["example_id"], none)) for row in rows]
     side_tasks = _side_tasks(student, questions, chosen, method, derived_seed("side tasks", spec.training_id, t))
     if not method.uses_negatives:  # the teacher's bad ones may still be data
         chosen = [(good, []) for good, _ in chosen]
-    targets = dict(target for good, bad in chosen for target in (*good, *bad))
+    # Where the answer comes first, a teacher's bad rationale follows the right one: only the rationale is at fault.
+    targets = {
+        key: target_text(text, row["answer"], method)
+        for row, (good, bad) in zip(rows, chosen, strict=True)
+        for key, text in (*good, *bad)
+    }
     ids_of = dict(zip(targets, student.target_ids(list(targets.values())), strict=True))
     for key, made in ((made["sample_id"], made) for one in own.values() for made in (*one.positives, *one.negatives)):
         if made["token_ids"] is not None:
@@ -127,15 +132,11 @@ def training_examples(
     return examples, left_out
 
 
-def _rationales_of(
-    row: dict[str, Any], own: OwnRationales, method: MethodConfig
-) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """(sample_id, target text) of an example's positives and of its negatives."""
-    good = [(item["sample_id"], target_text(item["text"], row["answer"], method)) for item in row["positives"]]
-    good += [(made["sample_id"], made["text"]) for made in own.positives]
-    # Where the answer comes first, a teacher's bad rationale follows the right one: only the rationale is at fault.
-    bad = [(item["sample_id"], target_text(item["text"], row["answer"], method)) for item in row["negatives"]]
-    return good, bad + [(made["sample_id"], made["text"]) for made in own.negatives]
+def _rationales_of(row: dict[str, Any], own: OwnRationales) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """(sample_id, text) of an example's positives and of its negatives."""
+    sides = ((row["positives"], own.positives), (row["negatives"], own.negatives))
+    good, bad = ([(one["sample_id"], one["text"]) for one in (*teachers, *its)] for teachers, its in sides)
+    return good, bad
 
 
 def _side_tasks(

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 import tasks.training.negatives as negatives_module
 from models.folders import MODEL
 from models.generation import generate
+from models.judge import judge_input
 from models.methods import MethodConfig
 from models.seeds import derived_seed
 from models.student import EXPLAIN
@@ -401,7 +402,8 @@ def test_an_own_text_with_two_parts_counts_where_they_agree(
 
 
 def test_where_the_answer_comes_first_bad_rationales_follow_the_right_one(world: World) -> None:
-    prepared = world.prepare(tiny_training(method=FIRST, negatives={"lag": "none"}))
+    method = FIRST | {"wrong_weight": 1.0, "judge_weight": 1.0}
+    prepared = world.prepare(tiny_training(method=method, negatives={"lag": "none"}))
     spec = spec_of(prepared)
     student = load_student(Training(prepared.folder).checkpoint(INITIAL) / MODEL, spec.config.student)
     rows = Training(prepared.folder).examples().to_pylist()
@@ -412,6 +414,12 @@ def test_where_the_answer_comes_first_bad_rationales_follow_the_right_one(world:
             wanted = [f"{row['answer']} | {item['text']}" for item in row[side]]
             assert [list(one.ids) for one in told] == student.target_ids(wanted)
             assert told
+        # As data, and before a judge, a rationale stands alone: so it is judged when the student is served.
+        wrong, judged = example.tasks
+        assert list(wrong.target_ids) in student.target_ids([item["text"] for item in row["negatives"]])
+        question = LAB.student_input(row["question"], tuple(row["choices"]))
+        both = [item["text"] for item in (*row["positives"], *row["negatives"])]
+        assert list(judged.input_ids) in student.input_ids([judge_input(question, text) for text in both])
 
 
 def test_own_texts_with_the_answer_first_are_trained_on_as_written(world: World) -> None:
