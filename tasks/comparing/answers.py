@@ -15,7 +15,7 @@ from tasks.comparing.statistics import Answers
 from tasks.questions.sets import Part, QuestionSet
 from tasks.training.folder import Training
 from tasks.training.rounds import best_round
-from tasks.training.spec import TrainingSpec
+from tasks.training.spec import TrainingSpec, writes
 
 Figure = Literal["answers", "explanations", "chosen"]
 FIGURES: dict[Figure, str] = {
@@ -83,8 +83,8 @@ def told_by(store: Store, training: Training, part: Part) -> Told:
         found = {row["example_id"]: row[column] for row in rows if row[column] is not None}
         if len(found) == len(rows):
             right[figure] = found
-    explains, apart = "explanations" in right, not spec.config.method.one_target
-    said = {row["example_id"]: _said(training.dataset, row, explains, apart) for row in rows}
+    explains, before = "explanations" in right, writes(spec.config.method) != "rationale, then answer"
+    said = {row["example_id"]: _said(training.dataset, row, explains, before) for row in rows}
     return Told(right, said, student)
 
 
@@ -100,12 +100,12 @@ def questions_of(spec: TrainingSpec, part: Part) -> QuestionSet:
     return questions
 
 
-def _said(dataset: Dataset, row: Mapping[str, Any], explains: bool, apart: bool) -> Said:
+def _said(dataset: Dataset, row: Mapping[str, Any], explains: bool, before: bool) -> Said:
     """What a row of the predictions says.
 
     Args:
         explains: whether the student writes rationales; one that is missing then counts as an empty one.
-        apart: whether it writes the answer and the rationale in two texts.
+        before: whether it answers before it explains; else its answer is the rationale's.
     """
     if not explains:
         return Said(row["answer"], None)
@@ -114,7 +114,7 @@ def _said(dataset: Dataset, row: Mapping[str, Any], explains: bool, apart: bool)
     return Said(
         row["answer"],
         row["rationale"],
-        agrees=own is not None and own == row["answer"] if apart else None,
+        agrees=own is not None and own == row["answer"] if before else None,
         steps=right_steps(rationale) if dataset.answer_kind == "number" else None,
     )
 
