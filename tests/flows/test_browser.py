@@ -119,7 +119,7 @@ def test_somebody_elses_text_is_shown_as_it_is_and_does_nothing(browser: Chrome,
         assert not browser.find_elements(By.CSS_SELECTOR, "img[src='x']")
         assert "owned" not in browser.title
     shown = open_page(browser, pages.artifact("rationales-teacher"), "What the teacher said")
-    assert shown.count("1 of 2 parsed samples, 50%") == 5
+    assert shown.count("1 of 2 votes, 50%") == 5
     assert f"negative: 1 — {HOSTILE} 1 * 1 = 1." in shown
 
 

@@ -215,6 +215,6 @@ def test_keys_explains_a_section_and_the_configuration(capsys: pytest.CaptureFix
     assert run(["keys", "--json"]) == 0
     got = json.loads(capsys.readouterr().out)
     assert [key["path"] for key in got] == list(DistillConfig.model_fields)
-    assert {key["path"] for key in got if not key["section"]} == {"compare"}
+    assert {key["path"] for key in got if not key["section"]} == {"compare", "compare_rounds"}
     assert run(["keys", "round"]) == 2
     assert capsys.readouterr().err.startswith("qcrd: Unknown key 'round'. Did you mean 'rounds'?")
