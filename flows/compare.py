@@ -53,10 +53,7 @@ def compare(
     """
     at = Home(home)
     workspace = Workspace(home=home, store=at.store_root, run_id=content_id("compare", config.model_dump(mode="json")))
-    # Seed by seed, so that a comparison that is stopped has all variants of the seeds that it came to.
-    alike = zip(*(config.cells(variant) for variant in config.variants), strict=True)
-    cells = [cell for variants in alike for cell in variants]
-    distillations = {cell: config.distillation(cell, base) for cell in cells}
+    distillations = {cell: config.distillation(cell, base) for cell in config.all_cells()}
     rules = _prepare(workspace, distillations.values())
     with stopping_with_us():
         return _compared(workspace, config, base, distillations, rules, report)

@@ -68,6 +68,11 @@ class CompareConfig(BaseModel):
                 for fold in range(self.folds) if self.folds else (None,):
                     yield Cell(variant, share, seed, fold, rounds)
 
+    def all_cells(self) -> list["Cell"]:
+        """All trainings, seed by seed: a comparison that is stopped has all variants of the seeds that it came to."""
+        alike = zip(*(self.cells(variant) for variant in self.variants), strict=True)
+        return [cell for variants in alike for cell in variants]
+
     def distillation(self, cell: "Cell", base: dict[str, Any]) -> DistillConfig:
         """The configuration of one training.
 
