@@ -2,41 +2,20 @@
 
 import json
 import os
-import signal
 import subprocess
 import time
-from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
+from storage.locks import file_lock
 from tests.conftest import Qcrd, figures, qcrd_command
 from tests.flows.own_data import weights, without_clock, write_own_data
 
 pytestmark = pytest.mark.slow
 
-Found = TypeVar("Found")
 WAITING = "another run trains it; waiting, then taking what it has made"
-
-
-def holder_of(lock: Path) -> int | None:
-    """The process that holds a training's run lock; None for none."""
-    inode = lock.stat().st_ino
-    for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
-        _, kind, _, _, pid, place, *_ = line.replace("->", "").split()
-        if kind == "FLOCK" and int(place.rsplit(":", 1)[1]) == inode:
-            return int(pid)
-    return None
-
-
-def seen(look: Callable[[], Found | None], within_s: float = 300) -> Found:
-    """What `look` finds, as soon as it finds something."""
-    deadline = time.monotonic() + within_s
-    while not (found := look()):
-        assert time.monotonic() < deadline, "they were never in each other's way"
-        time.sleep(0.02)
-    return found
 
 
 def test_both_end_with_the_result_of_one_alone(
@@ -46,31 +25,31 @@ def test_both_end_with_the_result_of_one_alone(
     monkeypatch.chdir(tmp_path)
     alone = tmp_path / "alone"
     expected = figures(qcrd("distill", "small.yaml", "--json", home=alone))
+    said = [tmp_path / f"{number}.err" for number in range(2)]
 
-    command = qcrd_command(home, "distill", "small.yaml", "--json")
-    runs = []
-    for number in range(2):
-        with (tmp_path / f"{number}.out").open("w") as out, (tmp_path / f"{number}.err").open("w") as err:
-            runs.append(subprocess.Popen(command, stdout=out, stderr=err, env=os.environ))
-    # However busy the machine is, they are in each other's way: the first to train crawls until the other waits for it.
-    # It does not stand still, for it may just hold something else that both need, such as a database.
-    holder = seen(lambda: next(filter(None, map(holder_of, home.glob("trainings/*/.run.lock"))), None))
-    other = next(number for number in range(2) if runs[number].pid != holder)
-    try:
-        while WAITING not in (tmp_path / f"{other}.err").read_text(encoding="utf-8"):
-            os.kill(holder, signal.SIGSTOP)
-            time.sleep(0.5)
-            os.kill(holder, signal.SIGCONT)
-            time.sleep(0.02)
-            assert all(run.poll() is None for run in runs), "they were never in each other's way"
-    finally:
-        os.kill(holder, signal.SIGCONT)
+    # However busy the machine is, they are in each other's way: neither can train before both have come to train.
+    with ExitStack() as held:
+        for method in expected["methods"]:
+            folder = home / "trainings" / method["training_id"]
+            folder.mkdir(parents=True)
+            held.enter_context(file_lock(folder / ".run.lock"))
+        runs = []
+        for number in range(2):
+            with (tmp_path / f"{number}.out").open("w") as out, said[number].open("w") as err:
+                command = qcrd_command(home, "distill", "small.yaml", "--json")
+                runs.append(subprocess.Popen(command, stdout=out, stderr=err, env=os.environ))
+        deadline = time.monotonic() + 300
+        while not all(WAITING in file.read_text(encoding="utf-8") for file in said):
+            so_far = [file.read_text(encoding="utf-8") for file in said]
+            assert all(run.poll() is None for run in runs), f"one ended without having waited: {so_far}"
+            assert time.monotonic() < deadline, f"one never came to train: {so_far}"
+            time.sleep(0.05)
     told = []
     for number, run in enumerate(runs):
         run.wait(timeout=600)
-        said = (tmp_path / f"{number}.err").read_text(encoding="utf-8")
-        assert run.returncode == 0, said
-        assert "Traceback" not in said
+        errors = said[number].read_text(encoding="utf-8")
+        assert run.returncode == 0, errors
+        assert "Traceback" not in errors
         told.append((tmp_path / f"{number}.out").read_text(encoding="utf-8"))
     results = [json.loads(printed) for printed in told]
     assert without_clock(results[0]) == without_clock(results[1]) == without_clock(expected)
