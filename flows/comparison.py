@@ -13,7 +13,7 @@ from storage.ids import content_id
 from tasks.comparing.answers import FIGURES, Figure, Told, common_questions, table_of
 from tasks.comparing.judge import Pair
 from tasks.comparing.preferences import Preferences
-from tasks.comparing.quality import Quality, quality_of
+from tasks.comparing.quality import COMPARED, QUALITIES, Quality, quality_difference, quality_of
 from tasks.comparing.scores import Scores
 from tasks.comparing.statistics import (
     CONFIDENCE,
@@ -26,6 +26,9 @@ from tasks.comparing.statistics import (
     sign_test,
     verdict,
 )
+
+Seeds = list[list[Told]]
+"""What the trainings of one kind told: of each seed its folds, in order."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class DifferenceRow(BaseModel):
     Attributes:
         variant, against: names of the two.
         share: of the training questions.
-        figure: what is compared.
+        figure: what is compared; of rationales one of their qualities.
         difference, low, high: mean difference with its 95 % interval.
         p_value: of no difference; `adjusted` for all comparisons of the figure (Holm).
         verdict: better, worse, or same where it cannot be told.
@@ -90,7 +93,7 @@ class DifferenceRow(BaseModel):
     variant: str
     against: str
     share: float
-    figure: Figure
+    figure: Figure | Quality
     difference: float
     low: float
     high: float
@@ -135,6 +138,7 @@ class ComparisonResult(BaseModel):
     Attributes:
         part: of the questions.
         variants, differences: the tables.
+        rationales: differences between the qualities of rationales.
         judged: the judge's preferences; empty without a judge.
         report: path of the HTML report; None until it is written.
         mlflow_run: the comparison's run; `mlflow_url` that of its page, None if there is no server.
@@ -143,6 +147,7 @@ class ComparisonResult(BaseModel):
     part: str
     variants: list[VariantRow]
     differences: list[DifferenceRow]
+    rationales: list[DifferenceRow] = []
     judged: list[JudgedRow] = []
     report: Path | None = None
     mlflow_run: str | None = None
@@ -164,29 +169,38 @@ def comparison(
     """
     kinds = dict.fromkeys(kind_of(one.cell) for one in trained)
     rows = [_row([one for one in trained if kind_of(one.cell) == kind]) for kind in kinds]
-    differences = []
-    for figure in FIGURES:
+
+    def differences(figure: Figure | Quality, title: str) -> list[DifferenceRow]:
+        """Of every variant from the baseline, as far as both have the figure."""
         found = {}
         for share in config.shares:
             for variant in config.variants:
                 if variant != config.baseline:
-                    other = (config.baseline, against[variant], share)
-                    pair = [_told(trained, kind) for kind in ((variant, None, share), other)]
-                    if (row := _difference(pair, figure)) is not None:
+                    own = _told(trained, (variant, None, share))
+                    other = _told(trained, (config.baseline, against[variant], share))
+                    if (row := _difference(own, other, figure)) is not None:
                         found[variant, share] = row
         adjusted = holm({f"{variant}/{share}": row.p_value for (variant, share), row in found.items()})
+        rows = []
         for (variant, share), row in found.items():
             p_value = adjusted[f"{variant}/{share}"]
             name = _baseline(config, against[variant])
-            differences.append(
+            rows.append(
                 DifferenceRow(
                     variant=variant, against=name, share=share, figure=figure, difference=row.mean, low=row.low,
                     high=row.high, p_value=row.p_value, adjusted=p_value, verdict=verdict(row, p_value),
-                    sentence=f"{figure.capitalize()}: {sentence(variant, name, row, p_value)}",
+                    sentence=f"{title}: {sentence(variant, name, row, p_value)}",
                 )
             )  # fmt: skip
-    rows_judged = _judged_rows(config, against, judged)
-    return ComparisonResult(part=config.part, variants=rows, differences=differences, judged=rows_judged)
+        return rows
+
+    return ComparisonResult(
+        part=config.part,
+        variants=rows,
+        differences=[row for figure in FIGURES for row in differences(figure, figure.capitalize())],
+        rationales=[row for quality in COMPARED for row in differences(quality, QUALITIES[quality].capitalize())],
+        judged=_judged_rows(config, against, judged),
+    )
 
 
 def pairs_to_judge(
@@ -259,7 +273,7 @@ def _baseline(config: CompareConfig, rounds: int | None) -> str:
     return config.baseline if rounds is None else f"{config.baseline} with {rounds} rounds"
 
 
-def _told(trained: Sequence[Trained], kind: tuple[str, int | None, float]) -> list[list[Told]]:
+def _told(trained: Sequence[Trained], kind: tuple[str, int | None, float]) -> Seeds:
     """Of each seed its folds, in order."""
     own = [one for one in trained if kind_of(one.cell) == kind]
     return [[one.told for one in own if one.cell.seed == seed] for seed in sorted({one.cell.seed for one in own})]
@@ -283,11 +297,12 @@ def _row(own: Sequence[Trained]) -> VariantRow:
     )  # fmt: skip
 
 
-def _difference(pair: Sequence[list[list[Told]]], figure: Figure) -> Difference | None:
+def _difference(own: Seeds, other: Seeds, figure: Figure | Quality) -> Difference | None:
     """First minus second on the questions that both answered; None where one of them has no such figure."""
-    asked = [common_questions(told, figure) for told in pair]
+    if figure not in FIGURES:
+        return quality_difference(own, other, figure)
+    asked = [common_questions(told, figure) for told in (own, other)]
     if asked[0] is None or asked[1] is None:
         return None
     examples = sorted(asked[0] & asked[1])
-    first, second = (table_of(told, figure, examples) for told in pair)
-    return paired_difference(first, second)
+    return paired_difference(table_of(own, figure, examples), table_of(other, figure, examples))

@@ -5,7 +5,7 @@ no script and loads nothing, whatever they hold.
 """
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import yaml
 
@@ -111,14 +111,18 @@ def _variants(contents: Contents) -> str:
 
 
 def _differences(contents: Contents) -> str:
+    return _compared(contents, contents.result.differences, {figure: figure for figure in FIGURES})
+
+
+def _compared(contents: Contents, found: list[DifferenceRow], titles: Mapping[str, str]) -> str:
+    """A table of differences; nothing where there are none."""
     several, rows = len(contents.config.shares) > 1, []
-    found = contents.result.differences
     reach = max([0.01, *(abs(end) for one in found for end in (one.low, one.high))])
     for one in found:
         drawn = interval_bar(one.difference, one.low, one.high, reach, _style(contents, one.variant))
         rows.append(
             [
-                escaped(one.figure), _whole(f"{one.variant} − {one.against}"),
+                escaped(titles[one.figure]), _whole(f"{one.variant} − {one.against}"),
                 *([_share(one.share)] if several else []),
                 f"{100 * one.difference:+.1f} <small>{100 * one.low:+.1f} to {100 * one.high:+.1f}</small>",
                 drawn, _p(one.p_value), _p(one.adjusted), _verdict(one),
@@ -146,6 +150,7 @@ def _rationales(contents: Contents) -> str:
         "<p class='note'>A step is a calculation with its result, such as 12 + 3 = 15."
         + (scored if any(name.startswith("score") for name in names) else "")
         + "</p>"
+        + _compared(contents, contents.result.rationales, dict[str, str](QUALITIES.items()))
     )
 
 

@@ -128,9 +128,33 @@ def ratio_interval(parts: Figures, wholes: Figures, confidence: float = CONFIDEN
     if ratio in (0.0, 1.0):
         questions = int((wholes > 0).any(axis=0).sum())
         return wilson(round(ratio) * questions, questions, confidence)
-    linear = ratio + (parts - ratio * wholes) / float(wholes.mean())  # its mean is the ratio
+    linear = _linear(parts, wholes)
     over_both = paired_difference(linear, np.zeros_like(linear), confidence)
     return ratio, max(0.0, over_both.low), min(1.0, over_both.high)
+
+
+def ratio_difference(
+    first: tuple[Figures, Figures], second: tuple[Figures, Figures], confidence: float = CONFIDENCE
+) -> Difference | None:
+    """The first of two such shares minus the second, paired by question and seed.
+
+    Args:
+        first, second: parts and wholes, each (S, Q), of the same questions and seeds.
+
+    Returns:
+        None where one of them has no things, or there is only one question.
+    """
+    if not first[1].sum() or not second[1].sum() or first[1].shape[1] < 2:
+        return None
+    return paired_difference(_linear(*first), _linear(*second), confidence)
+
+
+def _linear(parts: Figures, wholes: Figures) -> Figures:
+    """(S, Q): what each seed and question adds to the ratio of the sums, by its linear approximation. Its mean is the
+    ratio."""
+    ratio = float(parts.sum()) / float(wholes.sum())
+    linear: Figures = ratio + (parts - ratio * wholes) / float(wholes.mean())
+    return linear
 
 
 def sign_test(wins: int, losses: int, confidence: float = CONFIDENCE) -> tuple[Interval, float]:

@@ -10,6 +10,7 @@ from benchmarks.screenshots import chromium
 from flows.report.charts import escaped
 from flows.report.page import page
 from flows.terminal import CONTROLS, inert
+from tasks.comparing.quality import COMPARED, QUALITIES
 from tests.flows.report.made_up import contents
 
 HOSTILE = [
@@ -108,6 +109,13 @@ def test_it_says_what_the_result_says() -> None:
         ):
             mean, low, high = (100 * value for value in interval)
             assert f"{mean:.1f} % {low:.1f} – {high:.1f}" in words
+    of_rationales = made.result.rationales
+    assert [(one.variant, one.figure) for one in of_rationales] == [
+        (variant, quality) for quality in COMPARED for variant in ("qcrd", "divergence")
+    ]
+    titles = dict[str, str](QUALITIES.items())
+    for one in of_rationales:
+        assert f"{titles[one.figure]}{one.variant} − dss{100 * one.difference:+.1f}" in words
     assert "compared with the baseline dss on lab" in words
     assert "3 seeds on the same questions (1,998 to 2,000)" in words
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tasks.comparing.answers import Said, Told
-from tasks.comparing.quality import quality_of
+from tasks.comparing.quality import COMPARED, quality_difference, quality_of
 from tasks.comparing.scores import Scores
-from tasks.comparing.statistics import ratio_interval, sign_test
+from tasks.comparing.statistics import ratio_difference, ratio_interval, sign_test
 
 
 def told(*said: Said, first: int = 0, explains: bool = True) -> Told:
@@ -45,6 +45,53 @@ def test_what_does_not_exist_is_left_out() -> None:
     assert quality_of([[one_text_no_numbers]], [[None]]) == {}
     nothing_written = told(says(0, 0), says(0, 0))
     assert quality_of([[nothing_written]], [[None]]).keys() == {"without_steps", "agreement"}
+
+
+def test_a_difference_by_hand() -> None:
+    first = [[told(says(2, 2), says(1, 2, agrees=False), says(0, 0))], [told(says(2, 2), says(4, 4), says(0, 0))]]
+    second = [[told(says(1, 2), says(1, 2), says(0, 0))], [told(says(2, 4), says(0, 0), says(2, 4, agrees=False))]]
+    steps = quality_difference(first, second, "right_steps")
+    agreement = quality_difference(first, second, "agreement")
+    assert steps is not None
+    assert agreement is not None
+    assert steps.mean == pytest.approx(9 / 10 - 6 / 12)
+    assert agreement.mean == pytest.approx(5 / 6 - 5 / 6)
+    back = quality_difference(second, first, "right_steps")
+    assert back is not None
+    assert (back.mean, back.low, back.high) == pytest.approx((-steps.mean, -steps.high, -steps.low))
+    assert back.p_value == pytest.approx(steps.p_value)
+
+
+def test_questions_that_only_one_explains_do_not_count() -> None:
+    first, second = told(says(1, 1), says(0, 1), says(0, 1)), told(says(0, 1), says(1, 1), says(1, 1), first=1)
+    found = quality_difference([[first]], [[second]], "right_steps")
+    assert found is not None
+    assert found.questions == 2
+    assert found.mean == pytest.approx(0 - 1 / 2)
+
+
+def test_what_one_of_two_lacks_is_not_compared() -> None:
+    full, bare = told(says(1, 1), says(1, 1)), told(Said("7", None), Said("8", None), explains=False)
+    no_steps = told(says(0, 0), says(0, 0))
+    for quality in COMPARED:
+        assert quality_difference([[full]], [[bare]], quality) is None
+        assert quality_difference([[bare]], [[full]], quality) is None
+    assert quality_difference([[full]], [[no_steps]], "right_steps") is None
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 10])
+def test_equal_rationales_are_found_different_as_rarely_as_promised(seeds: int) -> None:
+    """A ratio's linear approximation, with questions of several steps that seeds share."""
+    rng = np.random.default_rng(seeds)
+    found = 0
+    for _ in range(400):
+        wholes = rng.integers(0, 4, (1, 60)).repeat(seeds, axis=0).astype(float)
+        chance = rng.beta(2, 1, (1, 60))
+        first, second = (rng.binomial(wholes.astype(int), chance).astype(float) for _ in range(2))
+        difference = ratio_difference((first, wholes), (second, wholes))
+        assert difference is not None
+        found += difference.p_value < 0.05
+    assert found / 400 < 0.085, "5 %, and three standard errors"
 
 
 def test_scores_are_means_over_rationales() -> None:
