@@ -33,8 +33,8 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_tiny_llama(folder: Path) -> Path:
-    """Writes a Llama with random weights, a context of 512 tokens, and a byte-level tokenizer with 300 tokens."""
+def build_tiny_llama(folder: Path, context: int = 512) -> Path:
+    """Writes a Llama with random weights, a context of so many tokens, and a byte-level tokenizer with 300 tokens."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -59,7 +59,7 @@ def build_tiny_llama(folder: Path) -> Path:
         num_attention_heads=2,
         num_key_value_heads=2,
         head_dim=32,  # the smallest that vLLM's CPU attention knows
-        max_position_embeddings=512,
+        max_position_embeddings=context,
         bos_token_id=0,
         eos_token_id=1,
         tie_word_embeddings=True,

@@ -14,7 +14,7 @@ import yaml
 from flows.report.charts import escaped
 from storage.store import Store
 from tasks.tracking.client import open_tracking
-from tests.conftest import Qcrd, figures, qcrd_command
+from tests.conftest import Qcrd, build_tiny_llama, figures, qcrd_command
 from tests.flows.own_data import write_own_data
 from tests.flows.report.test_page import Read
 from tests.tasks.comparing.judge_endpoint import judging, prefers
@@ -121,6 +121,24 @@ def test_a_judge_is_asked_once_and_by_whoever_runs_it_first(here: Path, qcrd: Qc
         assert len(judge.bodies) == asked, "what is stored is not asked again"
     assert "Preferred by a judge" in Read((here / "report.html").read_text(encoding="utf-8")).headings
     assert judged["sentence"] in " ".join(Read((here / "report.html").read_text(encoding="utf-8")).text.split())
+
+
+def test_a_judge_that_vllm_serves_here(here: Path, home: Path, qcrd: Qcrd) -> None:
+    model = build_tiny_llama(here / "judge", context=4096)  # a token is about a letter of the instruction
+    write(here, seeds=1, judge={"model": str(model), "questions": 4, "max_tokens": 8})
+    done = qcrd("compare", "compare.yaml", "--json")
+    [judged] = figures(done)["judged"]
+    asked = 4 - judged["same"]
+    assert asked, "they would have to write the same to all"
+    assert judged["wins"] + judged["ties"] + judged["losses"] == 4
+    told = Store(home / "store").query("SELECT judge, text, preferred, completion_tokens FROM judgements").to_pylist()
+    assert len(told) == 2 * asked, "both orders"
+    assert judged["unread"] <= asked
+    assert all(0 < row["completion_tokens"] <= 8 for row in told)
+    assert "judgements to make" in done.stderr
+    again = qcrd("compare", "compare.yaml", "--json")
+    assert figures(again)["judged"] == [judged]
+    assert "judgements to make" not in again.stderr, "nor is the judge started"
 
 
 def test_equal_time_trains_the_baseline_for_as_long(here: Path, home: Path, qcrd: Qcrd) -> None:
