@@ -1,0 +1,41 @@
+"""When to stop asking about a question: once its majority can hardly change.
+
+Of k answers, l are the leader's and s the runner-up's; m more may be asked for. With a uniform prior on the teacher's
+chance to give the leader's answer, the number of further leaders is beta-binomial:
+
+    X ~ BetaBinomial(m, 1 + l, 1 + k - l)
+
+If all others went to the runner-up, that one would win where s + (m - X) > l + X. The chance of this is the *doubt*. It
+is an upper bound: others may well disagree among themselves. It is a rule for each question by itself, so what is asked
+does not depend on the order in which replies arrive.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+
+from scipy.stats import betabinom
+
+
+def doubt(answers: Sequence[str | None], left: int) -> float:
+    """Chance that further samples would give a question another majority.
+
+    Args:
+        answers: those of its samples so far; None where none could be read, which votes for nothing.
+        left: samples that may still be asked for.
+
+    Returns:
+        0 to 1; 1 where nothing has been read yet and something is left to ask.
+    """
+    votes = sorted(Counter(answer for answer in answers if answer is not None).values(), reverse=True)
+    if left <= 0:
+        return 0.0
+    if not votes:
+        return 1.0
+    return _overtaken(sum(votes), votes[0], votes[1] if len(votes) > 1 else 0, left)
+
+
+@cache
+def _overtaken(read: int, leader: int, second: int, left: int) -> float:
+    at_most = (second + left - leader - 1) // 2  # further leaders with which it still loses
+    return float(betabinom.cdf(at_most, left, 1 + leader, 1 + read - leader)) if at_most >= 0 else 0.0
