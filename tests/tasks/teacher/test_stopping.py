@@ -16,7 +16,7 @@ def slowly(read: int, leader: int, second: int, left: int) -> float:
     """Adds up the chances of every number of further leaders with which the runner-up wins."""
     a, b = 1 + leader, 1 + read - leader
     return sum(
-        comb(left, more) * beta(a + more, b + left - more) / beta(a, b)
+        comb(left, more) * float(beta(a + more, b + left - more) / beta(a, b))
         for more in range(left + 1)
         if second + left - more > leader + more
     )
@@ -24,7 +24,7 @@ def slowly(read: int, leader: int, second: int, left: int) -> float:
 
 @given(st.lists(st.sampled_from(["1", "2", "3", None]), max_size=12), st.integers(0, 12))
 def test_as_defined(answers: list[str | None], left: int) -> None:
-    votes = sorted(Counter(filter(None, answers)).values(), reverse=True) + [0, 0]
+    votes = [*sorted(Counter(filter(None, answers)).values(), reverse=True), 0, 0]
     expected = slowly(sum(votes), votes[0], votes[1], left) if sum(votes) else float(left > 0)
     assert doubt(answers, left) == pytest.approx(expected, abs=1e-12)
     assert doubt(answers[::-1], left) == doubt(answers, left)
