@@ -195,7 +195,7 @@ def _fill_result(
     store: Store, con: duckdb.DuckDBPyConnection, dataset: Dataset, rule: VoteRule, partition: dict[str, str]
 ) -> None:
     """Creates the temporary view `result`: the vote rows of one partition."""
-    samples = _selected_samples(store, con, rule, partition)
+    samples = selected_samples(store, con, rule, partition)
     total = con.execute(f"SELECT count(*) FROM {store.relation(RATIONALES, partition)}").fetchall()[0][0]
     store.execute(
         con,
@@ -240,7 +240,7 @@ def _fill_result(
     )
 
 
-def _selected_samples(store: Store, con: duckdb.DuckDBPyConnection, rule: VoteRule, partition: dict[str, str]) -> str:
+def selected_samples(store: Store, con: duckdb.DuckDBPyConnection, rule: VoteRule, partition: dict[str, str]) -> str:
     """SQL for the samples that take part: a query over the store's files, or a table if they are shuffled."""
     votes = "true"
     if rule.check_arithmetic:
