@@ -4,6 +4,7 @@ Both are streamed from DuckDB in one order and joined here, so a store may be la
 """
 
 import json
+import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +13,11 @@ from itertools import groupby
 from typing import Any, Literal
 
 import duckdb
+import pyarrow as pa
 
 from storage.datasets.definition import Dataset
-from storage.errors import UnknownName
-from storage.schemas import EXAMPLES, RATIONALES, VOTES
+from storage.errors import BadFile, UnknownName, one_line
+from storage.schemas import EXAMPLES, RATIONALES, SCORES, VOTES
 from storage.store import Store
 from storage.votes import MEMORY_LIMIT, VoteRule, selected_samples
 
@@ -27,6 +29,8 @@ PICKS: dict[Pick, str] = {
     "unparsed": "v.n_parsed + coalesce(v.n_miscalculated, 0) < v.n_sampled",
 }
 """Which questions, as SQL over a row `v` of the votes."""
+SAMPLES_AT_ONCE = 500_000
+"""About how many samples are sorted in one pass over the store: DuckDB's sort holds a part of them in memory."""
 ROWS_AT_ONCE = 1000
 """Rows in memory at a time: texts may be long."""
 
@@ -55,6 +59,7 @@ class Wanted:
         vote_id: the vote that counts; None where nobody has voted yet.
         only: as in PICKS.
         unvoted: questions with samples that the vote does not know, too.
+        students: samples of students, too; they never vote.
         limit: the first so many; None for all.
     """
 
@@ -63,6 +68,7 @@ class Wanted:
     vote_id: str | None = None
     only: Pick = "all"
     unvoted: bool = False
+    students: bool = False
     limit: int | None = None
 
     def sql(self, dataset: str, store: Store) -> tuple[str, list[Any]]:
@@ -95,6 +101,16 @@ def newest_vote(store: Store, dataset: str, split: str | None = None, wanted: st
     return wanted or (ids[0] if ids else None)
 
 
+def newest_scores(store: Store, dataset: str) -> tuple[str, int] | None:
+    """The training that last scored rationales of a dataset, and its last round with scores; None without scores."""
+    found = store.query(
+        "SELECT run_id, max(round) AS round FROM scores WHERE dataset = $1 GROUP BY run_id "
+        "ORDER BY max(created_at) DESC, run_id LIMIT 1",
+        [dataset],
+    ).to_pylist()
+    return (found[0]["run_id"], found[0]["round"]) if found else None
+
+
 def count_questions(store: Store, dataset: str, wanted: Wanted) -> int:
     """How many questions are wanted, whatever the limit."""
     sql, parameters = wanted.sql(dataset, store)
@@ -107,8 +123,9 @@ def voted_questions(store: Store, dataset: Dataset, wanted: Wanted) -> Iterator[
 
     A row has the columns of the examples and of the votes (null where nobody has voted) and
 
-    - `samples`: a list of rows of the rationales, by model and index, each with its `standing` and `correct`, whether
-      its answer is the label (None without either);
+    - `samples`: a list of rows of the rationales, by model and index, each with its `standing`; `votes`, whether its
+      answer counts (None: it was not selected); `correct`, whether the answer is the label (None without either); and
+      `score`, its quality by `newest_scores`;
     - `outdated`: whether the stored vote was over other samples than are stored now.
 
     Raises:
@@ -123,21 +140,16 @@ def voted_questions(store: Store, dataset: Dataset, wanted: Wanted) -> Iterator[
             f"FROM {chosen} ORDER BY v.vote_id IS NULL, e.split, example_id {limit})",
             parameters,
         )
-        questions = _rows(
-            con.cursor(),  # two queries are read in turn
-            "SELECT a.place, e.* EXCLUDE (created_at), v.* EXCLUDE (example_id) FROM asked a "
-            f"JOIN {store.relation(EXAMPLES, {'dataset': dataset.name})} e USING (example_id) "
-            f"LEFT JOIN {_votes(store, dataset.name)} v USING (example_id) ORDER BY a.place",
-            [wanted.vote_id],
-        )
-        samples = groupby(_samples(store, con, dataset.name, wanted.vote_id), key=lambda row: row.pop("place"))
-        place, group = next(samples, (None, iter(())))
-        for row in questions:
-            here = row.pop("place")
-            row["samples"] = list(group) if place == here else []
-            if place == here:
-                place, group = next(samples, (None, iter(())))
-            yield _judged(row, dataset)
+        _select(store, con, dataset.name, wanted.vote_id)
+        for block in _blocks(store, con, dataset.name):
+            samples = groupby(_samples(store, con, dataset.name, wanted, block), key=lambda row: row.pop("place"))
+            place, group = next(samples, (None, iter(())))
+            for row in _questions(store, con, dataset.name, wanted, block):
+                here = row.pop("place")
+                row["samples"] = list(group) if place == here else []
+                if place == here:
+                    place, group = next(samples, (None, iter(())))
+                yield _judged(row, dataset)
 
 
 def _votes(store: Store, dataset: str) -> str:
@@ -147,30 +159,59 @@ def _votes(store: Store, dataset: str) -> str:
     )
 
 
-def _samples(
-    store: Store, con: duckdb.DuckDBPyConnection, dataset: str, vote_id: str | None
+def _select(store: Store, con: duckdb.DuckDBPyConnection, dataset: str, vote_id: str | None) -> None:
+    """Creates `selected`: the samples that take part in the vote, and whether their answers count."""
+    found = store.execute(con, f"SELECT rule FROM {_votes(store, dataset)} LIMIT 1", [vote_id])["rule"].to_pylist()
+    samples = "(SELECT NULL::VARCHAR AS sample_id, NULL::BOOLEAN AS votes WHERE false)"
+    if found:
+        rule = VoteRule.model_validate(json.loads(found[0]))
+        samples = selected_samples(store, con, rule, {"dataset": dataset}, "asked")
+    store.execute(con, f"CREATE TABLE selected AS SELECT sample_id, votes FROM {samples}")
+
+
+def _blocks(store: Store, con: duckdb.DuckDBPyConnection, dataset: str) -> Iterator[tuple[int, int]]:
+    """First and last places of blocks with about SAMPLES_AT_ONCE samples: what is sorted at a time."""
+    relation = store.relation(RATIONALES, {"dataset": dataset})
+    samples = store.execute(con, f"SELECT count(*) AS n FROM {relation} SEMI JOIN asked USING (example_id)")["n"][0]
+    questions = store.execute(con, "SELECT count(*) AS n FROM asked")["n"][0].as_py()
+    size = math.ceil(questions / max(1, math.ceil(samples.as_py() / SAMPLES_AT_ONCE)))
+    for first in range(1, questions + 1, max(1, size)):
+        yield first, first + size - 1
+
+
+def _questions(
+    store: Store, con: duckdb.DuckDBPyConnection, dataset: str, wanted: Wanted, block: tuple[int, int]
 ) -> Iterator[dict[str, Any]]:
-    """The samples of the questions that are asked for, in their order; `votes` is null where the vote left one out."""
-    rule = _rule(store, con, dataset, vote_id)
-    selected = "(SELECT NULL::VARCHAR AS sample_id, NULL::BOOLEAN AS votes WHERE false)"
-    if rule is not None:
-        selected = f"(SELECT sample_id, votes FROM {selected_samples(store, con, rule, {'dataset': dataset})})"
+    """A block's questions with their votes, in order."""
     return _rows(
-        con,
-        "SELECT a.place, r.sample_id, r.source, r.model, r.sample_index, r.answer, r.parse_error, r.rationale, "
-        "r.rationale_hash, r.text, r.logprob, r.finish_reason, s.votes "
-        f"FROM asked a JOIN {store.relation(RATIONALES, {'dataset': dataset})} r USING (example_id) "
-        f"LEFT JOIN {selected} s USING (sample_id) ORDER BY a.place, r.model, r.sample_index, r.sample_id",
+        store,
+        con.cursor(),  # read in turn with the samples
+        "SELECT a.place, e.* EXCLUDE (created_at), v.* EXCLUDE (example_id) FROM asked a "
+        f"JOIN {store.relation(EXAMPLES, {'dataset': dataset})} e USING (example_id) "
+        f"LEFT JOIN {_votes(store, dataset)} v USING (example_id) "
+        "WHERE a.place BETWEEN $2 AND $3 ORDER BY a.place",
+        [wanted.vote_id, *block],
     )
 
 
-def _rule(store: Store, con: duckdb.DuckDBPyConnection, dataset: str, vote_id: str | None) -> VoteRule | None:
-    found = store.execute(
+def _samples(
+    store: Store, con: duckdb.DuckDBPyConnection, dataset: str, wanted: Wanted, block: tuple[int, int]
+) -> Iterator[dict[str, Any]]:
+    """The samples of a block's questions, in order."""
+    here = {"dataset": dataset}
+    students = "true" if wanted.students else "r.source <> 'student'"
+    training, last = newest_scores(store, dataset) or (None, None)
+    scores = f"(SELECT sample_id, score FROM {store.relation(SCORES, here)} WHERE run_id = $1 AND round = $2)"
+    return _rows(
+        store,
         con,
-        f"SELECT rule FROM {store.relation(VOTES, {'dataset': dataset})} WHERE vote_id = $1 LIMIT 1",
-        [vote_id],
-    )["rule"].to_pylist()
-    return VoteRule.model_validate(json.loads(found[0])) if found else None
+        "SELECT a.place, r.sample_id, r.source, r.model, r.sample_index, r.answer, r.parse_error, r.rationale, "
+        "r.rationale_hash, r.text, r.logprob, r.finish_reason, s.votes, q.score "
+        f"FROM asked a JOIN {store.relation(RATIONALES, here)} r USING (example_id) "
+        f"LEFT JOIN selected s USING (sample_id) LEFT JOIN {scores} q USING (sample_id) "
+        f"WHERE a.place BETWEEN $3 AND $4 AND {students} ORDER BY a.place, r.model, r.sample_index, r.sample_id",
+        [training, last, *block],
+    )
 
 
 def _judged(row: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
@@ -225,7 +266,11 @@ def _connected(store: Store) -> Iterator[duckdb.DuckDBPyConnection]:
         yield con
 
 
-def _rows(con: duckdb.DuckDBPyConnection, sql: str, parameters: list[Any] | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of a query, as they are needed."""
-    for batch in con.sql(sql, params=parameters).to_arrow_reader(ROWS_AT_ONCE):
-        yield from batch.to_pylist()
+def _rows(store: Store, con: duckdb.DuckDBPyConnection, sql: str, parameters: list[Any]) -> Iterator[dict[str, Any]]:
+    """The rows of a query, as they are needed; raises as `Store.query`."""
+    try:
+        for batch in con.sql(sql, params=parameters).to_arrow_reader(ROWS_AT_ONCE):
+            yield from batch.to_pylist()
+    except (duckdb.Error, pa.ArrowException) as error:
+        store.raise_if_damaged()
+        raise BadFile(f"DuckDB: {one_line(error)}") from error

@@ -14,6 +14,7 @@ from flows.commands.options import (
     HomeOption,
     JsonOption,
     SplitOption,
+    VoteOption,
     at_least,
     home_at,
     one_of,
@@ -30,7 +31,6 @@ app = typer.Typer(
 
 LimitOption = Annotated[int, typer.Option("--limit", help="How many to show.")]
 ExampleOption = Annotated[str | None, typer.Option("--example", help="Only the question with this id.")]
-VoteOption = Annotated[str | None, typer.Option("--vote", help="Id of the vote; by default the newest.")]
 PickOption = Annotated[
     str,
     typer.Option("--only", help="all, ties, wrong (winner is not the label), or unparsed (a sample has no answer)."),
@@ -102,6 +102,7 @@ def rationales(
         vote_id=newest_vote(store, named.name, split, vote),
         only=cast("Pick", only),
         unvoted=True,
+        students=True,
         limit=limit,
     )
     found = list(voted_questions(store, named, wanted))

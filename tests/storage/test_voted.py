@@ -27,7 +27,7 @@ def sample(place: int, answer: str | None, text: int, example: str = "q", **more
 
 
 def standings(store: Store, vote_id: str | None) -> dict[str, str]:
-    rows = voted_questions(store, SVAMP, Wanted(vote_id=vote_id, unvoted=True))
+    rows = voted_questions(store, SVAMP, Wanted(vote_id=vote_id, unvoted=True, students=True))
     return {one["sample_id"]: one["standing"].words for row in rows for one in row["samples"]}
 
 
