@@ -111,11 +111,40 @@ def newest_scores(store: Store, dataset: str) -> tuple[str, int] | None:
     return (found[0]["run_id"], found[0]["round"]) if found else None
 
 
-def count_questions(store: Store, dataset: str, wanted: Wanted) -> int:
-    """How many questions are wanted, whatever the limit."""
-    sql, parameters = wanted.sql(dataset, store)
+@dataclass(frozen=True)
+class VotedFigures:
+    """Figures of the wanted questions, whatever the limit.
+
+    Attributes:
+        questions, samples: how many; samples that take part in the vote.
+        labelled, right: questions with a label, and those whose majority answer is it.
+        ties: questions with more than one answer in first place.
+        none: questions without a majority answer.
+        unparsed: samples without an answer.
+    """
+
+    questions: int
+    samples: int
+    labelled: int
+    right: int
+    ties: int
+    none: int
+    unparsed: int
+
+
+def voted_figures(store: Store, dataset: str, wanted: Wanted) -> VotedFigures:
+    """The figures of a vote on the wanted questions."""
+    chosen, parameters = wanted.sql(dataset, store)
     with store.connect() as con:
-        return int(store.execute(con, f"SELECT count(*) AS n FROM {sql}", parameters)["n"][0].as_py())
+        [found] = store.execute(
+            con,
+            "SELECT count(*) AS questions, coalesce(sum(n_sampled), 0)::BIGINT AS samples, count(correct) AS labelled, "
+            "count(*) FILTER (correct) AS right, count(*) FILTER (tie) AS ties, count(*) FILTER (winner IS NULL) AS "
+            "none, coalesce(sum(n_sampled - n_parsed - coalesce(n_miscalculated, 0)), 0)::BIGINT AS unparsed "
+            f"FROM {chosen}",
+            parameters,
+        ).to_pylist()
+    return VotedFigures(**found)
 
 
 def voted_questions(store: Store, dataset: Dataset, wanted: Wanted) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """`qcrd show`: questions, rationales and votes, to be read by people."""
 
-import json
+from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
@@ -13,13 +13,17 @@ from flows.commands.options import (
     DatasetOption,
     HomeOption,
     JsonOption,
+    ReplaceOption,
     SplitOption,
     VoteOption,
     at_least,
     home_at,
+    new_file,
     one_of,
 )
+from flows.report.votes import QUESTIONS, Page, write_page
 from flows.terminal import figure, notice, out, plain, print_json
+from flows.vote_figures import rule_text
 from storage.datasets.registry import get_dataset
 from storage.errors import NothingToDo
 from storage.store import Store
@@ -124,33 +128,49 @@ def rationales(
 def votes(
     dataset: DatasetOption,
     split: SplitOption = None,
-    limit: LimitOption = 20,
+    limit: Annotated[
+        int | None, typer.Option("--limit", help=f"How many; by default 20, on a page {QUESTIONS:,}.")
+    ] = None,
     example: ExampleOption = None,
     vote: VoteOption = None,
     only: PickOption = "all",
+    page: Annotated[
+        Path | None,
+        typer.Option("--html", help="Write a page of questions, samples and votes to this file, for a browser."),
+    ] = None,
+    replace: ReplaceOption = False,
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Show votes, one line per question.
+    """Show votes, one line per question, or all of it on a page.
 
-    Winner, label, right or wrong, votes, share; --json prints everything.
+    Winner, label, right or wrong, votes, share; --json prints everything. --html
+    writes a page with the samples, what the vote made of each and why, filters
+    and search.
 
     Example: qcrd show votes --dataset lab --only wrong
     """
     at_least("--limit", limit, 1)
     one_of("--only", only, PICKS)
     store = home_at(home).open_store()
-    name = get_dataset(dataset).name
+    named = get_dataset(dataset)
+    name = named.name
+    if page is not None:
+        new_file("--html", page, (".html", ".htm"), store, replace=replace)
     vote = newest_vote(store, name, split, vote)
     rows = store.query(
         "SELECT v.*, e.question, e.label FROM votes v LEFT JOIN examples e USING (example_id) WHERE v.dataset = $1 "
         "AND v.vote_id = $2 AND v.n_sampled > 0 AND ($3::VARCHAR IS NULL OR v.split = $3) "
         "AND ($4::VARCHAR IS NULL OR example_id = $4) "
         f"AND {PICKS[only]} ORDER BY v.split, example_id LIMIT $5",
-        [name, vote, split, example, limit],
+        [name, vote, split, example, limit or 20],
     ).to_pylist()
     if not rows:
         raise NothingToDo(_nothing(store, name, "votes", split, example, only))
+    if page is not None:
+        wanted = Wanted(split=split, example=example, vote_id=vote, only=cast("Pick", only), limit=limit)
+        _print_page(write_page(store, named, wanted, page), as_json=as_json)
+        return
     if as_json:
         print_json(rows)
         return
@@ -168,9 +188,16 @@ def votes(
             _short(row["question"], max(20, out.width - 66)),
         )
     out.print(table)
-    rule = json.loads(rows[0]["rule"])
-    kept = ", ".join(f"{key}={value}" for key, value in rule.items() if key != "dataset" and value is not None)
-    notice(f"vote {vote}: {kept}")
+    notice(f"vote {vote}: {rule_text(rows[0]['rule'])}")
+
+
+def _print_page(page: Page, *, as_json: bool) -> None:
+    if as_json:
+        print_json(page)
+        return
+    out.print(f"{page.file}: {page.questions:,} questions. Open it in a browser.", soft_wrap=True, markup=False)
+    if page.left_out:
+        notice(f"{page.left_out:,} more are not on it; --limit takes another number, --only and --split choose.")
 
 
 def _nothing(store: Store, dataset: str, what: str, split: str | None, example: str | None, only: str = "all") -> str:

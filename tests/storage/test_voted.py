@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from storage.datasets.registry import get_dataset
 from storage.schemas import EXAMPLES, RATIONALES
 from storage.store import Store, now
-from storage.voted import Wanted, count_questions, newest_vote, voted_questions
+from storage.voted import Wanted, newest_vote, voted_figures, voted_questions
 from storage.votes import NO_RATIONALE, Positives, VoteRule, vote
 from tests.storage.test_votes import RATIONALES_BY_HASH, examples, fill
 
@@ -152,13 +152,13 @@ def test_a_selection_of_questions_on_a_disk_and_in_a_bucket(store: Store) -> Non
     assert newest_vote(store, "svamp") == rule.vote_id
     every = Wanted(vote_id=rule.vote_id)
     found = list(voted_questions(store, SVAMP, every))
-    assert count_questions(store, "svamp", every) == len(found) == count - 1  # the first has no samples
+    assert voted_figures(store, "svamp", every).questions == len(found) == count - 1  # the first has no samples
     assert [row["example_id"] for row in found] == [row["example_id"] for row in rows[1:]]
     assert {len(row["samples"]) for row in found} == {2}
     assert all(one["sample_id"].startswith(row["example_id"]) for row in found for one in row["samples"])
     few = Wanted(vote_id=rule.vote_id, only="unparsed", limit=3)
     assert [row["example_id"] for row in voted_questions(store, SVAMP, few)] == ["q00002", "q00004", "q00006"]
-    assert count_questions(store, "svamp", few) == count // 2 - 1
+    assert voted_figures(store, "svamp", few).questions == count // 2 - 1
     one = Wanted(vote_id=rule.vote_id, example="q00007", split="train")
     assert [row["question"] for row in voted_questions(store, SVAMP, one)] == ["Question 7?"]
     assert not list(voted_questions(store, SVAMP, Wanted(vote_id=rule.vote_id, split="test")))
