@@ -22,13 +22,13 @@ from storage.store import Store
 from storage.votes import MEMORY_LIMIT, VoteRule, selected_samples
 
 Pick = Literal["all", "ties", "wrong", "unparsed"]
-PICKS: dict[Pick, str] = {
+PICKS: dict[str, str] = {
     "all": "true",
     "ties": "v.tie",
     "wrong": "NOT v.correct",
     "unparsed": "v.n_parsed + coalesce(v.n_miscalculated, 0) < v.n_sampled",
 }
-"""Which questions, as SQL over a row `v` of the votes."""
+"""Each Pick as SQL over a row `v` of the votes."""
 SAMPLES_AT_ONCE = 500_000
 """About how many samples are sorted in one pass over the store: DuckDB's sort holds a part of them in memory."""
 ROWS_AT_ONCE = 1000

@@ -84,8 +84,10 @@ def export_command(
 
 
 def _print(summary: ExportSummary, export: Export) -> None:
-    rows = ", ".join(f"{count:,} {kind}" for kind, count in sorted(summary.rows.items()))
-    out.print(f"{summary.file}: {rows}, of {summary.questions:,} questions.", soft_wrap=True, markup=False)
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(summary.rows.items()))
+    told = f" ({kinds})" if len(summary.rows) > 1 else ""
+    rows = sum(summary.rows.values())
+    out.print(f"{summary.file}: {rows:,} rows of {summary.questions:,} questions{told}.", soft_wrap=True, markup=False)
     notice(f"vote {summary.vote_id}" + (f", scores of training {summary.training}" if summary.training else ""))
     if summary.left_out:
         notice(f"{summary.left_out:,} questions give no row.")

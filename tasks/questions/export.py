@@ -252,11 +252,10 @@ def _completion(sample: Row, export: Export) -> str:
 
 def _answer(question: Row, dataset: Dataset, labels: Labels) -> str | None:
     """What a student is to answer; None where nobody knows."""
-    if labels == "teacher":
-        return question["winner"]
-    if dataset.target is None:
-        return question["label"]
-    return str(json.loads(question["extra"] or "{}").get(dataset.target) or "").strip() or None
+    answer: str | None = question["winner" if labels == "teacher" else "label"]
+    if dataset.target is not None:
+        answer = str(json.loads(question["extra"] or "{}").get(dataset.target) or "").strip() or None
+    return answer
 
 
 def _weights(question: Row, sample: Row) -> Row:

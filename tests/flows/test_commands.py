@@ -114,7 +114,7 @@ def test_show_votes_and_examples(voted: Qcrd) -> None:
 def test_export_writes_a_file_and_says_what_is_in_it(voted: Qcrd, tmp_path: Path) -> None:
     file = tmp_path / "pairs.jsonl"
     done = voted("export", file, "--dataset", "svamp", "--as", "preferences")
-    assert done.stdout == f"{file}: 1 pairs, of 1 questions.\n"
+    assert done.stdout == f"{file}: 1 rows of 1 questions.\n"
     assert "1 questions give no row." in done.stderr
     [row] = map(json.loads, file.read_text(encoding="utf-8").splitlines())
     assert row["prompt"] == f"explain: {QUESTION['question']}\n"
@@ -122,7 +122,7 @@ def test_export_writes_a_file_and_says_what_is_in_it(voted: Qcrd, tmp_path: Path
     got = figures(voted("export", tmp_path / "a.parquet", "--dataset", "svamp", "--as", "sft", "--json"))
     assert (got["rows"], got["questions"], got["outdated"]) == ({"explain": 1, "predict": 2}, 2, 0)
     again = voted("export", file, "--dataset", "svamp", "--as", "sft", "--prompt", "question", "--replace")
-    assert again.stdout == f"{file}: 1 explain, of 1 questions.\n"
+    assert again.stdout == f"{file}: 1 rows of 1 questions.\n"
 
 
 def test_show_votes_writes_a_page(voted: Qcrd, tmp_path: Path) -> None:
@@ -204,7 +204,8 @@ def test_doctor_shows_what_a_capped_processor_computes_and_what_is_chosen_from_i
     "command",
     [
         [], ["sample"], ["import"], ["vote"], ["sql"], ["doctor"], ["lab"], ["lab", "build"], ["show"],
-        ["show", "rationales"], ["show", "votes"], ["show", "examples"], ["store"], ["store", "check"], ["keys"], ["export"],
+        ["show", "rationales"], ["show", "votes"], ["show", "examples"], ["store"], ["store", "check"], ["keys"],
+        ["export"],
     ],
 )  # fmt: skip
 def test_every_help_has_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -217,7 +217,7 @@ def test_a_browser_shows_hostile_texts_and_runs_nothing(browser: Chrome) -> None
     assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
     assert browser.execute_script("return document.querySelectorAll('img, svg, link, iframe, h1').length") == 1
     assert browser.execute_script("return document.querySelectorAll('script').length") == 2
-    assert browser.get_log("browser") == []
+    assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]
     for width in (1000, 700, 360):
         browser.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",
