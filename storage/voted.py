@@ -155,18 +155,19 @@ def voted_questions(store: Store, dataset: Dataset, wanted: Wanted) -> Iterator[
     - `samples`: a list of rows of the rationales, by model and index, each with its `standing`; `votes`, whether its
       answer counts (None: it was not selected); `correct`, whether the answer is the label (None without either); and
       `score`, its quality by `newest_scores`;
-    - `outdated`: whether the stored vote was over other samples than are stored now.
+    - `outdated`: whether the vote was over other samples, or other answers of them, than are stored now.
 
     Raises:
         DamagedPart: a part file cannot be read.
     """
     with _connected(store) as con:
         chosen, parameters = wanted.sql(dataset.name, store)
+        order = "v.vote_id IS NULL, e.split, example_id"
         limit = "" if wanted.limit is None else f"LIMIT {wanted.limit}"
         store.execute(
             con,
-            "CREATE TABLE asked AS SELECT row_number() OVER () AS place, example_id FROM (SELECT example_id "
-            f"FROM {chosen} ORDER BY v.vote_id IS NULL, e.split, example_id {limit})",
+            f"CREATE TABLE asked AS SELECT row_number() OVER (ORDER BY {order}) AS place, example_id FROM {chosen} "
+            f"ORDER BY place {limit}",
             parameters,
         )
         _select(store, con, dataset.name, wanted.vote_id)
@@ -246,8 +247,12 @@ def _samples(
 def _judged(row: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
     """The row with what can be said of it only once all of its samples are here."""
     hashes = {sample["sample_id"]: sample["rationale_hash"] for sample in row["samples"]}
-    selected = sum(sample["votes"] is not None for sample in row["samples"])
-    row["outdated"] = row["vote_id"] is not None and selected != row["n_sampled"]
+    selected = [sample for sample in row["samples"] if sample["votes"] is not None]
+    answers = [sample["answer"] for sample in selected if sample["votes"] and sample["answer"] is not None]
+    counted = len(selected), len(answers), answers.count(row["winner"])
+    row["outdated"] = row["vote_id"] is not None and counted != tuple(
+        row[n] for n in ("n_sampled", "n_parsed", "n_votes")
+    )
     extra = json.loads(row["extra"] or "{}")
     for sample in row["samples"]:
         both = sample["answer"] is not None and row["label"] is not None

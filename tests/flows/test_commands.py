@@ -120,9 +120,9 @@ def test_export_writes_a_file_and_says_what_is_in_it(voted: Qcrd, tmp_path: Path
     assert row["prompt"] == f"explain: {QUESTION['question']}\n"
     assert (row["chosen"], row["rejected"]) == ("She has 3 + 4 = 7.", "She has 4 - 3 = 1.")
     got = figures(voted("export", tmp_path / "a.parquet", "--dataset", "svamp", "--as", "sft", "--json"))
-    assert (got["rows"], got["questions"], got["outdated"]) == ({"explain": 1, "predict": 2}, 2, 0)
+    assert (got["rows"], got["questions"], got["outdated"]) == ({"explain": 2, "predict": 2}, 2, 0)
     again = voted("export", file, "--dataset", "svamp", "--as", "sft", "--prompt", "question", "--replace")
-    assert again.stdout == f"{file}: 1 rows of 1 questions.\n"
+    assert again.stdout == f"{file}: 2 rows of 2 questions.\n"
 
 
 def test_show_votes_writes_a_page(voted: Qcrd, tmp_path: Path) -> None:

@@ -94,6 +94,16 @@ def test_samples_that_arrive_after_the_vote_are_told_apart(tmp_path: Any) -> Non
     assert not row["outdated"]
 
 
+def test_answers_that_were_read_again_after_the_vote_are_noticed(tmp_path: Any) -> None:
+    store = fill(tmp_path, SAMPLES, {"q": "2"})
+    rule = VoteRule(dataset="svamp")
+    vote(store, SVAMP, rule)
+    [again] = store.query("SELECT * FROM rationales WHERE sample_id = 'q2'").to_pylist()
+    store.upsert(RATIONALES, pa.Table.from_pylist([{**again, "answer": "2", "created_at": now()}], RATIONALES.schema))
+    [row] = voted_questions(store, SVAMP, Wanted(vote_id=rule.vote_id))
+    assert row["outdated"]
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     examples,
