@@ -21,8 +21,8 @@ from rich.table import Table
 
 from models.discriminator import load_discriminator
 from models.generation import generate
+from models.prefixes import EXPLAIN
 from models.seeds import derived_seed
-from models.student import EXPLAIN
 from models.student_loading import load_student
 from tasks.training.folder import Training, trainings_in
 from tasks.training.outcomes import QualityUpdated

@@ -30,7 +30,8 @@ from models.configs import NewStudentConfig, StudentConfig
 from models.generation import generate
 from models.lab_teacher import build_tokenizer
 from models.losses import IGNORED
-from models.student import EXPLAIN, EncoderDecoderStudent, Student, pad
+from models.prefixes import EXPLAIN
+from models.student import EncoderDecoderStudent, Student, pad
 from models.student_loading import load_student, make_student
 from storage.datasets.lab import SPLIT_SIZES, problems
 from storage.datasets.lab_problems import solve

@@ -42,8 +42,9 @@ from models.configs import NewStudentConfig, StudentConfig
 from models.cpu_linear import faster_linears
 from models.losses import token_cross_entropy
 from models.methods import MethodConfig
+from models.prefixes import EXPLAIN, PREDICT
 from models.processor import detect_processor
-from models.student import EXPLAIN, PREDICT, Student, pad
+from models.student import Student, pad
 from models.student_loading import make_student
 from models.student_training import Rationale, StudentTraining, TrainingExample, collate
 from storage.datasets.lab import problems

@@ -27,6 +27,7 @@ from flows.commands import (
     compare,
     distill,
     doctor,
+    export,
     keys,
     lab,
     metrics,
@@ -68,6 +69,7 @@ PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "sample": sample.sample,
         "import": recorded.import_file,
         "vote": vote.vote_command,
+        "export": export.export_command,
     },
     "Registered students": {
         "predict": predict.predict_command,

@@ -1,4 +1,6 @@
-"""The figures of a vote as rows for people: in the terminal and in Prefect's UI."""
+"""The figures of a vote as rows for people, and its rule: in the terminal, on pages and in Prefect's UI."""
+
+import json
 
 from flows.terminal import figure, percent
 from storage.votes import VoteSummary
@@ -18,6 +20,13 @@ def vote_rows(votes: VoteSummary) -> list[tuple[str, str, str]]:
         ("positive rationales", figure(votes.positive_targets), "distinct texts"),
         ("negative rationales", figure(votes.negative_targets), "distinct texts"),
     ]
+
+
+def rule_text(rule: str) -> str:
+    """A stored vote's rule, for people: what it sets besides the dataset."""
+    return ", ".join(
+        f"{key}={value}" for key, value in json.loads(rule).items() if key != "dataset" and value is not None
+    )
 
 
 def _miscalculated(votes: VoteSummary) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from models.prefixes import JUDGE, RIGHT, WRONG
 from models.scoring import log_probabilities
-from models.student import JUDGE, RIGHT, WRONG, Student
+from models.student import Student
 
 
 def judge_input(question: str, rationale: str) -> str:

@@ -30,18 +30,8 @@ from models.lab_teacher import save_model_folder
 from models.lora import has_lora, merged
 from models.losses import IGNORED, token_cross_entropy
 from models.memory import Footprint, footprint
+from models.prefixes import SEPARATOR
 
-PREDICT = "predict: "
-"""Put before an input whose target is the label (Hsieh et al. 2023, section 3.2)."""
-EXPLAIN = "explain: "
-"""Put before an input whose target is a rationale."""
-WRONGLY = "explain wrong: "
-"""Put before an input whose target is a bad rationale (Wang et al. 2024, "Learning from Failure")."""
-JUDGE = "judge: "
-"""Put before a question and one of its rationales; the target is RIGHT or WRONG."""
-RIGHT, WRONG = "right", "wrong"
-SEPARATOR = "\n"
-"""Between input and target of a decoder-only student."""
 STUDENT_FILE = "student.json"
 KEYS_AND_VALUES = (DynamicLayer, DynamicSlidingWindowLayer)
 """What a layer may remember. Their subclasses remember more than keys and values, such as a recurrent state."""

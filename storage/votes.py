@@ -195,7 +195,7 @@ def _fill_result(
     store: Store, con: duckdb.DuckDBPyConnection, dataset: Dataset, rule: VoteRule, partition: dict[str, str]
 ) -> None:
     """Creates the temporary view `result`: the vote rows of one partition."""
-    samples = _selected_samples(store, con, rule, partition)
+    samples = selected_samples(store, con, rule, partition)
     total = con.execute(f"SELECT count(*) FROM {store.relation(RATIONALES, partition)}").fetchall()[0][0]
     store.execute(
         con,
@@ -240,14 +240,22 @@ def _fill_result(
     )
 
 
-def _selected_samples(store: Store, con: duckdb.DuckDBPyConnection, rule: VoteRule, partition: dict[str, str]) -> str:
-    """SQL for the samples that take part: a query over the store's files, or a table if they are shuffled."""
+def selected_samples(
+    store: Store, con: duckdb.DuckDBPyConnection, rule: VoteRule, partition: dict[str, str], questions: str = ""
+) -> str:
+    """SQL for the samples that take part: a query over the store's files, or a table if they are shuffled.
+
+    Args:
+        questions: a table of `con`, whose `example_id`s are the only ones that count; none for all.
+    """
     votes = "true"
     if rule.check_arithmetic:
         con.create_function("miscalculates", _miscalculates, ["VARCHAR"], "BOOLEAN", type=PythonUDFType.ARROW)
         votes = "NOT miscalculates(coalesce(rationale, ''))"
     columns = f"sample_id, example_id, sample_index, answer, rationale_hash, logprob, {votes} AS votes"
-    teachers = f"(SELECT * FROM {store.relation(RATIONALES, partition)} WHERE source IN ('teacher', 'recorded'))"
+    of_these = f"SEMI JOIN {questions} USING (example_id)" if questions else ""
+    rationales = f"{store.relation(RATIONALES, partition)} {of_these}"
+    teachers = f"(SELECT * FROM {rationales} WHERE source IN ('teacher', 'recorded'))"
     matching = matching_teachers(store, partition, rule)
     con.register("matching_models", pa.table({"model": pa.array(matching, pa.string())}))
     wanted = f"SELECT {columns} FROM {teachers} SEMI JOIN matching_models USING (model)"

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from flows.home import HOME_VARIABLE, Home
 from storage.errors import UnknownName, UsageError
+from storage.store import Store
 from tasks.questions.sets import DatasetConfig
 
 DEFAULT_HOME = Path(".qcrd")
@@ -34,6 +35,8 @@ SplitOption = Annotated[str | None, typer.Option("--split", help="Only this spli
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="Registered model; may be left out if there is only one.")
 ]
+VoteOption = Annotated[str | None, typer.Option("--vote", help="Id of the vote; by default the newest.")]
+ReplaceOption = Annotated[bool, typer.Option("--replace", help="Replace the file if it exists.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
@@ -98,6 +101,30 @@ def home_at(path: Path) -> Home:
     except OSError as error:  # a name that is too long, for one
         raise UsageError(f"--home {str(path)[:60]!r}... cannot be a folder: {error.strerror}.") from error
     return Home(path)
+
+
+def new_file(option: str, file: Path, suffixes: Iterable[str], store: Store, *, replace: bool) -> None:
+    """Checks that a file may be written.
+
+    Args:
+        option: what names it.
+        suffixes: what its name may end in.
+        replace: whether it may exist.
+
+    Raises:
+        UsageError: it exists, is a folder, lies in the store, or its name ends in something else.
+    """
+    allowed = tuple(suffixes)
+    if not file.name.endswith(allowed):
+        raise UsageError(f"{option} {file} must end in {' or '.join(allowed)}.")
+    if file.is_dir():
+        raise UsageError(f"{option} {file} is a folder; give a file.")
+    if store.files.local and file.resolve().is_relative_to(Path(store.files.root).resolve()):
+        raise UsageError(
+            f"{option} {file} lies in the store, where only qcrd's own files may be; choose another place."
+        )
+    if file.exists() and not replace:
+        raise UsageError(f"{option} {file} exists; choose another name, or replace it with --replace.")
 
 
 def only_model(home: Home) -> str:

@@ -1,7 +1,7 @@
 """`qcrd show`: questions, rationales and votes, to be read by people."""
 
-import json
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, cast
 
 import typer
 from rich.padding import Padding
@@ -13,16 +13,21 @@ from flows.commands.options import (
     DatasetOption,
     HomeOption,
     JsonOption,
+    ReplaceOption,
     SplitOption,
+    VoteOption,
     at_least,
     home_at,
+    new_file,
     one_of,
 )
+from flows.report.votes import QUESTIONS, Page, write_page
 from flows.terminal import figure, notice, out, plain, print_json
-from storage.datasets.arithmetic_steps import miscalculates
+from flows.vote_figures import rule_text
 from storage.datasets.registry import get_dataset
-from storage.errors import NothingToDo, UnknownName
+from storage.errors import NothingToDo
 from storage.store import Store
+from storage.voted import PICKS, Pick, Wanted, newest_vote, voted_questions
 
 app = typer.Typer(
     help="Read what is stored.\n\nExample: qcrd show rationales --dataset lab --limit 3", no_args_is_help=True
@@ -30,7 +35,6 @@ app = typer.Typer(
 
 LimitOption = Annotated[int, typer.Option("--limit", help="How many to show.")]
 ExampleOption = Annotated[str | None, typer.Option("--example", help="Only the question with this id.")]
-VoteOption = Annotated[str | None, typer.Option("--vote", help="Id of the vote; by default the newest.")]
 PickOption = Annotated[
     str,
     typer.Option("--only", help="all, ties, wrong (winner is not the label), or unparsed (a sample has no answer)."),
@@ -41,12 +45,6 @@ ROUND_COLUMNS = {
     "answer": "answer", "positive": "l_pos", "negative": "l_neg", "repelled": "repel", "AUC minority": "AUC min",
     "AUC student": "AUC own", "seconds": "s",
 }  # fmt: skip
-PICKS = {
-    "all": "true",
-    "ties": "v.tie",
-    "wrong": "NOT v.correct",
-    "unparsed": "v.n_parsed + coalesce(v.n_miscalculated, 0) < v.n_sampled",
-}
 
 
 @app.command("examples")
@@ -101,37 +99,28 @@ def rationales(
     at_least("--limit", limit, 1)
     one_of("--only", only, PICKS)
     store = home_at(home).open_store()
-    name = get_dataset(dataset).name
-    vote = _vote(store, name, split, vote)
-    found = store.query(
-        "SELECT e.example_id, e.split, e.question, e.choices, e.label, v.* EXCLUDE (example_id, split, dataset) "
-        "FROM examples e LEFT JOIN (SELECT * FROM votes WHERE vote_id = $4 AND n_sampled > 0) v USING (example_id) "
-        "WHERE e.dataset = $1 AND ($2::VARCHAR IS NULL OR e.split = $2) AND ($3::VARCHAR IS NULL OR example_id = $3) "
-        f"AND {PICKS[only]} AND example_id IN (SELECT example_id FROM rationales WHERE dataset = $1) "
-        "ORDER BY v.vote_id IS NULL, e.split, example_id LIMIT $5",
-        [name, split, example, vote, limit],
-    ).to_pylist()
+    named = get_dataset(dataset)
+    wanted = Wanted(
+        split=split,
+        example=example,
+        vote_id=newest_vote(store, named.name, split, vote),
+        only=cast("Pick", only),
+        unvoted=True,
+        students=True,
+        limit=limit,
+    )
+    found = list(voted_questions(store, named, wanted))
     if not found:
-        raise NothingToDo(_nothing(store, name, "rationales", split, example, only))
-    samples = store.query(
-        "SELECT example_id, sample_id, source, model, sample_index, answer, parse_error, rationale, rationale_hash, "
-        "text, logprob, finish_reason FROM rationales WHERE list_contains($1, example_id) "
-        "ORDER BY example_id, model, sample_index",
-        [[row["example_id"] for row in found]],
-    ).to_pylist()
-    hashes = {sample["sample_id"]: sample["rationale_hash"] for sample in samples}
+        raise NothingToDo(_nothing(store, named.name, "rationales", split, example, only))
     for row in found:
-        row["samples"] = [
-            {**sample, "vote": _standing(row, sample, hashes)}
-            for sample in samples
-            if sample["example_id"] == row["example_id"]
-        ]
+        for sample in row["samples"]:
+            sample["vote"] = sample.pop("standing").words
     if as_json:
         print_json(found)
         return
     for row in found:
         _print_rationales(row)
-    if vote is None:
+    if wanted.vote_id is None:
         notice(f"Not voted on yet; run qcrd vote --dataset {dataset}")
 
 
@@ -139,33 +128,49 @@ def rationales(
 def votes(
     dataset: DatasetOption,
     split: SplitOption = None,
-    limit: LimitOption = 20,
+    limit: Annotated[
+        int | None, typer.Option("--limit", help=f"How many; by default 20, on a page {QUESTIONS:,}.")
+    ] = None,
     example: ExampleOption = None,
     vote: VoteOption = None,
     only: PickOption = "all",
+    page: Annotated[
+        Path | None,
+        typer.Option("--html", help="Write a page of questions, samples and votes to this file, for a browser."),
+    ] = None,
+    replace: ReplaceOption = False,
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Show votes, one line per question.
+    """Show votes, one line per question, or all of it on a page.
 
-    Winner, label, right or wrong, votes, share; --json prints everything.
+    Winner, label, right or wrong, votes, share; --json prints everything. --html
+    writes a page with the samples, what the vote made of each and why, filters
+    and search.
 
     Example: qcrd show votes --dataset lab --only wrong
     """
     at_least("--limit", limit, 1)
     one_of("--only", only, PICKS)
     store = home_at(home).open_store()
-    name = get_dataset(dataset).name
-    vote = _vote(store, name, split, vote)
+    named = get_dataset(dataset)
+    name = named.name
+    if page is not None:
+        new_file("--html", page, (".html", ".htm"), store, replace=replace)
+    vote = newest_vote(store, name, split, vote)
     rows = store.query(
         "SELECT v.*, e.question, e.label FROM votes v LEFT JOIN examples e USING (example_id) WHERE v.dataset = $1 "
         "AND v.vote_id = $2 AND v.n_sampled > 0 AND ($3::VARCHAR IS NULL OR v.split = $3) "
         "AND ($4::VARCHAR IS NULL OR example_id = $4) "
         f"AND {PICKS[only]} ORDER BY v.split, example_id LIMIT $5",
-        [name, vote, split, example, limit],
+        [name, vote, split, example, limit or 20],
     ).to_pylist()
     if not rows:
         raise NothingToDo(_nothing(store, name, "votes", split, example, only))
+    if page is not None:
+        wanted = Wanted(split=split, example=example, vote_id=vote, only=cast("Pick", only), limit=limit)
+        _print_page(write_page(store, named, wanted, page), as_json=as_json)
+        return
     if as_json:
         print_json(rows)
         return
@@ -183,25 +188,16 @@ def votes(
             _short(row["question"], max(20, out.width - 66)),
         )
     out.print(table)
-    rule = json.loads(rows[0]["rule"])
-    kept = ", ".join(f"{key}={value}" for key, value in rule.items() if key != "dataset" and value is not None)
-    notice(f"vote {vote}: {kept}")
+    notice(f"vote {vote}: {rule_text(rows[0]['rule'])}")
 
 
-def _vote(store: Store, dataset: str, split: str | None, wanted: str | None) -> str | None:
-    """The id of the wanted vote, or of the newest one; None where nothing is voted on yet.
-
-    Raises:
-        UnknownName: the wanted one is not stored.
-    """
-    ids: list[str] = store.query(
-        "SELECT vote_id FROM votes WHERE dataset = $1 AND ($2::VARCHAR IS NULL OR split = $2) "
-        "GROUP BY vote_id ORDER BY max(created_at) DESC, vote_id",
-        [dataset, split],
-    )["vote_id"].to_pylist()
-    if wanted is not None and wanted not in ids:
-        raise UnknownName("vote", wanted, ids)
-    return wanted or (ids[0] if ids else None)
+def _print_page(page: Page, *, as_json: bool) -> None:
+    if as_json:
+        print_json(page)
+        return
+    out.print(f"{page.file}: {page.questions:,} questions. Open it in a browser.", soft_wrap=True, markup=False)
+    if page.left_out:
+        notice(f"{page.left_out:,} more are not on it; --limit takes another number, --only and --split choose.")
 
 
 def _nothing(store: Store, dataset: str, what: str, split: str | None, example: str | None, only: str = "all") -> str:
@@ -218,24 +214,6 @@ def _nothing(store: Store, dataset: str, what: str, split: str | None, example: 
         f"No {what} of {dataset!r}{selection} are stored at {store.files.given}. "
         f"Datasets stored: {', '.join(stored) or 'none'}. To get some: {todo}."
     )
-
-
-def _standing(row: dict[str, Any], sample: dict[str, Any], hashes: dict[str, int]) -> str:
-    """What the vote made of a sample, in words. `hashes` holds the rationale_hash of every sample by its id."""
-    if row["vote_id"] is None:
-        return "not voted"
-    sides = [(side.removesuffix("s"), target) for side in ("positives", "negatives") for target in row[side]]
-    for side, target in sides:
-        if target["sample_id"] == sample["sample_id"]:
-            return side + (f" x{target['count']}" if target["count"] > 1 else "")
-    if sample["answer"] is None:
-        return f"out: {sample['parse_error']}"
-    for side, target in sides:
-        if hashes.get(target["sample_id"]) == sample["rationale_hash"]:
-            return f"same text as a {side}"
-    if row["n_miscalculated"] and miscalculates(sample["rationale"] or ""):
-        return "out: wrong arithmetic"
-    return "not selected" if sample["rationale"] else "out: no rationale, only an answer"
 
 
 def _question(row: dict[str, Any]) -> Text:

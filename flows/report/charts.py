@@ -4,13 +4,12 @@ Colours are those of Okabe and Ito, which people with any kind of colour blindne
 dashes and a marker of its own. Names are somebody else's texts, so all text is escaped here.
 """
 
-import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from flows.terminal import inert
+from flows.report.document import escaped
 
 COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 DASHES = ("", "7 3", "2.5 2.5", "9 3 2 3", "5 2 1 2 1 2")
@@ -142,12 +141,6 @@ def swatch(style: int, *, marked: bool = True) -> str:
     """A short piece of a series' line, for the legend."""
     drawn = [f"<line x1='1' x2='39' y1='7' y2='7' {_stroke(style)}/>", _mark(20, 7, style) if marked else ""]
     return f"<svg class='swatch' viewBox='0 0 40 14' width='40' height='14' aria-hidden='true'>{''.join(drawn)}</svg>"
-
-
-def escaped(text: str) -> str:
-    """Somebody else's text, with nothing in it that HTML or SVG would act on, and no invisible characters that turn
-    its direction."""
-    return html.escape(inert(text), quote=True)
 
 
 class _Area:

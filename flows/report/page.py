@@ -1,8 +1,4 @@
-"""The report of a comparison as one HTML file that needs nothing else: it can be mailed, printed and kept.
-
-Texts of datasets, teachers, students and configurations are data: every one goes through `escaped`, and the page allows
-no script and loads nothing, whatever they hold.
-"""
+"""The report of a comparison as one HTML file without any script (`flows.report.document`)."""
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import yaml
 
 from flows.comparison import DifferenceRow, JudgedRow
-from flows.report.charts import Axis, Series, bars, escaped, interval_bar, line_chart, shares_bar, step_chart, swatch
+from flows.report.charts import Axis, Series, bars, interval_bar, line_chart, shares_bar, step_chart, swatch
 from flows.report.contents import Contents
-from flows.report.style import STYLE
+from flows.report.document import document, escaped
 from tasks.comparing.answers import FIGURES, Figure, Said
 from tasks.comparing.curves import Curves
 from tasks.comparing.examples import Shown
@@ -43,14 +39,8 @@ def page(contents: Contents) -> str:
     ]
     made = [(heading, section(contents)) for heading, section in sections]
     body = "".join(f"<section><h2>{heading}</h2>{text}</section>" for heading, text in made if text)
-    title = escaped(f"{contents.config.base}: {', '.join(contents.config.variants)}")
-    return (
-        "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'>"
-        "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>{title}</title><style>{STYLE}</style></head>"
-        f"<body><h1>{title}</h1>{_lead(contents)}{body}</body></html>\n"
-    )
+    title = f"{contents.config.base}: {', '.join(contents.config.variants)}"
+    return document(title, f"<h1>{escaped(title)}</h1>{_lead(contents)}{body}")
 
 
 def _lead(contents: Contents) -> str:

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from models.generation import generate
+from models.prefixes import EXPLAIN, PREDICT
 from models.scoring import log_probabilities
 from models.seeds import derived_seed
-from models.student import EXPLAIN, PREDICT, Student
+from models.student import Student
 from storage.datasets.definition import Dataset
 from storage.datasets.prompts import closing_answer
 from tasks.serving.deciding import Candidate, Explained, answers_of, candidates, decide, rationale_for

@@ -11,7 +11,8 @@ from models.configs import NEW
 from models.errors import BadStudent
 from models.folders import MODEL, whole_folder
 from models.methods import MethodConfig
-from models.student import EXPLAIN, PREDICT, Student
+from models.prefixes import EXPLAIN, PREDICT
+from models.student import Student
 from models.student_loading import make_student
 from storage.datasets.definition import Dataset
 from storage.datasets.prompts import with_answer

@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from models.generation import Generated, generate
 from models.methods import MethodConfig
+from models.prefixes import EXPLAIN
 from models.seeds import derived_seed
-from models.student import EXPLAIN
 from models.student_loading import load_student
 from models.trainer import torch_device
 from storage.datasets.arithmetic_steps import miscalculates

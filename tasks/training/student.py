@@ -20,8 +20,9 @@ from models.folders import MODEL
 from models.judge import judge_input
 from models.losses import relative_scores
 from models.methods import MethodConfig
+from models.prefixes import EXPLAIN, PREDICT, RIGHT, WRONG, WRONGLY
 from models.seeds import derived_seed
-from models.student import EXPLAIN, PREDICT, RIGHT, WRONG, WRONGLY, Student
+from models.student import Student
 from models.student_loading import load_student
 from models.student_training import Rationale, SideTask, StudentTraining, TrainingExample, collate
 from models.trainer import RoundPlan, StepReport, train

@@ -111,6 +111,30 @@ def test_show_votes_and_examples(voted: Qcrd) -> None:
     assert "4 samples" in voted("show", "examples", "--dataset", "svamp").stdout
 
 
+def test_export_writes_a_file_and_says_what_is_in_it(voted: Qcrd, tmp_path: Path) -> None:
+    file = tmp_path / "pairs.jsonl"
+    done = voted("export", file, "--dataset", "svamp", "--as", "preferences")
+    assert done.stdout == f"{file}: 1 rows of 1 questions.\n"
+    assert "1 questions give no row." in done.stderr
+    [row] = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    assert row["prompt"] == f"explain: {QUESTION['question']}\n"
+    assert (row["chosen"], row["rejected"]) == ("She has 3 + 4 = 7.", "She has 4 - 3 = 1.")
+    got = figures(voted("export", tmp_path / "a.parquet", "--dataset", "svamp", "--as", "sft", "--json"))
+    assert (got["rows"], got["questions"], got["outdated"]) == ({"explain": 2, "predict": 2}, 2, 0)
+    again = voted("export", file, "--dataset", "svamp", "--as", "sft", "--prompt", "question", "--replace")
+    assert again.stdout == f"{file}: 2 rows of 2 questions.\n"
+
+
+def test_show_votes_writes_a_page(voted: Qcrd, tmp_path: Path) -> None:
+    file = tmp_path / "votes.html"
+    assert voted("show", "votes", "--dataset", "svamp", "--html", file).stdout == (
+        f"{file}: 2 questions. Open it in a browser.\n"
+    )
+    assert "Ann has 3 apples and buys 4" in file.read_text(encoding="utf-8")
+    got = figures(voted("show", "votes", "--dataset", "svamp", "--html", file, "--replace", "--limit", "1", "--json"))
+    assert (got["file"], got["questions"], got["left_out"]) == (str(file), 1, 1)
+
+
 def test_sql_prints_rows_as_a_table_and_as_json(voted: Qcrd) -> None:
     statement = "SELECT model, count(*) AS n FROM rationales GROUP BY ALL ORDER BY n DESC"
     assert figures(voted("sql", statement, "--json"))[0] == {"model": "big", "n": 3}
@@ -181,6 +205,7 @@ def test_doctor_shows_what_a_capped_processor_computes_and_what_is_chosen_from_i
     [
         [], ["sample"], ["import"], ["vote"], ["sql"], ["doctor"], ["lab"], ["lab", "build"], ["show"],
         ["show", "rationales"], ["show", "votes"], ["show", "examples"], ["store"], ["store", "check"], ["keys"],
+        ["export"],
     ],
 )  # fmt: skip
 def test_every_help_has_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import psutil
 import pytest
 import yaml
 
-from flows.report.charts import escaped
+from flows.report.document import escaped
 from storage.store import Store
 from tasks.tracking.client import open_tracking
 from tests.conftest import Qcrd, build_tiny_llama, figures, qcrd_command

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from flows.cli import run
+from storage.votes import VoteRule
 
 Complain = Callable[..., str]
 SAMPLE = {"question": "What is 1 + 1?", "label": "2", "teacher": "m", "text": "The answer is 2.", "answer": "2"}
+VOTE = VoteRule(dataset="svamp").vote_id
 
 
 @pytest.fixture
@@ -81,8 +83,9 @@ def test_unknown_option_command_and_missing_option(complaint: Complain) -> None:
     )
     assert complaint("vot") == ("No such command 'vot'. Did you mean 'vote'? See `qcrd --help`.")
     assert complaint("xyz") == (
-        "No such command 'xyz'. Allowed: distill, compare, keys, resume, serve, sample, import, vote, predict, "
-        "evaluate, registry, rollback, sql, ui, metrics, automations, doctor, lab, show, store. See `qcrd --help`."
+        "No such command 'xyz'. Allowed: distill, compare, keys, resume, serve, sample, import, vote, export, "
+        "predict, evaluate, registry, rollback, sql, ui, metrics, automations, doctor, lab, show, store. See "
+        "`qcrd --help`."
     )
     assert complaint("vote") == "Missing option '--dataset'. See `qcrd vote --help`."
 
@@ -227,6 +230,38 @@ def test_a_newer_store(complaint: Complain, imported: Path, home: Path) -> None:
         r"The store at FOLDER/home/store has schema version 99; this qcrd reads versions up to \d+\. "
         r"Upgrade qcrd, or choose another store with --home\.",
         complaint("vote", "--dataset", "svamp"),
+    )
+
+
+@pytest.mark.usefixtures("imported")
+def test_files_that_are_not_written(complaint: Complain, tmp_path: Path, home: Path) -> None:
+    asked = ("--dataset", "svamp", "--as", "sft")
+    assert complaint("export", "out.jsonl", *asked) == (
+        "No votes of 'svamp' are stored at FOLDER/home/store. To get some: `qcrd vote`."
+    )
+    assert run(["vote", "--dataset", "svamp", "--home", str(home)]) == 0
+    assert complaint("export", "out.csv", *asked) == "FILE out.csv must end in .jsonl or .parquet."
+    assert complaint("export", "out.jsonl", "--dataset", "svamp", "--as", "dpo") == (
+        "Unknown value of --as 'dpo'. Allowed: preferences, rationales, sft."
+    )
+    (tmp_path / "old.jsonl").write_text("precious")
+    (tmp_path / "page.html").mkdir()
+    exists = "exists; choose another name, or replace it with --replace."
+    assert complaint("export", "old.jsonl", *asked) == f"FILE old.jsonl {exists}"
+    assert (tmp_path / "old.jsonl").read_text() == "precious"
+    assert complaint("export", home / "store" / "votes" / "x.parquet", *asked) == (
+        "FILE FOLDER/home/store/votes/x.parquet lies in the store, where only qcrd's own files may be; choose another "
+        "place."
+    )
+    page = ("show", "votes", "--dataset", "svamp", "--html")
+    assert complaint(*page, "page.html") == "--html page.html is a folder; give a file."
+    assert complaint(*page, "votes.txt") == "--html votes.txt must end in .html or .htm."
+    assert complaint(*page, "new.html", "--only", "ties") == (
+        "No votes of 'svamp' with --only ties are stored at FOLDER/home/store. Datasets stored: svamp. To get some: "
+        "`qcrd vote`."
+    )
+    assert complaint("export", "out.jsonl", "--dataset", "svamp", "--as", "preferences") == (
+        f"None of 1 questions has both a positive and a negative rationale under vote {VOTE}: nothing to export."
     )
 
 

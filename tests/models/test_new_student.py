@@ -14,7 +14,8 @@ from models.generation import generate
 from models.lab_teacher import build_tokenizer
 from models.losses import IGNORED
 from models.new_student import set_dropout
-from models.student import PREDICT, Student, pad
+from models.prefixes import PREDICT
+from models.student import Student, pad
 from models.student_loading import make_student
 from tests.models.students import LIMITS, QUESTIONS, RATIONALES, SIZES, new_student, tokenizer
 

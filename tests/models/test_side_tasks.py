@@ -9,8 +9,9 @@ from pydantic import ValidationError
 from models.judge import Judge, judge_input
 from models.losses import IGNORED
 from models.methods import MethodConfig
+from models.prefixes import EXPLAIN, PREDICT, RIGHT, WRONG
 from models.scoring import log_probabilities
-from models.student import EXPLAIN, PREDICT, RIGHT, WRONG, Student
+from models.student import Student
 from models.student_training import SideTask, StudentTraining, TrainingExample, collate
 from tests.models.tiny_round import tiny_config, tiny_examples, tiny_student
 

@@ -27,7 +27,8 @@ from models.batches import epoch_batches
 from models.configs import NewStudentConfig, OptimisationConfig, StudentConfig
 from models.folders import MODEL, OPTIMIZER, STATE, whole_folder
 from models.methods import MethodConfig
-from models.student import EXPLAIN, PREDICT, Student
+from models.prefixes import EXPLAIN, PREDICT
+from models.student import Student
 from models.student_loading import load_student, make_student
 from models.student_training import Rationale, StudentTraining, TrainingExample, collate
 from models.trainer import RoundPlan, Trained, train

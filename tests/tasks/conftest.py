@@ -36,7 +36,8 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Taught:
 
     from models.configs import DiscriminatorConfig, NewStudentConfig, StudentConfig
     from models.discriminator import make_discriminator
-    from models.student import EXPLAIN, PREDICT, pad
+    from models.prefixes import EXPLAIN, PREDICT
+    from models.student import pad
     from models.student_loading import make_student
 
     sizes = NewStudentConfig(hidden=64, heads=2, layers=1, intermediate=96, vocab_size=320, activation="relu")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.screenshots import chromium
-from flows.report.charts import escaped
+from flows.report.document import escaped
 from flows.report.page import page
 from flows.terminal import CONTROLS, inert
 from tasks.comparing.quality import COMPARED, QUALITIES

@@ -19,8 +19,8 @@ from models.folders import MODEL
 from models.generation import generate
 from models.judge import judge_input
 from models.methods import MethodConfig
+from models.prefixes import EXPLAIN
 from models.seeds import derived_seed
-from models.student import EXPLAIN
 from models.student_loading import load_student
 from storage.ids import rationale_hash
 from storage.schemas import RATIONALES

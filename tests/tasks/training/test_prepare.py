@@ -9,7 +9,8 @@ import pytest
 
 from models.folders import MODEL
 from models.methods import MethodConfig
-from models.student import EXPLAIN, PREDICT, Student
+from models.prefixes import EXPLAIN, PREDICT
+from models.student import Student
 from models.student_loading import load_student
 from storage.errors import NothingToDo
 from tasks.questions.sets import DatasetConfig

@@ -17,7 +17,7 @@ from models.checkpoints import Position, read_position
 from models.errors import TrainingDiverged, TrainingFailed
 from models.folders import MODEL, read_steps
 from models.judge import Judge, judge_input
-from models.student import EXPLAIN, PREDICT, WRONGLY
+from models.prefixes import EXPLAIN, PREDICT, WRONGLY
 from models.student_loading import load_student
 from storage.errors import NothingToDo
 from tasks.training.folder import Training

@@ -1,0 +1,13 @@
+"""What is put before and after a question, so that a student knows which of its tasks is meant. Needs no torch."""
+
+PREDICT = "predict: "
+"""Put before an input whose target is the label (Hsieh et al. 2023, section 3.2)."""
+EXPLAIN = "explain: "
+"""Put before an input whose target is a rationale."""
+WRONGLY = "explain wrong: "
+"""Put before an input whose target is a bad rationale (Wang et al. 2024, "Learning from Failure")."""
+JUDGE = "judge: "
+"""Put before a question and one of its rationales; the target is RIGHT or WRONG."""
+RIGHT, WRONG = "right", "wrong"
+SEPARATOR = "\n"
+"""Between input and target of a decoder-only student."""
