@@ -81,7 +81,7 @@ def test_429_500_and_nonsense_are_waited_out_and_every_sample_is_stored_once(tmp
             assert code == 0, err
             figures = json.loads(out)
             assert (figures["sampled"], figures["stored_before"], figures["unparsed"]) == (100, 0, 0)
-            assert figures["prompt_tokens"] == 20 * 11  # once a request
+            assert figures["prompt_tokens"] == 21 * 11  # once a request; one question took two, for 3 and 2 samples
             assert len(endpoint.bodies) == 20 + len(trouble)
             # The second run asks for nothing.
             code, out, err = await sample(home, endpoint, questions(tmp_path, 20))
