@@ -25,6 +25,7 @@ class HowSampled(TypedDict, total=False):
     completion_tokens: int | None
     reasoning_tokens: int | None
     thought: str | None
+    rationale_from: str
     logprob: float | None
     run_id: str | None
 

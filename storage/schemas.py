@@ -86,7 +86,8 @@ RATIONALES = Table(
                 "thought",
                 pa.string(),
             ),  # what the teacher thought before its final text; null without, and in older files
-            ("rationale", pa.string()),  # without a closing answer statement; `teacher.rationale` says of which part
+            ("rationale", pa.string()),  # of the final text or the thought, without a closing answer statement
+            ("rationale_from", _NAME),  # what `teacher.rationale` said of that; null for others, and in older files
             ("rationale_hash", pa.int64()),  # of `rationale`: votes compare hashes instead of reading texts
             ("answer", pa.string()),  # normalised; null if none could be read
             ("parse_error", pa.string()),  # why the answer is null

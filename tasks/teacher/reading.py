@@ -15,13 +15,15 @@ from storage.datasets.statements import find_statements
 from storage.ids import rationale_hash
 from storage.schemas import EXAMPLES, RATIONALES
 from storage.store import Store, now
-from storage.thoughts import Split, explains, split_thought
+from storage.thoughts import explains, split_thought
 
 Rationale = Literal["auto", "final", "thought", "both"]
 CUT_OFF = "cut off"
 ONLY_A_THOUGHT = "only a thought"
 TOO_LONG = ("length", "max_tokens", "model_length")
 FILTERED = ("content_filter", "safety")
+MARKS = r"(?i)think(ing)?\s?[\]>▷]|thoughts?\s?>|reasoning\s?>|scratchpad\s?>|_thought\||<\|channel|thought process:"
+"""What a text with a thought in it holds, as DuckDB finds it; a text that only looks like it is read as it was."""
 CUT_SHORT = (*TOO_LONG, *FILTERED)
 """The finish reasons of an unfinished text: max_tokens (or the context's length) was reached, or a filter ended it."""
 
@@ -89,10 +91,11 @@ def _announced(dataset: Dataset, choices: tuple[str, ...], text: str, answer: st
 def read_again(
     store: Store, dataset: Dataset, split: str, example_ids: Iterable[str], model: str, rationale: Rationale
 ) -> int:
-    """Reads a teacher's stored samples again whose reading depends on more than their text's end: those with a thought,
-    and those that were cut off. So `teacher.rationale` can be changed without asking anything twice.
+    """Reads a teacher's stored samples again where that may give something else: thoughts under another choice of the
+    rationale, and what an older version, which knew no thoughts and no unfinished texts, may have misread.
 
-    The caller holds the lock under which this teacher is sampled.
+    So the choice can be changed without asking anything twice. The caller holds the lock under which this teacher is
+    sampled.
 
     Returns:
         How many samples read differently now; they are revised.
@@ -105,19 +108,17 @@ def read_again(
             con,
             f"SELECT {columns}, e.choices FROM {store.relation(RATIONALES, {**partition, 'source': 'teacher'})} r "
             f"JOIN {store.relation(EXAMPLES, partition)} e USING (example_id) SEMI JOIN wanted USING (example_id) "
-            "WHERE r.model = $model AND (r.thought IS NOT NULL OR list_contains($cut_short, r.finish_reason) "
-            "OR regexp_matches(r.text, '(?i)think|thought|<reasoning|<scratchpad|<\\|channel')) ORDER BY r.sample_id",
-            {"model": model, "cut_short": list(CUT_SHORT)},
+            "WHERE r.model = $model AND CASE WHEN r.rationale_from IS NULL "
+            "THEN list_contains($cut_short, r.finish_reason) OR regexp_matches(r.text, $marks) "
+            "ELSE r.thought IS NOT NULL AND r.rationale_from <> $rationale END ORDER BY r.sample_id",
+            {"model": model, "cut_short": list(CUT_SHORT), "marks": MARKS, "rationale": rationale},
         ).to_pylist()
     revised = []
+    different = 0
     for row in rows:
-        choices = tuple(row.pop("choices"))
-        plain = split_thought(row["text"]) == Split(None, row["text"])
-        if plain and row["thought"] is None and row["finish_reason"] not in CUT_SHORT:
-            continue
         reading = read_sample(
-            dataset, choices, row["text"], thought=row["thought"], finish_reason=row["finish_reason"],
-            rationale=rationale,
+            dataset, tuple(row.pop("choices")), row["text"], thought=row["thought"],
+            finish_reason=row["finish_reason"], rationale=rationale,
         )  # fmt: skip
         fresh = {
             "thought": reading.thought,
@@ -126,8 +127,8 @@ def read_again(
             "answer": reading.parsed.answer,
             "parse_error": reading.parsed.parse_error,
         }
-        if any(row[name] != value for name, value in fresh.items()):
-            revised.append({**row, **fresh, "created_at": now()})
+        different += any(row[name] != value for name, value in fresh.items())
+        revised.append({**row, **fresh, "rationale_from": rationale, "created_at": now()})
     if revised:
         store.upsert(RATIONALES, pa.Table.from_pylist(revised, RATIONALES.schema))
-    return len(revised)
+    return different

@@ -309,6 +309,7 @@ def _rows(
             prompt_hash=planned.prompt_hash,
             text=sample.text,
             thought=reading.thought,
+            rationale_from=rationale,
             parsed=reading.parsed,
             finish_reason=sample.finish_reason,
             prompt_tokens=reply.prompt_tokens,

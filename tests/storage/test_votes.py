@@ -205,6 +205,15 @@ def test_a_new_sample_revises_only_its_example(tmp_path: Path) -> None:
     assert store.query("SELECT n_votes FROM votes WHERE example_id = 'e0'")["n_votes"].to_pylist() == [2]
 
 
+@pytest.mark.parametrize("name", ["big[1m]", "a*b", "[x]", "what?"])
+def test_a_teacher_votes_whatever_its_name_and_alone_where_it_is_escaped(tmp_path: Path, name: str) -> None:
+    samples = made_up(4, 6, (name, "big1", "aab"))
+    store = fill(tmp_path, samples, {f"e{e}": None for e in range(4)})
+    for glob in (escape(name), name):
+        assert vote(store, SVAMP, VoteRule(dataset="svamp", teachers=(glob,))).samples >= 8
+    assert vote(store, SVAMP, VoteRule(dataset="svamp", teachers=(escape(name),))).samples == 8
+
+
 def test_samples_that_are_gone_no_longer_count(tmp_path: Path) -> None:
     """As after `qcrd store check --repair` set a damaged file aside."""
     store = fill(tmp_path, made_up(4, 3), dict.fromkeys((f"e{e}" for e in range(4)), "0"))
