@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from dataclasses import replace
+from glob import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
