@@ -4,12 +4,33 @@ Apart from the client, because that imports the openai package, which takes long
 configuration is checked with.
 """
 
-from typing import Literal
+import re
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models.teacher_refusals import KEY_VARIABLES
+
+FIXED_FIELDS = ("model", "messages", "prompt", "stream")
+OWN_FIELDS = ("n", "temperature", "top_p", "max_tokens", "seed", "stop", "logprobs")
+Instruction = Literal["system", "user"]
+
+
+def checked_extra_body(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields for the body of every request, as they are.
+
+    Raises:
+        ValueError: one of them belongs elsewhere; its value is not repeated.
+    """
+    for name, value in fields.items():
+        if name in FIXED_FIELDS:
+            raise ValueError(f"`{name}` is what qcrd itself sends")
+        if name in OWN_FIELDS and value is not None:
+            raise ValueError(f"`{name}` is set elsewhere; here it can only be null, which leaves it out of the request")
+        if re.search(r"api.?key|secret|password|authorization", name, re.IGNORECASE):
+            raise ValueError(f"`{name}` looks like a key, which belongs in {KEY_VARIABLES[0]}: these fields are stored")
+    return fields
 
 
 class SamplingConfig(BaseModel):
@@ -24,6 +45,9 @@ class SamplingConfig(BaseModel):
         logprobs: whether to ask for log-probabilities; they cost half of the speed on a CPU.
         api: "chat" sends the prompt as messages, "completions" as one text. Base models and models without a chat
             template need "completions".
+        instruction: the role of the message that holds the instruction; "user" puts it before the first question, for
+            models that know no system role.
+        extra_body: more fields for the body of every request, such as reasoning_effort; null takes a field out.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,6 +58,13 @@ class SamplingConfig(BaseModel):
     max_tokens: int = Field(default=256, ge=1)
     logprobs: bool = False
     api: Literal["chat", "completions"] = "chat"
+    instruction: Instruction = "system"
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("extra_body")
+    @classmethod
+    def _checked_extra_body(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        return checked_extra_body(fields)
 
 
 def plain_http_url(url: str) -> str:

@@ -49,14 +49,16 @@ def teacher_sample_id(request: dict[str, Any], sample_index: int) -> str:
     return content_id("teacher", request, sample_index)
 
 
-def recorded_sample_id(example: str, teacher: str, text: str, occurrence: int) -> str:
+def recorded_sample_id(example: str, teacher: str, text: str, occurrence: int, thought: str | None = None) -> str:
     """The id of one recorded sample.
 
     Args:
-        occurrence: counts identical texts of one teacher on one example from 0: five equal samples stay five, and
+        occurrence: counts identical samples of one teacher on one example from 0: five equal ones stay five, and
             importing the file again adds none.
+        thought: what is recorded apart from the text; None where nothing is.
     """
-    return content_id("recorded", example, teacher, text, occurrence)
+    recorded = (example, teacher, text) if thought is None else (example, teacher, text, thought)
+    return content_id("recorded", *recorded, occurrence)
 
 
 def rationale_hash(rationale: str) -> int:

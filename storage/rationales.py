@@ -14,15 +14,18 @@ class HowSampled(TypedDict, total=False):
 
     model_revision: str | None
     round: int
-    seed: int
-    temperature: float
-    top_p: float
+    seed: int | None
+    temperature: float | None
+    top_p: float | None
     top_k: int | None
     token_ids: list[int]
     prompt_hash: str
     finish_reason: str | None
     prompt_tokens: int | None
     completion_tokens: int | None
+    reasoning_tokens: int | None
+    thought: str | None
+    rationale_from: str
     logprob: float | None
     run_id: str | None
 

@@ -7,7 +7,8 @@ There are two layouts, told apart by the column `samples`:
   question may be far apart (content ids join them later).
 
 A sample needs only its `text`. `teacher` defaults to "recorded"; in the nested layout it may stand beside `samples`,
-for all of them. `answer` is what another parser read, and may be missing.
+for all of them. `answer` is what another parser read, `thought` what the teacher thought before the text (also under
+the API's name, `reasoning_content`), and `finish_reason` why the text ends there; they may be missing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,8 @@ from storage.datasets.layout import NO_MAPPING, as_text, check_mapping, renamed
 from storage.errors import BadFile
 from storage.rows import missing_column, parse_json, read_rows
 
-SAMPLE_FIELDS = ("teacher", "text", "answer")
+SAMPLE_FIELDS = ("teacher", "text", "answer", "thought", "finish_reason")
+THOUGHT_OF_THE_API = "reasoning_content"
 UNKNOWN_TEACHER = "recorded"
 _HINT = "Name the right one with --map text=COLUMN."
 
@@ -33,11 +35,15 @@ class RecordedSample:
         teacher: who wrote it.
         text: the whole text, as recorded.
         answer: its answer according to the file, not normalised; None if the file gives none.
+        thought: what was thought before, where the file has it apart from the text; else None.
+        finish_reason: "stop", "length" ...; None if the file does not say.
     """
 
     teacher: str
     text: str
-    answer: str | None
+    answer: str | None = None
+    thought: str | None = None
+    finish_reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,8 +62,9 @@ def read_recorded(
     Args:
         path: a file that `storage.rows.read_rows` reads.
         dataset: the dataset of the questions.
-        mapping: field -> column. Fields are the dataset's own and `teacher`, `text`, `answer` and `samples`. In the
-            nested layout the first three of these are mapped to keys inside `samples`.
+        mapping: field -> column. Fields are the dataset's own and `teacher`, `text`, `answer`, `thought`,
+            `finish_reason` and `samples`. In the nested layout all of these but the last are mapped to keys inside
+            `samples`.
 
     Raises:
         UnknownName: there is no field of that name.
@@ -84,7 +91,7 @@ def _question(row: Mapping[str, Any], dataset: Dataset, mapping: Mapping[str, st
     else:
         row = renamed(row, mapping)
         samples = (_sample(row, NO_MAPPING, UNKNOWN_TEACHER),)
-        taken = SAMPLE_FIELDS
+        taken = (*SAMPLE_FIELDS, THOUGHT_OF_THE_API)
     rest = {column: value for column, value in row.items() if column not in taken}
     return RecordedQuestion(dataset.example_from_row(rest), samples)
 
@@ -102,7 +109,7 @@ def _sample_list(value: Any) -> list[Any]:
 
 def _sample(item: Any, mapping: Mapping[str, str], teacher: str) -> RecordedSample:
     if isinstance(item, (str, bytes)):
-        return RecordedSample(teacher, as_text(item, "text"), None)
+        return RecordedSample(teacher, as_text(item, "text"))
     if not isinstance(item, Mapping):
         raise BadFile(f"a sample must be an object or a text, not {type(item).__name__}")
     fields = renamed(item, mapping)
@@ -112,4 +119,6 @@ def _sample(item: Any, mapping: Mapping[str, str], teacher: str) -> RecordedSamp
         teacher=as_text(fields.get("teacher"), "teacher") or teacher,
         text=as_text(fields["text"], "text"),
         answer=as_text(fields.get("answer"), "answer") or None,
+        thought=as_text(fields.get("thought", fields.get(THOUGHT_OF_THE_API)), "thought").strip() or None,
+        finish_reason=as_text(fields.get("finish_reason"), "finish_reason") or None,
     )

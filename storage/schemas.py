@@ -76,13 +76,18 @@ RATIONALES = Table(
             ("model_revision", _NAME),  # fingerprint of a local model folder; null for endpoints and recordings
             ("round", pa.int32()),  # student samples: the round of the checkpoint; null otherwise
             ("sample_index", pa.int32()),
-            ("seed", pa.int64()),
+            ("seed", pa.int64()),  # these three as they were sent; null where an endpoint refuses them
             ("temperature", pa.float64()),
             ("top_p", pa.float64()),
             ("top_k", pa.int32()),  # student samples; null for all tokens, and in older files
             ("prompt_hash", pa.string()),
             ("text", pa.string()),  # exactly as sampled
-            ("rationale", pa.string()),  # the text without its closing answer statement
+            (
+                "thought",
+                pa.string(),
+            ),  # what the teacher thought before its final text; null without, and in older files
+            ("rationale", pa.string()),  # of the final text or the thought, without a closing answer statement
+            ("rationale_from", _NAME),  # what `teacher.rationale` said of that; null for others, and in older files
             ("rationale_hash", pa.int64()),  # of `rationale`: votes compare hashes instead of reading texts
             ("answer", pa.string()),  # normalised; null if none could be read
             ("parse_error", pa.string()),  # why the answer is null
@@ -92,7 +97,11 @@ RATIONALES = Table(
             ),  # student samples: as written; null in older files
             ("finish_reason", pa.string()),
             ("prompt_tokens", pa.int32()),  # of the request; repeated in each of its samples
-            ("completion_tokens", pa.int32()),  # of this sample; null if the endpoint does not say
+            (
+                "completion_tokens",
+                pa.int32(),
+            ),  # of this sample, its thought included; null if the endpoint does not say
+            ("reasoning_tokens", pa.int32()),  # of its thought; null if the endpoint does not say, and in older files
             ("logprob", pa.float64()),  # mean over the sample's tokens, nats; null if not requested
             ("created_at", _TIME),
             ("run_id", pa.string()),

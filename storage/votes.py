@@ -188,7 +188,7 @@ def matching_teachers(store: Store, partition: dict[str, str], rule: VoteRule) -
             f"SELECT DISTINCT model FROM {store.relation(RATIONALES, partition)} "
             "WHERE source IN ('teacher', 'recorded') ORDER BY model",
         )["model"].to_pylist()
-    return [model for model in models if any(fnmatchcase(model, glob) for glob in rule.teachers)]
+    return [model for model in models if any(model == glob or fnmatchcase(model, glob) for glob in rule.teachers)]
 
 
 def _fill_result(

@@ -28,12 +28,14 @@
     ├── ServiceFailed              tasks/errors.py
     │   ├── TrackingFailed         MLflow cannot be reached or refused a request
     │   └── ServerRefused          Prefect cannot be reached or refused a request
-    ├── NonsenseError              a teacher's reply is not what was asked for; retried (models/teacher_api.py)
-    ├── _AttemptError              one request to a teacher failed; retried (models/teacher.py)
+    ├── NonsenseError              a teacher's reply is not what was asked for; retried (models/teacher_replies.py)
+    ├── ErrorInReplyError          a teacher's reply says that it failed; retried (models/teacher_replies.py)
+    ├── AttemptError               one request to a teacher failed; retried (models/teacher_endpoint.py)
+    ├── DoubtfulError              it was refused for no known reason: alone, or as all? (models/teacher_endpoint.py)
     └── _Unreadable                a text is not arithmetic (storage/datasets/arithmetic.py)
 
 The message of each StorageError, ModelError and ServiceFailed is one line: what was wrong, what is allowed, what to do.
-The command line prints it without a traceback and exits with 2. The last three are caught where they are raised.
+The command line prints it without a traceback and exits with 2. The last five are caught where they are raised.
 """
 
 from models.errors import ModelError

@@ -17,8 +17,9 @@ from flows.commands.options import (
 )
 from flows.terminal import inert, notice, out, plain, print_json, progress_bar
 from storage.datasets.registry import get_dataset
+from tasks.teacher.reading import Rationale
 from tasks.teacher.recorded import Answers, import_recorded
-from tasks.teacher.settings import RecordedFile
+from tasks.teacher.settings import RecordedFile, TeacherSettings
 
 
 def import_file(
@@ -29,6 +30,7 @@ def import_file(
     mapping: Annotated[
         list[str] | None, key_option(RecordedFile, "columns", "--map", "Written field=column. Repeatable.")
     ] = None,
+    rationale: Annotated[str, key_option(TeacherSettings, "rationale")] = "auto",
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
@@ -39,6 +41,7 @@ def import_file(
     Example: qcrd import samples.jsonl.gz --dataset svamp --map text=completion --map teacher=model
     """
     one_of("--answers", answers, get_args(Answers))
+    one_of("--rationale", rationale, get_args(Rationale))
     named = get_dataset(dataset)
     store = home_at(home).open_store()
     with progress_bar(show=not as_json) as progress:
@@ -53,6 +56,7 @@ def import_file(
             file,
             split_named(split),
             answers=cast("Answers", answers),
+            rationale=cast("Rationale", rationale),
             mapping=pairs("--map", mapping or []),
             on_progress=on_progress,
         )

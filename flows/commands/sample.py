@@ -1,5 +1,6 @@
 """`qcrd sample`: a teacher's samples, from our own vLLM server or from any OpenAI-compatible endpoint."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -19,11 +20,13 @@ from flows.commands.options import (
     split_named,
 )
 from flows.terminal import duration, figure, inert, notice, out, print_json, progress_bar
+from models.teacher_settings import Instruction
 from storage.datasets.definition import Dataset
 from storage.datasets.registry import get_dataset
 from storage.errors import StorageError, UsageError, one_line
 from storage.schemas import EXAMPLES
 from storage.store import Store
+from tasks.teacher.reading import Rationale
 from tasks.teacher.settings import LAB, Api, Price, TeacherSettings
 
 if TYPE_CHECKING:
@@ -36,7 +39,10 @@ OPTIONS = {
     "timeout_s": "--timeout",
     "per_million_prompt": "--price-prompt",
     "per_million_completion": "--price-completion",
+    "per_million_reasoning": "--price-reasoning",
 }
+NEVER_REPEATED = ("--url", "--extra-body")
+"""Options in whose value somebody may have put a password."""
 
 
 def sample(
@@ -60,8 +66,16 @@ def sample(
     timeout: Annotated[float, key_option(TeacherSettings, "timeout_s", "--timeout")] = DEFAULT.timeout_s,
     retries: Annotated[int, key_option(TeacherSettings, "retries")] = DEFAULT.retries,
     port: Annotated[int | None, key_option(TeacherSettings, "port")] = DEFAULT.port,
+    rationale: Annotated[str, key_option(TeacherSettings, "rationale")] = DEFAULT.rationale,
+    reasoning_effort: Annotated[
+        str | None,
+        typer.Option("--reasoning-effort", help="How long the teacher thinks, such as low; one of --extra-body."),
+    ] = None,
+    extra_body: Annotated[str | None, key_option(TeacherSettings, "extra_body", more="Written as JSON.")] = None,
+    instruction: Annotated[str, key_option(TeacherSettings, "instruction")] = DEFAULT.instruction,
     price_prompt: Annotated[float, key_option(Price, "per_million_prompt", "--price-prompt")] = 0.0,
     price_completion: Annotated[float, key_option(Price, "per_million_completion", "--price-completion")] = 0.0,
+    price_reasoning: Annotated[float | None, key_option(Price, "per_million_reasoning", "--price-reasoning")] = None,
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
@@ -75,6 +89,8 @@ def sample(
     at_least("--n", n, 1)
     at_least("--limit", limit, 1)
     one_of("--api", api, get_args(Api))
+    one_of("--rationale", rationale, get_args(Rationale))
+    one_of("--instruction", instruction, get_args(Instruction))
     split_named(split)
     named = get_dataset(dataset)
     place = home_at(home)
@@ -102,7 +118,14 @@ def sample(
         timeout_s=timeout,
         retries=retries,
         port=port,
-        price={"per_million_prompt": price_prompt, "per_million_completion": price_completion},
+        rationale=rationale,
+        extra_body=body_fields(extra_body, reasoning_effort),
+        instruction=instruction,
+        price={
+            "per_million_prompt": price_prompt,
+            "per_million_completion": price_completion,
+            "per_million_reasoning": price_reasoning,
+        },
     )
     from tasks.teacher.lab import find_lab
     from tasks.teacher.session import choose_teacher, teach  # imports the openai package, which takes a moment
@@ -113,7 +136,7 @@ def sample(
     example_ids = stored_questions(store, named, split, path, limit)
     with sampling_bar(teacher.identity.model, show=not as_json) as on_progress:
         taught = teach(store, named, split, example_ids, teacher, settings.seed, place.logs, notice, on_progress)
-    _report(as_json, taught, settings.price)
+    _report(as_json, taught, settings)
 
 
 def settings_of(**values: Any) -> TeacherSettings:
@@ -129,9 +152,26 @@ def settings_of(**values: Any) -> TeacherSettings:
         key = str(first["loc"][-1])
         option = OPTIONS.get(key, f"--{key.replace('_', '-')}")
         message = first["msg"].removeprefix("Value error, ")
-        # An endpoint's URL may hold a password, which belongs on no screen.
-        given = "" if option == "--url" else f", not {first['input']!r}"
-        raise UsageError(f"{option}: {message}{given}.") from (None if option == "--url" else error)
+        secret = option in NEVER_REPEATED
+        given = "" if secret else f", not {first['input']!r}"
+        raise UsageError(f"{option}: {message}{given}.") from (None if secret else error)
+
+
+def body_fields(extra_body: str | None, reasoning_effort: str | None) -> dict[str, Any]:
+    """The fields that two options add to the body of every request.
+
+    Raises:
+        UsageError: one is no JSON object.
+    """
+    try:
+        fields = json.loads(extra_body) if extra_body is not None else {}
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict):
+        raise UsageError(
+            """--extra-body takes a JSON object, such as '{"chat_template_kwargs": {"enable_thinking": false}}'."""
+        )
+    return fields | ({"reasoning_effort": reasoning_effort} if reasoning_effort is not None else {})
 
 
 def stored_questions(store: Store, dataset: Dataset, split: str, path: str | None, limit: int | None) -> list[str]:
@@ -158,55 +198,81 @@ def stored_questions(store: Store, dataset: Dataset, split: str, path: str | Non
 @contextmanager
 def sampling_bar(teacher: str, *, show: bool) -> Iterator[Callable[["SamplingProgress"], None]]:
     """A progress bar for `teach`."""
+    from tasks.teacher.sampling import per_second
+
     with progress_bar(show=show) as progress:
         bar = progress.add_task(inert(f"sampling {teacher}"), total=None, note="")
 
         def on_progress(state: "SamplingProgress") -> None:
-            seconds = max(state.seconds, 1e-9)
-            left = (state.wanted - state.sampled) * seconds / max(state.sampled, 1)
+            left = (state.wanted - state.sampled) * state.seconds / max(state.sampled, 1)
+            speed = per_second(state.completion_tokens, state.seconds)
             note = (
-                f"{state.sampled / seconds:,.1f} samples/s, {state.completion_tokens / seconds:,.0f} tokens/s, "
-                f"{duration(left)} left"
+                f"{per_second(state.sampled, state.seconds) or 0:,.1f} samples/s, "
+                + (f"{speed:,.0f} tokens/s, " if speed is not None else "")
+                + f"{duration(left)} left"
             )
             progress.update(bar, completed=state.sampled, total=state.wanted, note=note)
 
         yield on_progress
 
 
-def _report(as_json: bool, taught: "Taught", price: Price) -> None:
-    plan, done = taught.plan, taught.done
-    sampled, unparsed, refused = (done.sampled, done.unparsed, done.refused) if done else (0, 0, {})
-    prompt, completion, seconds = (done.prompt_tokens, done.completion_tokens, done.seconds) if done else (0, 0, 0.0)
-    cost = price.of(prompt, completion)
-    figures: dict[str, Any] = {
-        "examples": plan.examples,
-        "samples": plan.samples,
-        "stored_before": plan.stored,
-        "sampled": sampled,
-        "unparsed": unparsed,
-        "refused": refused,
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "seconds": round(seconds, 3),
-        "seconds_in_all": round(taught.seconds, 3),
-        "samples_per_s": round(sampled / seconds, 2) if seconds else None,
-        "tokens_per_s": round(completion / seconds, 1) if seconds else None,
-        "cost": cost,
-    }
+def _report(as_json: bool, taught: "Taught", settings: TeacherSettings) -> None:
+    from tasks.teacher.sampling import SamplingProgress, per_second
+
+    plan, done = taught.plan, taught.done or SamplingProgress(wanted=0)
+    cost = settings.price.of(done.prompt_tokens, done.completion_tokens, done.reasoning_tokens)
+    samples_per_s, tokens_per_s = (per_second(n, done.seconds) for n in (done.sampled, done.completion_tokens))
     if as_json:
+        figures: dict[str, Any] = {
+            "examples": plan.examples,
+            "samples": plan.samples,
+            "stored_before": plan.stored,
+            "sampled": done.sampled,
+            "unparsed": done.unparsed,
+            "cut_off": done.cut_off,
+            "filtered": done.filtered,
+            "refused": done.refused,
+            "asked_otherwise": done.learnt,
+            "prompt_tokens": done.prompt_tokens,
+            "completion_tokens": done.completion_tokens,
+            "reasoning_tokens": done.reasoning_tokens,
+            "seconds": round(done.seconds, 3),
+            "seconds_in_all": round(taught.seconds, 3),
+            "samples_per_s": round(samples_per_s, 2) if samples_per_s is not None else None,
+            "tokens_per_s": round(tokens_per_s, 1) if tokens_per_s is not None else None,
+            "cost": cost,
+        }
         print_json(figures)
         return
-    if done is None:
+    if taught.done is None:
         out.print(f"All {plan.samples:,} samples of {plan.examples:,} questions are stored already; nothing to do.")
         return
+    priced = settings.price.of(0, 0) is not None
     out.print(
-        f"{sampled:,} samples made and stored ({unparsed:,} without an answer); {plan.stored:,} were there. "
-        f"{prompt:,} prompt and {completion:,} completion tokens in {duration(seconds)}: "
-        f"{figure(figures['samples_per_s'])} samples/s, {figure(figures['tokens_per_s'])} tokens/s."
-        + (f" Cost: {cost:,.4f}." if cost is not None else ""),
+        f"{done.sampled:,} samples made and stored ({done.unparsed:,} without an answer); {plan.stored:,} were there. "
+        f"{_tokens(done)} in {duration(done.seconds)}: {figure(samples_per_s)} samples/s, "
+        f"{figure(tokens_per_s)} tokens/s."
+        + (f" Cost: {'unknown' if cost is None else f'{cost:,.4f}'}." if priced else "")
+        + (f" The endpoint takes {'; '.join(done.learnt)}." if done.learnt else ""),
         soft_wrap=True,
     )
-    for example, reason in list(refused.items())[:3]:
+    if done.cut_off:
+        notice(f"{done.cut_off:,} were cut off at {settings.max_tokens:,} tokens: raise --max-tokens.")
+    if done.filtered:
+        notice(f"{done.filtered:,} were cut off by the endpoint's content filter.")
+    for example, reason in list(done.refused.items())[:3]:
         notice(f"refused: {example}: {reason}")
-    if refused:
-        notice(f"{len(refused):,} questions were refused by the endpoint; the next run asks for them again.")
+    if done.refused:
+        notice(f"{len(done.refused):,} questions were refused by the endpoint; the next run asks for them again.")
+
+
+def _tokens(done: "SamplingProgress") -> str:
+    """The tokens of a run, for people."""
+    prompt, completion, reasoning = (
+        "unknown" if count is None else f"{count:,}"
+        for count in (done.prompt_tokens, done.completion_tokens, done.reasoning_tokens)
+    )
+    if prompt == completion == "unknown":
+        return "Tokens: unknown,"
+    thoughts = "" if reasoning in ("0", "unknown") else f" ({reasoning} of them thoughts)"
+    return f"{prompt} prompt and {completion} completion tokens{thoughts}"

@@ -25,7 +25,7 @@ from tasks.tracking.settings import RegistrySettings
 from tasks.training.spec import AnsweringConfig, NegativesConfig, OwnSamplesConfig, RoundsConfig, TrainingConfig
 from tasks.watching.drift import DriftConfig
 
-NEVER_REPEATED = ("url", "key_secret", "server_args")
+NEVER_REPEATED = ("url", "key_secret", "server_args", "extra_body")
 """Keys in whose value somebody may have put a password; no error shows what was given."""
 SHIPPED = Path(__file__).parents[1] / "configs"
 

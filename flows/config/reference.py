@@ -48,7 +48,7 @@ paper's where the text says so. What the terms mean is in [distillation.md](dist
 DEFINITION = "A dataset of your own"
 DOCS = re.compile(r"docs/(\w+\.md)")
 HEADING = re.compile(r"\n\n    # (.+)\n    (\w+):")
-SCALARS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+SCALARS = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "any value"}
 BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 

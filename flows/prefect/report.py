@@ -58,8 +58,9 @@ def show_votes(rule: VoteRule, votes: VoteSummary, sampled: Sampled) -> None:
     """The vote's figures as a table."""
     rows = vote_rows(votes)
     if sampled.sampled:
-        speed = sampled.completion_tokens / max(sampled.seconds, 1e-9)
-        rows.append(("teacher", f"{speed:,.0f} tokens/s", f"{sampled.sampled:,} samples in {sampled.seconds:,.0f} s"))
+        tokens = sampled.completion_tokens
+        speed = "tokens unknown" if tokens is None else f"{tokens / max(sampled.seconds, 1e-9):,.0f} tokens/s"
+        rows.append(("teacher", speed, f"{sampled.sampled:,} samples in {sampled.seconds:,.0f} s"))
     if sampled.cost is not None:
         rows.append(("cost", f"{sampled.cost:,.4f}", "of this run's samples"))
     shown = [{"figure": name, "value": value, "of": escaped(of)} for name, value, of in rows]

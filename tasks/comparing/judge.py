@@ -16,6 +16,7 @@ from models.teacher import RequestRefused, SamplingConfig, TeacherKey, TeacherRe
 from storage.ids import content_id, prompt_hash
 from storage.schemas import EXAMPLES, JUDGEMENTS, PREDICTIONS
 from storage.store import Store, now
+from storage.thoughts import split_thought
 from tasks.comparing.preferences import Preferences, Preferred, added_up, judge_prompt, read_verdict
 from tasks.teacher.receiving import receive
 from tasks.teacher.session import TeacherChoice, endpoint
@@ -167,8 +168,8 @@ def _ask(
     def store_replies(replies: list[TeacherReply], _: float) -> None:
         rows = [
             {**missing[reply.request_id].row, "text": reply.samples[0].text,
-             "preferred": read_verdict(reply.samples[0].text), "prompt_tokens": reply.prompt_tokens,
-             "completion_tokens": reply.completion_tokens, "created_at": now()}
+             "preferred": read_verdict(split_thought(reply.samples[0].text).final or ""),
+             "prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens, "created_at": now()}
             for reply in replies
         ]  # fmt: skip
         store.append(JUDGEMENTS, pa.Table.from_pylist(rows, JUDGEMENTS.schema))
@@ -181,5 +182,7 @@ def _ask(
     with endpoint(judge, logs, notice) as (config, recover):
         requests = [one.request for one in missing.values()]
         sampling: SamplingConfig = judge.sampling
-        receive(requests, store_replies, config, sampling, on_refused=on_refused, recover=recover, key=key)
+        receive(
+            requests, store_replies, config, sampling, on_refused=on_refused, notice=notice, recover=recover, key=key
+        )
     return refused

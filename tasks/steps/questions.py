@@ -39,7 +39,15 @@ def import_recordings(workspace: Workspace, config: DatasetConfig, teacher: Teac
     """Imports recorded samples and their questions into the store; returns how many samples were new."""
     store, dataset = workspace.open_store(), get_dataset(config.name)
     done = [
-        import_recorded(store, dataset, file.path, config.train_split, answers=file.answers, mapping=file.columns)
+        import_recorded(
+            store,
+            dataset,
+            file.path,
+            config.train_split,
+            answers=file.answers,
+            rationale=teacher.rationale,
+            mapping=file.columns,
+        )
         for file in teacher.files
     ]
     samples, added = sum(one.samples for one in done), sum(one.added for one in done)

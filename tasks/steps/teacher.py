@@ -1,5 +1,6 @@
 """The teacher's part of a run as Prefect tasks: trains the lab's teacher if needed, and samples what is missing."""
 
+import glob
 from pathlib import Path
 
 from prefect import get_run_logger, task
@@ -14,7 +15,7 @@ from tasks.running.workspace import Workspace
 from tasks.steps.retries import STEP
 from tasks.teacher.key import key_of
 from tasks.teacher.lab import build_lab, find_lab
-from tasks.teacher.sampling import SamplingProgress
+from tasks.teacher.sampling import SamplingProgress, per_second
 from tasks.teacher.session import choose_teacher, teach
 from tasks.teacher.settings import TeacherSettings
 
@@ -27,17 +28,17 @@ class Sampled(BaseModel):
         samples: samples wanted; 0 if none are made.
         sampled: how many this run made.
         unparsed: how many of those have no answer.
-        prompt_tokens, completion_tokens: of this run's samples.
+        prompt_tokens, completion_tokens: of this run's samples; None if the endpoint does not tell.
         seconds: how long sampling took.
-        cost: of this run's samples; None if no price is given.
+        cost: of this run's samples; None if no price is given, or the tokens are not known.
     """
 
     teachers: tuple[str, ...]
     samples: int = 0
     sampled: int = 0
     unparsed: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = 0
+    completion_tokens: int | None = 0
     seconds: float = 0.0
     cost: float | None = None
 
@@ -79,8 +80,8 @@ def ask_teacher(workspace: Workspace, config: DatasetConfig, teacher: TeacherSet
             report(
                 state.sampled,
                 state.wanted,
-                tokens_per_second=state.completion_tokens / max(state.seconds, 1e-9),
-                cost=teacher.price.of(state.prompt_tokens, state.completion_tokens),
+                tokens_per_second=per_second(state.completion_tokens, state.seconds),
+                cost=teacher.price.of(state.prompt_tokens, state.completion_tokens, state.reasoning_tokens),
             )
 
         taught = teach(
@@ -92,15 +93,24 @@ def ask_teacher(workspace: Workspace, config: DatasetConfig, teacher: TeacherSet
         log.info("All %s samples are stored already.", f"{taught.plan.samples:,}")
     else:
         log.info("%s samples made in %.0f s.", f"{made.sampled:,}", made.seconds)
+    for what in made.learnt:
+        log.warning("The endpoint takes %s.", what)
+    if made.cut_off:
+        log.warning(
+            "%s samples were cut off at %s tokens and have no answer: raise teacher.max_tokens.",
+            f"{made.cut_off:,}", teacher.max_tokens,
+        )  # fmt: skip
+    if made.filtered:
+        log.warning("%s samples were cut off by the endpoint's content filter.", f"{made.filtered:,}")
     for example, reason in list(made.refused.items())[:3]:
         log.warning("The teacher refused question %s: %s", example, reason)
     return Sampled(
-        teachers=teacher.teachers or (choice.identity.model,),
+        teachers=teacher.teachers or (glob.escape(choice.identity.model),),
         samples=taught.plan.samples,
         sampled=made.sampled,
         unparsed=made.unparsed,
         prompt_tokens=made.prompt_tokens,
         completion_tokens=made.completion_tokens,
         seconds=made.seconds,
-        cost=teacher.price.of(made.prompt_tokens, made.completion_tokens),
+        cost=teacher.price.of(made.prompt_tokens, made.completion_tokens, made.reasoning_tokens),
     )

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 
 from models.teacher import (
     RequestRefused,
@@ -27,16 +28,21 @@ def receive(
     sampling: SamplingConfig,
     *,
     on_refused: Callable[[RequestRefused], None],
+    notice: Callable[[str], None],
+    on_learnt: Callable[[str], None] | None = None,
     recover: Callable[[], Awaitable[bool]] | None = None,
     key: TeacherKey | None = None,
 ) -> float:
     """Makes all requests. However it ends (an error, Ctrl-C), replies that have arrived are stored first.
 
     Args:
-        store: called with replies and the seconds since the first request, each reply once.
+        store: called with replies and the seconds since the first request, each reply once. A request may bring
+            several replies.
         config: where the endpoint is.
         sampling: how it is sampled.
         on_refused: called with each request that the endpoint refuses while it answers others.
+        notice: called with sentences that say what is going on.
+        on_learnt: called with what a refusal taught about the endpoint, such as "no seeds".
         recover: restarts a supervised server (`VllmServer.ensure_alive`).
         key: the endpoint's key; None takes it from the environment.
 
@@ -47,17 +53,16 @@ def receive(
         TeacherFailed, TeacherUnavailable, ServerFailed: from the endpoint.
         StoreWriteFailed: from `store`.
     """
-    return asyncio.run(_receive(requests, store, config, sampling, on_refused, recover, key))
+    teacher = partial(Teacher, config, sampling, recover, key, on_learnt)
+    return asyncio.run(_receive(requests, store, teacher, on_refused, notice))
 
 
 async def _receive(
     requests: Sequence[TeacherRequest],
     store: Callable[[list[TeacherReply], float], None],
-    config: TeacherConfig,
-    sampling: SamplingConfig,
+    make_teacher: Callable[[], Teacher],
     on_refused: Callable[[RequestRefused], None],
-    recover: Callable[[], Awaitable[bool]] | None,
-    key: TeacherKey | None,
+    notice: Callable[[str], None],
 ) -> float:
     finished: list[TeacherReply] = []
 
@@ -77,8 +82,9 @@ async def _receive(
             async for reply in replies:
                 finished.append(reply)
 
-    async with Teacher(config, sampling, recover, key) as teacher:
-        await teacher.check()
+    async with make_teacher() as teacher:
+        if warning := await teacher.check():
+            notice(warning)
         start = time.monotonic()
         collecting = asyncio.create_task(collect(teacher))
         storing = asyncio.create_task(store_now_and_then())

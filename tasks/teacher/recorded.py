@@ -16,6 +16,7 @@ from storage.recorded import RecordedQuestion, RecordedSample, read_recorded
 from storage.schemas import RATIONALES
 from storage.store import Store
 from tasks.questions.stored import store_examples
+from tasks.teacher.reading import Rationale, read_sample
 
 Answers = Literal["parsed", "recorded"]
 QUESTIONS_AT_ONCE = 20_000
@@ -45,6 +46,7 @@ def import_recorded(
     split: str,
     *,
     answers: Answers = "parsed",
+    rationale: Rationale = "auto",
     mapping: Mapping[str, str] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ImportSummary:
@@ -53,6 +55,8 @@ def import_recorded(
     Args:
         answers: `parsed` reads each answer from the sample's text; `recorded` takes the file's own answer, and a
             missing one stays unparsed. Importing again with the other choice revises the answers.
+        rationale: what students learn from where the teacher thought first. Importing again with another choice revises
+            the rationales.
         mapping: field -> column, if the file's columns have other names.
         on_progress: called with (questions, samples) read so far.
 
@@ -61,7 +65,7 @@ def import_recorded(
         NothingToDo: the file holds questions but no samples.
     """
     questions = read_recorded(path, dataset, mapping or {})
-    occurrences: Counter[tuple[str, str, str]] = Counter()
+    occurrences: Counter[tuple[str, str, str, str | None]] = Counter()
     places: Counter[str] = Counter()
     teachers: Counter[str] = Counter()
     total = ImportSummary(0, 0, 0, 0, 0, 0, 0, 0, {})
@@ -70,9 +74,9 @@ def import_recorded(
         for number, question in enumerate(chunk, 1):
             key = example_id(dataset.name, split, question.example.question, question.example.choices)
             for sample in question.samples:
-                seen = (key, sample.teacher, sample.text)
-                identity = recorded_sample_id(*seen, occurrences[seen])
-                rows.append(_row(dataset, split, key, question, sample, answers, identity, places[key]))
+                seen = (key, sample.teacher, sample.text, sample.thought)
+                identity = recorded_sample_id(key, sample.teacher, sample.text, occurrences[seen], sample.thought)
+                rows.append(_row(dataset, split, key, question, sample, answers, rationale, identity, places[key]))
                 occurrences[seen] += 1
                 places[key] += 1
                 teachers[sample.teacher] += 1
@@ -110,11 +114,15 @@ def _row(
     question: RecordedQuestion,
     sample: RecordedSample,
     answers: Answers,
+    rationale: Rationale,
     identity: str,
     place: int,
 ) -> dict[str, Any]:
     choices = question.example.choices
-    parsed = dataset.parse(sample.text, choices)
+    reading = read_sample(
+        dataset, choices, sample.text, thought=sample.thought, finish_reason=sample.finish_reason, rationale=rationale
+    )
+    parsed = reading.parsed
     if answers == "recorded":
         parsed = _with_recorded_answer(dataset, parsed, sample.answer, choices)
     return rationale_row(
@@ -126,6 +134,8 @@ def _row(
         model=sample.teacher,
         sample_index=place,
         text=sample.text,
+        thought=reading.thought,
+        finish_reason=sample.finish_reason,
         parsed=parsed,
     )
 

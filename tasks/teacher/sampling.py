@@ -4,6 +4,7 @@ Resuming needs no progress file: every sample's id follows from its request, so 
 stored. A run killed at any moment loses at most the last second, and the next one asks only for the rest.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -11,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from models.errors import TeacherFailed
 from models.seeds import request_seed
 from models.teacher import (
     RequestRefused,
@@ -26,6 +28,7 @@ from storage.ids import prompt_hash, teacher_sample_id
 from storage.rationales import rationale_row
 from storage.schemas import EXAMPLES, RATIONALES
 from storage.store import Store
+from tasks.teacher.reading import CUT_OFF, FILTERED, TOO_LONG, Rationale, read_sample
 from tasks.teacher.receiving import receive
 
 
@@ -84,18 +87,39 @@ class SamplingProgress:
         wanted: samples this run has to make.
         sampled: samples made and stored by this run.
         unparsed: those without an answer.
-        refused: example_id -> what the endpoint said when it refused the request.
-        prompt_tokens, completion_tokens: as the endpoint counts them; a prompt counts once per request.
+        cut_off: those of them that max_tokens cut off.
+        filtered: those of them that the endpoint's filter cut off.
+        prompt_tokens, completion_tokens: as the endpoint counts them; a prompt counts once per request. None as soon as
+            one reply does not tell.
+        reasoning_tokens: those of the completions that are thoughts; None as soon as one reply with a thought does not
+            tell.
         seconds: since the first request.
+        refused: example_id -> what the endpoint said when it refused the request.
+        learnt: how the endpoint had to be asked, where that is not as it was set.
     """
 
     wanted: int
     sampled: int = 0
     unparsed: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    cut_off: int = 0
+    filtered: int = 0
+    prompt_tokens: int | None = 0
+    completion_tokens: int | None = 0
+    reasoning_tokens: int | None = 0
     seconds: float = 0.0
     refused: dict[str, str] = field(default_factory=dict)
+    learnt: list[str] = field(default_factory=list)
+
+    def add(self, reply: TeacherReply) -> None:
+        """Counts a reply's tokens."""
+        for name in ("prompt_tokens", "completion_tokens", "reasoning_tokens"):
+            before, more = getattr(self, name), getattr(reply, name)
+            setattr(self, name, None if before is None or more is None else before + more)
+
+
+def per_second(count: int | None, seconds: float) -> float | None:
+    """A rate; None where the number is not known or no time has passed."""
+    return count / seconds if count is not None and seconds else None
 
 
 def plan_sampling(
@@ -164,6 +188,9 @@ def _missing(
         "max_tokens": sampling.max_tokens,
         "seed": run_seed,
     }
+    # A field that is left out says how the endpoint is asked, not what is sampled.
+    if extra := {name: value for name, value in sampling.extra_body.items() if value is not None}:
+        identity["extra_body"] = extra
     missing = [
         (index, sample_id)
         for index in range(sampling.n)
@@ -192,6 +219,8 @@ def sample_teacher(
     config: TeacherConfig,
     sampling: SamplingConfig,
     *,
+    notice: Callable[[str], None],
+    rationale: Rationale = "auto",
     run_id: str | None = None,
     recover: Callable[[], Awaitable[bool]] | None = None,
     on_progress: Callable[[SamplingProgress], None] | None = None,
@@ -204,6 +233,8 @@ def sample_teacher(
     Args:
         config: where the teacher is.
         sampling: how it is sampled; as in the plan.
+        notice: called with sentences that say what is going on.
+        rationale: what students learn from where the teacher thinks first.
         recover: restarts a supervised server (`VllmServer.ensure_alive`).
         on_progress: called after each stored part.
         key: the endpoint's key; None takes it from the environment.
@@ -219,23 +250,33 @@ def sample_teacher(
         rows = [
             row
             for reply in replies
-            for row in _rows(dataset, split, identity, sampling, planned[reply.request_id], reply, run_id)
+            for row in _rows(dataset, split, identity, rationale, planned[reply.request_id], reply, run_id)
         ]
         store.append(RATIONALES, pa.Table.from_pylist(rows, RATIONALES.schema))
         progress.sampled += len(rows)
         progress.unparsed += sum(row["answer"] is None for row in rows)
+        cut = Counter(row["finish_reason"] for row in rows if row["parse_error"] == CUT_OFF)
+        progress.cut_off += sum(cut[reason] for reason in TOO_LONG)
+        progress.filtered += sum(cut[reason] for reason in FILTERED)
         for reply in replies:
-            progress.prompt_tokens += reply.prompt_tokens or 0
-            progress.completion_tokens += reply.completion_tokens or 0
+            progress.add(reply)
         progress.seconds = seconds
         if on_progress:
             on_progress(progress)
 
     def refused(error: RequestRefused) -> None:
-        progress.refused[planned[error.request_id].example_id] = str(error)
+        progress.refused[planned[error.request_id].example_id] = error.reason
 
     requests = [request.request for request in plan.requests]
-    progress.seconds = receive(requests, store_replies, config, sampling, on_refused=refused, recover=recover, key=key)
+    progress.seconds = receive(
+        requests, store_replies, config, sampling, on_refused=refused, notice=notice,
+        on_learnt=progress.learnt.append, recover=recover, key=key,
+    )  # fmt: skip
+    if progress.refused and not progress.sampled and not plan.stored:
+        raise TeacherFailed(
+            f"The endpoint refused all {len(progress.refused):,} questions; one of them: "
+            f"{next(iter(progress.refused.values()))}"
+        )
     return progress
 
 
@@ -243,15 +284,19 @@ def _rows(
     dataset: Dataset,
     split: str,
     identity: TeacherIdentity,
-    sampling: SamplingConfig,
+    rationale: Rationale,
     planned: PlannedRequest,
     reply: TeacherReply,
     run_id: str | None,
 ) -> Iterator[dict[str, Any]]:
-    for sample, sample_id in zip(reply.samples, planned.sample_ids, strict=True):
+    for sample in reply.samples:
+        reading = read_sample(
+            dataset, planned.choices, sample.text, thought=sample.thought, finish_reason=sample.finish_reason,
+            rationale=rationale,
+        )  # fmt: skip
         yield rationale_row(
             "teacher",
-            sample_id=sample_id,
+            sample_id=planned.sample_ids[sample.index],
             example_id=planned.example_id,
             dataset=dataset.name,
             split=split,
@@ -259,14 +304,17 @@ def _rows(
             model_revision=identity.revision,
             sample_index=planned.first_index + sample.index,
             seed=sample.seed,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
+            temperature=reply.temperature,
+            top_p=reply.top_p,
             prompt_hash=planned.prompt_hash,
             text=sample.text,
-            parsed=dataset.parse(sample.text, planned.choices),
+            thought=reading.thought,
+            rationale_from=rationale,
+            parsed=reading.parsed,
             finish_reason=sample.finish_reason,
             prompt_tokens=reply.prompt_tokens,
             completion_tokens=sample.completion_tokens,
+            reasoning_tokens=sample.reasoning_tokens,
             logprob=sample.logprob,
             run_id=run_id,
         )

@@ -16,6 +16,7 @@ from models.teacher import SamplingConfig, TeacherConfig, TeacherKey
 from storage.datasets.definition import Dataset
 from storage.store import Store
 from tasks.teacher.lab import build_lab
+from tasks.teacher.reading import Rationale, read_again
 from tasks.teacher.sampling import SamplingPlan, SamplingProgress, TeacherIdentity, plan_sampling, sample_teacher
 from tasks.teacher.settings import TeacherSettings
 
@@ -35,6 +36,7 @@ class TeacherChoice:
         client: arguments of `TeacherConfig`, except base_url (and, for a server of our own, the served name).
         url: the endpoint's; None if a server is started.
         server: the server to start; None if there is an endpoint.
+        rationale: what students learn from where it thinks first.
     """
 
     identity: TeacherIdentity
@@ -42,6 +44,7 @@ class TeacherChoice:
     client: dict[str, Any] = field(default_factory=dict)
     url: str | None = None
     server: ServerConfig | None = None
+    rationale: Rationale = "auto"
 
 
 @dataclass(frozen=True)
@@ -83,15 +86,19 @@ def choose_teacher(settings: TeacherSettings, home: Path) -> TeacherChoice:
         max_tokens=settings.max_tokens,
         logprobs=settings.logprobs,
         api=api,
+        instruction=settings.instruction,
+        extra_body=settings.extra_body,
     )
     client = {"model": model, "in_flight": settings.in_flight, "request_timeout_s": settings.timeout_s,
               "retries": settings.retries}  # fmt: skip
     if settings.url is not None:
-        return TeacherChoice(TeacherIdentity(name or model), sampling, client, url=settings.url)
+        return TeacherChoice(
+            TeacherIdentity(name or model), sampling, client, settings.url, rationale=settings.rationale
+        )
     check_model(model)
     identity = TeacherIdentity(name or default_served_name(model), model_revision(model))
     server = ServerConfig(model=model, port=settings.port, extra_args=settings.server_args)
-    return TeacherChoice(identity, sampling, client, server=server)
+    return TeacherChoice(identity, sampling, client, server=server, rationale=settings.rationale)
 
 
 def teach(
@@ -128,14 +135,19 @@ def teach(
         if not stack.enter_context(store.lock(what, wait=False)):
             notice("Another process is sampling this teacher on this split; waiting for it, then taking the rest.")
             stack.enter_context(store.lock(what))
-        plan = plan_sampling(store, dataset, split, example_ids, teacher.identity, teacher.sampling, run_seed)
+        wanted = list(example_ids)
+        revised = read_again(store, dataset, split, wanted, teacher.identity.model, teacher.rationale)
+        if revised:
+            notice(f"{revised:,} stored samples with thoughts, or cut off, were read again: they read differently now.")
+        plan = plan_sampling(store, dataset, split, wanted, teacher.identity, teacher.sampling, run_seed)
         if not plan.requests:
             return Taught(plan, None, time.monotonic() - started)
         notice(f"{plan.missing:,} samples of {plan.examples:,} questions to make; {plan.stored:,} are stored already.")
         config, recover = stack.enter_context(endpoint(teacher, logs, notice))
         done = sample_teacher(
             store, dataset, split, plan, teacher.identity, config, teacher.sampling,
-            run_id=run_id, recover=recover, on_progress=on_progress, key=key,
+            notice=notice, rationale=teacher.rationale, run_id=run_id, recover=recover, on_progress=on_progress,
+            key=key,
         )  # fmt: skip
         return Taught(plan, done, time.monotonic() - started)
 

@@ -1,12 +1,13 @@
 """Which teacher a distillation learns from: the section `teacher` of its configuration."""
 
 import re
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from models.server_settings import safe_arguments
-from models.teacher_settings import plain_http_url
+from models.teacher_settings import Instruction, checked_extra_body, plain_http_url
+from tasks.teacher.reading import Rationale
 
 LAB = "lab"
 Api = Literal["auto", "chat", "completions"]
@@ -30,12 +31,34 @@ class Price(BaseModel):
 
     per_million_prompt: float = Field(default=0.0, ge=0, description="Price of a million prompt tokens.")
     per_million_completion: float = Field(default=0.0, ge=0, description="Price of a million completion tokens.")
+    per_million_reasoning: float | None = Field(
+        default=None,
+        ge=0,
+        description="Price of a million completion tokens that are thoughts; that of the others by default.",
+    )
 
-    def of(self, prompt_tokens: int, completion_tokens: int) -> float | None:
-        """The price of some tokens; None if no price is given."""
-        if not self.per_million_prompt and not self.per_million_completion:
+    def of(
+        self, prompt_tokens: int | None, completion_tokens: int | None, reasoning_tokens: int | None = 0
+    ) -> float | None:
+        """The price of some tokens; None if no price is given, or a number of tokens that has one is not known.
+
+        Args:
+            completion_tokens: thoughts included.
+            reasoning_tokens: those of the thoughts.
+        """
+        reasoning_price = self.per_million_reasoning
+        if reasoning_price is None:
+            reasoning_price, reasoning_tokens = 0.0, 0
+        shown = None if completion_tokens is None or reasoning_tokens is None else completion_tokens - reasoning_tokens
+        counted = (
+            (prompt_tokens, self.per_million_prompt),
+            (shown, self.per_million_completion),
+            (reasoning_tokens, reasoning_price),
+        )
+        priced = [(tokens, price) for tokens, price in counted if price]
+        if not priced or any(tokens is None for tokens, _ in priced):
             return None
-        return (prompt_tokens * self.per_million_prompt + completion_tokens * self.per_million_completion) / 1e6
+        return sum((tokens or 0) * price for tokens, price in priced) / 1e6
 
 
 class RecordedFile(BaseModel):
@@ -104,12 +127,29 @@ class TeacherSettings(BaseModel):
         default=False, description="Also store each sample's mean log-probability; half as fast on a CPU."
     )
     seed: int = Field(default=0, description="Seed of the samples; another one gives other samples.")
+    extra_body: dict[str, Any] = Field(
+        default_factory=dict,
+        description="More fields for the body of every request, such as `reasoning_effort` or `chat_template_kwargs`; "
+        "other values give other samples. null leaves a field out that an endpoint refuses, such as `seed`.",
+    )
+
+    # The reading
+    rationale: Rationale = Field(
+        default="auto",
+        description="What students learn from where the teacher thinks first: the `final` text, the `thought`, `both`, "
+        "or `auto`: the final text where it explains, else the thought. Changing it asks for nothing again.",
+    )
 
     # The endpoint, or vLLM's server
     api: Api = Field(
         default="auto",
         description="`chat`, `completions`, or `auto`: `completions` for a local model without a chat template, else "
         "`chat`.",
+    )
+    instruction: Instruction = Field(
+        default="system",
+        description="Role of the chat message with the instruction: `system`, or `user` for a model that knows no "
+        "system role (qcrd finds that out where the endpoint says so).",
     )
     in_flight: int = Field(
         default=64,
@@ -136,6 +176,11 @@ class TeacherSettings(BaseModel):
     @classmethod
     def _plain_http_url(cls, url: str | None) -> str | None:
         return None if url is None else plain_http_url(url)
+
+    @field_validator("extra_body")
+    @classmethod
+    def _checked_extra_body(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        return checked_extra_body(fields)
 
     @field_validator("key_secret")
     @classmethod

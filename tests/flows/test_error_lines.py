@@ -105,6 +105,17 @@ def test_an_option_is_named_as_it_was_given(complaint: Complain) -> None:
         assert complaint(*endpoint, option, value).endswith(f", not {shown}.")
 
 
+def test_fields_of_the_body_are_json_and_never_repeated(complaint: Complain) -> None:
+    endpoint = ("sample", "--dataset", "lab", "--url", "http://x/v1", "--model", "m", "--extra-body")
+    assert complaint(*endpoint, "low") == (
+        """--extra-body takes a JSON object, such as '{"chat_template_kwargs": {"enable_thinking": false}}'."""
+    )
+    line = complaint(*endpoint, '{"api_key": "sk-planted"}')
+    assert line.startswith("--extra-body: `api_key` looks like a key, which belongs in QCRD_TEACHER_API_KEY")
+    assert "planted" not in line
+    assert complaint(*endpoint, '{"n": 3}').startswith("--extra-body: `n` is set elsewhere; here it can only be null")
+
+
 def test_missing_file(complaint: Complain) -> None:
     assert complaint("import", "nothing.jsonl", "--dataset", "svamp") == "No such file: nothing.jsonl"
 

@@ -21,6 +21,7 @@ class Endpoint:
 
     script: list[Callable[["Endpoint", dict[str, Any]], Awaitable[web.StreamResponse]]] = field(default_factory=list)
     models: list[str] = field(default_factory=lambda: ["lab", "smollm2"])
+    habit: Callable[[dict[str, Any]], web.Response | None] | None = None  # how it answers some bodies, for good
     together: int = 1  # no request is answered before so many are under way
     url: str = ""
     bodies: list[dict[str, Any]] = field(default_factory=list)
@@ -40,6 +41,8 @@ class Endpoint:
         try:
             if self.script:
                 return await self.script.pop(0)(self, body)
+            if self.habit is not None and (answer := self.habit(body)) is not None:
+                return answer
             if self.under_way >= self.together:
                 self.enough.set()
             await self.enough.wait()
@@ -75,8 +78,8 @@ async def serving(*script: Any, api_root: str = "/v1", **settings: Any) -> Async
 
 def good(body: dict[str, Any], choices: int | None = None) -> dict[str, Any]:
     """A correct reply; texts name their seed."""
-    count = body["n"] if choices is None else choices
-    texts = [f"text {body['seed'] + i}" for i in range(count)]
+    count = body.get("n", 1) if choices is None else choices
+    texts = [f"text {body.get('seed', 0) + i}" for i in range(count)]
     chat = "messages" in body
     return {
         "choices": [
@@ -105,6 +108,11 @@ def says(status: int, body: Any, headers: dict[str, str] | None = None) -> Any:
         return web.Response(status=status, text=text, headers=headers, content_type="application/json")
 
     return answer
+
+
+def refusal(body: Any, status: int = 400) -> web.Response:
+    """An answer for a habit."""
+    return web.json_response(body, status=status)
 
 
 def gives(choices: int) -> Any:

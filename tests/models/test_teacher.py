@@ -16,7 +16,6 @@ from tests.models.endpoint import (
     Endpoint,
     ask,
     config,
-    gives,
     good,
     hangs_up,
     openai_error,
@@ -92,7 +91,9 @@ def test_one_sample_has_the_requests_tokens() -> None:
         pytest.param(says(200, {"choices": []}), id="no choices"),
         pytest.param(says(200, [1, 2]), id="not an object"),
         pytest.param(says(200, {"choices": [{"index": i} for i in range(5)]}), id="choices without text"),
-        pytest.param(gives(3), id="fewer choices"),
+        pytest.param(says(200, {"error": {"message": "slow down", "code": 429}}), id="429 inside 200"),
+        pytest.param(says(200, {"error": "upstream failed", "choices": [{"text": "half a"}] * 5}), id="error in 200"),
+        pytest.param(says(200, {"choices": [{"text": "", "finish_reason": "error"}] * 5}), id="choices of errors"),
         pytest.param(hangs_up, id="connection lost"),
     ],
 )

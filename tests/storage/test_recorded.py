@@ -153,7 +153,7 @@ def test_bad_rows(tmp_path: Path, row: dict[str, Any], dataset: str, message: st
 def test_mapping_of_an_unknown_field_or_column(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "r.jsonl", {"question": "q", "completion": "t"})
     with pytest.raises(
-        UnknownName, match=r"Unknown field 'txet'\. Did you mean 'text'\? Allowed: answer, label, question"
+        UnknownName, match=r"Unknown field 'txet'\. Did you mean 'text'\? Allowed: answer, finish_reason, "
     ):
         read(path, "svamp", txet="completion")
     with pytest.raises(BadFile, match=r"no column 'completions'\. Did you mean 'completion'\?"):

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from dataclasses import replace
+from glob import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -203,6 +204,15 @@ def test_a_new_sample_revises_only_its_example(tmp_path: Path) -> None:
     summary = vote(store, SVAMP, VoteRule(dataset="svamp"))
     assert (summary.added, summary.changed, summary.unchanged) == (0, 1, 19)
     assert store.query("SELECT n_votes FROM votes WHERE example_id = 'e0'")["n_votes"].to_pylist() == [2]
+
+
+@pytest.mark.parametrize("name", ["big[1m]", "a*b", "[x]", "what?"])
+def test_a_teacher_votes_whatever_its_name_and_alone_where_it_is_escaped(tmp_path: Path, name: str) -> None:
+    samples = made_up(4, 6, (name, "big1", "aab"))
+    store = fill(tmp_path, samples, {f"e{e}": None for e in range(4)})
+    for glob in (escape(name), name):
+        assert vote(store, SVAMP, VoteRule(dataset="svamp", teachers=(glob,))).samples >= 8
+    assert vote(store, SVAMP, VoteRule(dataset="svamp", teachers=(escape(name),))).samples == 8
 
 
 def test_samples_that_are_gone_no_longer_count(tmp_path: Path) -> None:

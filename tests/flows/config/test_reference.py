@@ -70,6 +70,7 @@ def test_a_section_or_a_key_is_found_by_its_path() -> None:
     assert [key.path for key in keys_at("teacher.price")] == [
         "teacher.price.per_million_prompt",
         "teacher.price.per_million_completion",
+        "teacher.price.per_million_reasoning",
     ]
     [patience] = keys_at("rounds.patience")
     assert patience.text.startswith("Stop after this many rounds")
@@ -124,11 +125,13 @@ def options_of(command: str) -> dict[str, Any]:
 TOLD: list[tuple[str, str, type[BaseModel], str]] = [
     *(("sample", name, TeacherSettings, name) for name in (
         "model", "url", "name", "n", "temperature", "top_p", "max_tokens", "seed", "logprobs", "api", "in_flight",
-        "retries", "port",
+        "retries", "port", "rationale", "instruction",
     )),
     ("sample", "timeout", TeacherSettings, "timeout_s"),
     ("sample", "price_prompt", Price, "per_million_prompt"),
     ("sample", "price_completion", Price, "per_million_completion"),
+    ("sample", "price_reasoning", Price, "per_million_reasoning"),
+    ("import", "rationale", TeacherSettings, "rationale"),
     *(("vote", name, VotesConfig, name) for name in ("n", "seed", "positives", "check_arithmetic")),
     ("import", "file", RecordedFile, "path"),
     ("import", "answers", RecordedFile, "answers"),

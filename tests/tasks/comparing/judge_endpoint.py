@@ -40,6 +40,9 @@ def judging(rule: Rule, seconds: float = 0.0, refuse: str = "") -> Iterator[Judg
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             judge.bodies.append(body)
+            if body["model"] != "wise":
+                self.reply(404, {"error": {"message": "there is no such model"}})
+                return
             time.sleep(seconds)
             asked = body["messages"][-1]["content"]
             shown = _SHOWN.search(asked)

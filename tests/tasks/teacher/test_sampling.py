@@ -81,7 +81,7 @@ def test_429_500_and_nonsense_are_waited_out_and_every_sample_is_stored_once(tmp
             assert code == 0, err
             figures = json.loads(out)
             assert (figures["sampled"], figures["stored_before"], figures["unparsed"]) == (100, 0, 0)
-            assert figures["prompt_tokens"] == 20 * 11  # once a request
+            assert figures["prompt_tokens"] == 21 * 11  # once a request; one question took two, for 3 and 2 samples
             assert len(endpoint.bodies) == 20 + len(trouble)
             # The second run asks for nothing.
             code, out, err = await sample(home, endpoint, questions(tmp_path, 20))
@@ -161,6 +161,46 @@ def test_a_question_the_endpoint_refuses_is_named_and_the_others_go_on(tmp_path:
             assert figures["sampled"] == 4 * N
             [reason] = figures["refused"].values()
             assert "512 tokens" in reason
+
+    asyncio.run(scenario())
+
+
+def test_other_fields_of_the_body_are_other_samples_but_a_field_left_out_is_not(tmp_path: Path, home: Path) -> None:
+    async def scenario() -> None:
+        async with serving() as endpoint:
+            file, sampled = questions(tmp_path, 2), []
+            for options in (
+                (), ("--reasoning-effort", "low"), ("--extra-body", '{"reasoning_effort": "low"}'),
+                ("--extra-body", '{"seed": null, "n": null}'), ("--instruction", "user"),
+            ):  # fmt: skip
+                code, out, err = await sample(home, endpoint, file, *options)
+                assert code == 0, err
+                sampled.append(json.loads(out)["sampled"])
+            assert sampled == [2 * N, 2 * N, 0, 0, 0]
+            assert [body.get("reasoning_effort") for body in endpoint.bodies] == [None] * 2 + ["low"] * 2
+
+    asyncio.run(scenario())
+
+
+def test_what_an_endpoint_does_not_tell_is_unknown(tmp_path: Path, home: Path) -> None:
+    def silent(body: dict[str, Any]) -> web.Response:
+        return web.json_response(good(body) | {"usage": None})
+
+    async def scenario() -> None:
+        async with serving(habit=silent) as endpoint:
+            code, out, err = await sample(home, endpoint, questions(tmp_path, 2), "--price-prompt", 1)
+            assert code == 0, err
+            figures = json.loads(out)
+            told = ("prompt_tokens", "completion_tokens", "tokens_per_s", "cost")
+            assert [figures[name] for name in told] == [None] * 4
+            command = qcrd_command(
+                home, "sample", "--dataset", "svamp", "--path", questions(tmp_path, 3), "--url", endpoint.url,
+                "--model", "lab", "--api", "completions", "--price-prompt", 1,
+            )  # fmt: skip
+            process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+            text = (await process.communicate())[0].decode()
+            assert "Tokens: unknown, in " in text
+            assert "Cost: unknown." in text
 
     asyncio.run(scenario())
 

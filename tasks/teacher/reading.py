@@ -1,0 +1,134 @@
+"""Reads a teacher's sample: what it thought, what its rationale is, and which answer it gives, if it gives one.
+
+The answer is read from the final text, never from a thought. A text that was cut off has one only where it announced it
+before: the last number of half a calculation is no answer.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import pyarrow as pa
+
+from storage.datasets.definition import Dataset, Parsed
+from storage.datasets.statements import find_statements
+from storage.ids import rationale_hash
+from storage.schemas import EXAMPLES, RATIONALES
+from storage.store import Store, now
+from storage.thoughts import explains, split_thought
+
+Rationale = Literal["auto", "final", "thought", "both"]
+CUT_OFF = "cut off"
+ONLY_A_THOUGHT = "only a thought"
+TOO_LONG = ("length", "max_tokens", "model_length")
+FILTERED = ("content_filter", "safety")
+MARKS = r"(?i)think(ing)?\s?[\]>▷]|thoughts?\s?>|reasoning\s?>|scratchpad\s?>|_thought\||<\|channel|thought process:"
+"""What a text with a thought in it holds, as DuckDB finds it; a text that only looks like it is read as it was."""
+CUT_SHORT = (*TOO_LONG, *FILTERED)
+"""The finish reasons of an unfinished text: max_tokens (or the context's length) was reached, or a filter ended it."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read from a sample.
+
+    Attributes:
+        thought: what the teacher thought before its final text; None where it shows no thought.
+        parsed: the rationale that students learn from, and the answer.
+    """
+
+    thought: str | None
+    parsed: Parsed
+
+
+def read_sample(
+    dataset: Dataset,
+    choices: tuple[str, ...],
+    text: str,
+    *,
+    thought: str | None = None,
+    finish_reason: str | None = None,
+    rationale: Rationale = "auto",
+) -> Reading:
+    """Reads one sample.
+
+    Args:
+        text: exactly as sampled; it may begin with a thought.
+        thought: what came apart from the text; None or empty where nothing did.
+        finish_reason: why the text ends there; None where nobody says.
+        rationale: what students learn from: the `final` text, the `thought`, `both`, or `auto`: the final text where it
+            explains, else the thought.
+    """
+    split = split_thought(text)
+    thought = thought or split.thought
+    final = split.final or ""
+    if (thought and not final) or split.final is None:
+        parsed = Parsed("", None, ONLY_A_THOUGHT)
+    else:
+        parsed = dataset.parse(final, choices)
+    if finish_reason in CUT_SHORT and not _announced(dataset, choices, final, parsed.answer):
+        parsed = Parsed(parsed.rationale, None, CUT_OFF)
+    if thought is None or (rationale == "auto" and explains(parsed.rationale)):
+        return Reading(thought, parsed)
+    # The thought's own closing answer statement is left out, as the final text's is.
+    parts = [dataset.parse(thought, choices).rationale] if rationale != "final" else []
+    parts += [parsed.rationale] if rationale in ("final", "both") else []
+    return Reading(thought, replace(parsed, rationale="\n\n".join(part for part in parts if part)))
+
+
+def _announced(dataset: Dataset, choices: tuple[str, ...], text: str, answer: str | None) -> bool:
+    """Whether the text says in a sentence of its own, which is not the unfinished last one, that this is its answer."""
+    if answer is None:
+        return False
+    whole = (
+        text[statement.start : statement.end]
+        for statement in find_statements(text)
+        if text[statement.end :].strip() or text[: statement.end].rstrip()[-1:] in tuple(".!?>}")
+    )
+    return any(dataset.parse(statement, choices).answer == answer for statement in whole)
+
+
+def read_again(
+    store: Store, dataset: Dataset, split: str, example_ids: Iterable[str], model: str, rationale: Rationale
+) -> int:
+    """Reads a teacher's stored samples again where that may give something else: thoughts under another choice of the
+    rationale, and what an older version, which knew no thoughts and no unfinished texts, may have misread.
+
+    So the choice can be changed without asking anything twice. The caller holds the lock under which this teacher is
+    sampled.
+
+    Returns:
+        How many samples read differently now; they are revised.
+    """
+    partition = {"dataset": dataset.name, "split": split}
+    with store.connect() as con:
+        con.register("wanted", pa.table({"example_id": pa.array(list(example_ids), pa.string())}))
+        columns = ", ".join(f'r."{name}"' for name in RATIONALES.schema.names)
+        rows = store.execute(
+            con,
+            f"SELECT {columns}, e.choices FROM {store.relation(RATIONALES, {**partition, 'source': 'teacher'})} r "
+            f"JOIN {store.relation(EXAMPLES, partition)} e USING (example_id) SEMI JOIN wanted USING (example_id) "
+            "WHERE r.model = $model AND CASE WHEN r.rationale_from IS NULL "
+            "THEN list_contains($cut_short, r.finish_reason) OR regexp_matches(r.text, $marks) "
+            "ELSE r.thought IS NOT NULL AND r.rationale_from <> $rationale END ORDER BY r.sample_id",
+            {"model": model, "cut_short": list(CUT_SHORT), "marks": MARKS, "rationale": rationale},
+        ).to_pylist()
+    revised = []
+    different = 0
+    for row in rows:
+        reading = read_sample(
+            dataset, tuple(row.pop("choices")), row["text"], thought=row["thought"],
+            finish_reason=row["finish_reason"], rationale=rationale,
+        )  # fmt: skip
+        fresh = {
+            "thought": reading.thought,
+            "rationale": reading.parsed.rationale,
+            "rationale_hash": rationale_hash(reading.parsed.rationale),
+            "answer": reading.parsed.answer,
+            "parse_error": reading.parsed.parse_error,
+        }
+        different += any(row[name] != value for name, value in fresh.items())
+        revised.append({**row, **fresh, "rationale_from": rationale, "created_at": now()})
+    if revised:
+        store.upsert(RATIONALES, pa.Table.from_pylist(revised, RATIONALES.schema))
+    return different
