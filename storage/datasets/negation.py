@@ -22,14 +22,17 @@ _NOT_BEHIND = re.compile(
 )
 MAX_BEFORE = 48  # characters before a mention that are looked at
 
+# "not 5 but 7": what counts stands behind.
 _NOT_BUT = re.compile(
     r"^\W{0,6}(?:\w{1,8}\s{1,2})?not\s[^.;\n]{1,80}?,?\s(?:but|it is|it's)\s(?:rather\s)?", re.IGNORECASE
 )
+# "B, not C", "B because it is no park": what counts stands before.
 _REASON = re.compile(
     r"[\s,;(–—-]{1,4}(?:and\s)?(?:not|rather than|instead of|unlike|as opposed to|because|since"
     r"|as (?:it|they|he|she|the|this|that|a|an))\b|,\s(?:as|due to|given)\b",
     re.IGNORECASE,
 )
+# "not B", "definitely not B": nothing counts.
 _DENIAL = re.compile(
     r"^[\W_]{0,6}(?:(?:is|it|definitely|clearly|certainly|probably|most likely)\s)?(?:not|nicht|kein\w{0,2}|pas|не)\s"
     r"(?!only\b|just\b)",
