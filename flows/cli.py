@@ -41,6 +41,7 @@ from flows.commands import (
     sql,
     store,
     ui,
+    unparsed,
     vote,
 )
 from flows.terminal import err, plain
@@ -90,6 +91,7 @@ PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     },
 }
 show.app.command("runs")(runs.show_runs)
+show.app.command("unparsed")(unparsed.show_unparsed)
 for panel, commands in PANELS.items():
     for name, command in commands.items():
         if isinstance(command, typer.Typer):

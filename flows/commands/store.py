@@ -1,12 +1,14 @@
-"""`qcrd store check`: is everything stored readable, and each row once?"""
+"""`qcrd store`: is everything stored readable, and each row once; answers read again."""
 
 from typing import Annotated
 
 import typer
 
-from flows.commands.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
+from flows.commands.options import DEFAULT_HOME, DatasetOption, HomeOption, JsonOption, SplitOption, home_at
 from flows.terminal import notice, out, print_json, progress_bar
 from storage.checking import SET_ASIDE, check_store
+from storage.datasets.registry import get_dataset
+from tasks.teacher.read_again import read_again
 
 app = typer.Typer(help="Look after the store.\n\nExample: qcrd store check", no_args_is_help=True)
 
@@ -58,3 +60,37 @@ def check(
             out.print("sound")
     if not report.sound:
         raise typer.Exit(1)
+
+
+@app.command("read-again")
+def read_samples_again(
+    dataset: DatasetOption,
+    split: SplitOption = None,
+    as_json: JsonOption = False,
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Read the answers of stored teacher samples again.
+
+    For when the dataset's definition or qcrd itself reads better than it did.
+    Nothing is sampled. Vote again afterwards. Recorded samples are read again
+    by importing their file again.
+
+    Example: qcrd store read-again --dataset tickets.yaml
+    """
+    named = get_dataset(dataset)
+    with progress_bar(show=not as_json) as progress:
+        bar = progress.add_task("reading samples", total=None, note="")
+        done = read_again(
+            home_at(home).open_store(), named, split, on_progress=lambda count: progress.update(bar, completed=count)
+        )
+    if as_json:
+        print_json(done)
+        return
+    out.print(
+        f"{done.samples:,} samples read: {done.changed:,} changed, {done.answered:,} of them have an answer now, "
+        f"{done.unanswered:,} have none any more.",
+        soft_wrap=True,
+        markup=False,
+    )
+    if done.changed:
+        notice(f"Vote again: qcrd vote --dataset {dataset}")

@@ -29,6 +29,7 @@ _TOKEN = re.compile(
     rf"\s*(?:(?P<number>{NUMBER}(?:[eE][+-]?\d{{1,2}}(?![\w.]))?)|(?P<symbol>[-+*/()%])|(?P<currency>[$€£]))"
 )
 # Other characters for the same operators. The letter x counts as a multiplication sign.
+_HEX = re.compile(r"(?<![\d.])0[xX][\da-fA-F]")  # not zero times something
 _SIGNS = str.maketrans("−–×xX·⋅∙÷∕⁄", "--******///")
 
 
@@ -43,7 +44,7 @@ def evaluate(expression: str) -> Fraction | None:
     Reads + - * / ( ), decimals, unary signs, the characters × ÷ · x − – as the operators they mean, thousands commas,
     currency signs (ignored) and the percent sign (a hundredth). Never raises.
     """
-    if len(expression) > MAX_LENGTH or not expression.isprintable():
+    if len(expression) > MAX_LENGTH or not expression.isprintable() or _HEX.search(expression):
         return None
     try:
         return _Expression(_tokens(expression)).value()

@@ -2,25 +2,58 @@
 
 import re
 from collections.abc import Sequence
+from enum import Enum
 from fractions import Fraction
 
+from storage.datasets.answering_part import answering_part, plain_characters
 from storage.datasets.arithmetic import NUMBER, evaluate, write_number
 from storage.datasets.definition import Parsed
-from storage.datasets.statements import EMPTY_TEXT, NO_ANSWER, by_trust, find_statements, rationale_of, split_sentences
+from storage.datasets.negation import affirmed
+from storage.datasets.spelled_numbers import spelled_numbers
+from storage.datasets.statements import (
+    DENIED,
+    EMPTY_TEXT,
+    NO_ANSWER,
+    NO_SINGLE_NUMBER,
+    UNFINISHED_THOUGHT,
+    Statement,
+    by_trust,
+    find_statements,
+    rationale_of,
+    split_sentences,
+)
+from storage.datasets.written_numbers import MOMENT, RANGE, rewritten
+
+
+class _Unclear(Enum):
+    """What stands where a number is looked for, and is none: a range, a date, a formula with unknowns."""
+
+    UNCLEAR = 0
+
+
+_UNCLEAR = _Unclear.UNCLEAR
+_Value = Fraction | _Unclear
 
 _DASHES = "−–-"  # the plain one last, so that it makes no range inside [...]
 # A stretch that may be arithmetic. After its start it is a single character class, so matching is linear.
 # A dash is a sign only if it touches the number and nothing touches it: not in "x - 24", "18-4", "- 3 pens".
 _SIGN = rf"(?<![\w.)])(?:[{_DASHES}](?=[$€£]?[.\d(]))?"
-_ARITHMETIC = re.compile(rf"(?:{_SIGN}[$€£]?[.(]*\d|\()[\d\s.,$€£*/()×÷·⋅%x+{_DASHES}]*")
+_ARITHMETIC = re.compile(rf"(?:{_SIGN}[$€£]?[.(]*\d|\()[\d\s.,$€£*/()×÷·⋅%x+{_DASHES}]*|[{RANGE}{MOMENT}]")
 _ONE_NUMBER = re.compile(rf"(?:{_SIGN}[$€£]?)?{NUMBER}")
 _TRAILING = " \t\n.,+*/×÷·⋅x$€£(" + _DASHES
+_GOES_ON = re.compile(r"[\d)]\s{1,2}[+*/×÷·⋅]\s{0,2}\(?$")  # "10 + John's age"
+_UNKNOWN = re.compile(r"[\d)]\s{0,2}[+*/×÷·⋅-]\s{0,2}\d{0,9}x(?!\s{0,2}[\d(])")  # "10 + 2x"
+# "10-12" is a range, and so is "10 - 12"; "18 - 4" is none. "2021-03-05" and "555-12-34" are no subtractions.
+_DIFFERENCE = re.compile(rf"({NUMBER})\s?[{_DASHES}]\s?({NUMBER})")
+_CODE = re.compile(rf"\d+(?:[{_DASHES}]\d+){{2,}}")
 
 _LATEX = [
+    (re.compile(r"\{,\}"), ","),
+    (re.compile(r"(?<=\d)\s?\\d?t?frac\s?\{(\d{1,9})\}\s?\{(\d{1,9})\}"), r" \1/\2"),
     (re.compile(r"\\d?t?frac\s?\{([^{}]{1,60})\}\s?\{([^{}]{1,60})\}"), r"((\1)/(\2))"),
     (re.compile(r"\\(?:times|cdot)"), "*"),
     (re.compile(r"\\div"), "/"),
-    (re.compile(r"\\(?:text|mathrm|mathbf)\s?\{([^{}]{0,60})\}"), r" \1 "),
+    (re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf)\s?\{([^{}]{0,60})\}"), r" \1 "),
     (re.compile(r"\\[,;! ]|\\left|\\right|\\quad"), ""),
     (re.compile(r"\\([$%])"), r"\1"),
 ]
@@ -43,8 +76,14 @@ _EACH_OF = re.compile(
 )
 _EQUALS = re.compile(r"\b(?:is equal to|equal to|equals|equalling|comes to)\b")
 _ORDINAL = re.compile(r"(?<![\d.,])\d{1,9}(?:st|nd|rd|th)\b")
-_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
-_NUMBER_WORD = re.compile(rf"\b({'|'.join(_WORDS)})\b", re.IGNORECASE)
+# "I cannot answer this; my knowledge ends in 2023": numbers in such a sentence answer nothing.
+_REFUSAL = re.compile(
+    r"\bI(?: am|'m)? (?:cannot|can't|can not|could not|couldn't|unable|not able|not sure)\b"
+    r"|\bI (?:do not|don't) (?:know|have)\b|\bunable to (?:determine|answer|solve|calculate)\b"
+    r"|\b(?:cannot|can't|can not|could not) be (?:answered|determined|known|solved|calculated)\b"
+    r"|\b(?:not enough|insufficient) (?:information|data)\b|\bimpossible to (?:tell|know|say|determine|answer)\b",
+    re.IGNORECASE,
+)
 
 
 def normalise_number(answer: str, choices: Sequence[str] = ()) -> str | None:  # noqa: ARG001 - one signature for all kinds
@@ -52,54 +91,86 @@ def normalise_number(answer: str, choices: Sequence[str] = ()) -> str | None:  #
 
     A percentage keeps its figure ("25%" -> "25"), because gold answers are written that way.
     """
-    text = answer.strip().strip("*").rstrip(".").strip()
+    text = plain_characters(answer).strip().strip("*").rstrip(".").strip()
     if text.endswith("%"):
         text = text[:-1]
+    text = rewritten(text)
+    if _CODE.fullmatch(text) or re.fullmatch(rf"{NUMBER}[{_DASHES}]{NUMBER}", text):
+        return None  # "10-12" is a range, "3-1" a score
     value = evaluate(text)
     return None if value is None else write_number(value)
 
 
 def parse_number(text: str, choices: Sequence[str] = ()) -> Parsed:  # noqa: ARG001
     """Reads a number, or arithmetic that gives one, from a sampled text."""
-    statements = find_statements(text)
-    rationale = rationale_of(text, statements)
-    value = None
-    for statement in by_trust(statements):
-        value = _stated_number(statement.said)
-        if value is not None:
-            break
-    else:
-        value = _concluded_number(text)
+    part = answering_part(text)
+    if part is None:
+        return Parsed(text.strip(), None, UNFINISHED_THOUGHT)
+    plain = plain_characters(part)
+    statements = find_statements(plain)
+    rationale = rationale_of(part, statements)
+    value, reason = _settled(plain, statements)
     if value is None:
-        return Parsed(rationale, None, NO_ANSWER if text.strip() else EMPTY_TEXT)
-    if _ARITHMETIC.fullmatch(text.strip()) and "=" not in text:
+        return Parsed(rationale, None, reason if plain.strip() else EMPTY_TEXT)
+    if _ARITHMETIC.fullmatch(plain.strip()) and "=" not in plain:
         rationale = ""  # a bare "30" explains nothing
     return Parsed(rationale, write_number(value), None)
 
 
-def _stated_number(said: str) -> Fraction | None:
+def _settled(text: str, statements: list[Statement]) -> tuple[Fraction | None, str]:
+    """The number that a text settles on; None, and the reason, if it settles on none."""
+    denied = None
+    for statement in by_trust(statements):
+        if statement.only_letters:
+            continue
+        said = affirmed(statement.said)
+        if not said and statement.said.strip() and denied is None:
+            denied = statement
+        value = _stated_number(said, statement.comma_decimals)
+        if value is _UNCLEAR:
+            return None, NO_SINGLE_NUMBER
+        if value is not None:
+            return value, ""
+    concluded = _concluded_number(text[denied.end :] if denied else text)
+    if concluded is _UNCLEAR:
+        return None, NO_SINGLE_NUMBER
+    return concluded, DENIED if denied else NO_ANSWER
+
+
+def _stated_number(said: str, comma_decimals: bool = False) -> _Value | None:
     """The number in an announced answer. A long announcement is read like any other conclusion."""
-    said = _plain_text(said)
-    value = _concluding_value(said)
-    return _last_value(said) if value is None else value
+    plain = _plain_text(said, comma_decimals)
+    value = _concluding_value(plain)
+    if value is None:
+        value = _last_value(plain)
+    if value is None and not re.search(r"\d", plain):
+        spelled = spelled_numbers(plain)
+        return spelled[0] if len(set(spelled)) == 1 else _UNCLEAR if spelled else None
+    return value
 
 
-def _concluded_number(text: str) -> Fraction | None:
+def _concluded_number(text: str) -> _Value | None:
     """The number in an unannounced conclusion; parentheses count only if there is no number outside them."""
-    sentences = [_plain_text(sentence) for sentence in split_sentences(text)]
-    for reading in (_concluding_value, _last_value):
-        for sentence in reversed(sentences):
-            value = reading(sentence)
-            if value is not None:
-                return value
-    for sentence in reversed(sentences):  # "So Dan bought three candy bars."
-        words = _NUMBER_WORD.findall(sentence)
-        if words:
-            return Fraction(_WORDS.index(words[-1].lower()))
+    sentences: list[str] = []
+    for sentence in reversed(split_sentences(text)):
+        if _REFUSAL.search(sentence):
+            break
+        sentences.append(_plain_text(sentence))
+        value = _concluding_value(sentences[-1])
+        if value is not None:
+            return value
+    for sentence in sentences:
+        value = _last_value(sentence)
+        if value is not None:
+            return value
+    for sentence in sentences:  # "So Dan bought three candy bars."
+        spelled = spelled_numbers(sentence)
+        if spelled:
+            return spelled[-1]
     return None
 
 
-def _concluding_value(sentence: str) -> Fraction | None:
+def _concluding_value(sentence: str) -> _Value | None:
     """The number that a concluding sentence is about.
 
     If there is an "=", what follows the last one. Otherwise the first number outside parentheses and outside an
@@ -119,7 +190,7 @@ def _concluding_value(sentence: str) -> Fraction | None:
     return values[0] if values else None
 
 
-def _number_after_equals(text: str) -> Fraction | None:
+def _number_after_equals(text: str) -> _Value | None:
     """The first value after the last "=" that is followed by one; if there is none, the last value before "="."""
     parts = text.split("=")
     for part in reversed(parts[1:]):
@@ -129,31 +200,56 @@ def _number_after_equals(text: str) -> Fraction | None:
     return _last_value(parts[0])
 
 
-def _plain_text(text: str) -> str:
-    """The text without LaTeX, Markdown and ordinals ("the 28th day"), which hide numbers; "equals" becomes "="."""
-    if "\\" in text:
+def _plain_text(text: str, comma_decimals: bool = False) -> str:
+    """The text without LaTeX, Markdown and ordinals ("the 28th day"), which hide numbers; "equals" becomes "="; numbers
+    in one spelling."""
+    if "\\" in text or "{,}" in text:
         for pattern, replacement in _LATEX:
             text = pattern.sub(replacement, text)
+    text = rewritten(_EQUALS.sub("=", _STEP_LABEL.sub("", text, count=1)), comma_decimals)
     text = text.replace("**", "") if "**" in text else text
-    return _ORDINAL.sub("", _EQUALS.sub("=", _STEP_LABEL.sub("", text, count=1)))
+    return _ORDINAL.sub("", text)
 
 
-def _values(text: str) -> list[Fraction]:
-    """The values of the arithmetic in a text, in order: "2 + 3" is one, "2 apples and 3 pears" are two."""
-    out = []
+def _values(text: str) -> list[_Value]:
+    """The values of the arithmetic in a text, in order: "2 + 3" is one, "2 apples and 3 pears" are two.
+
+    A date or a time is none where there are others.
+    """
+    out: list[_Value] = []
+    moments = False
     for match in _ARITHMETIC.finditer(text):
         stretch = match.group()
-        value = _value_of(stretch)
-        if value is not None:
-            out.append(value)
+        if stretch == MOMENT:
+            moments = True
+        elif (
+            stretch == RANGE
+            or _UNKNOWN.search(stretch)
+            or (_GOES_ON.search(stretch) and text[match.end() : match.end() + 1].isalpha())
+        ):
+            out.append(_UNCLEAR)
         else:
-            out += [number for number in map(_value_of, _ONE_NUMBER.findall(stretch)) if number is not None]
-    return out
+            out += _values_of(stretch)
+    return out or [_UNCLEAR] * moments
 
 
-def _value_of(stretch: str) -> Fraction | None:
+def _values_of(stretch: str) -> list[_Value]:
+    trimmed = _trimmed(stretch)
+    difference = _DIFFERENCE.fullmatch(trimmed)
+    if difference and Fraction(difference[1].replace(",", "")) < Fraction(difference[2].replace(",", "")):
+        return [_UNCLEAR]
+    if _CODE.fullmatch(trimmed):
+        return [_UNCLEAR]
+    value = evaluate(trimmed)
+    if value is not None:
+        return [value]
+    numbers = (evaluate(_trimmed(number)) for number in _ONE_NUMBER.findall(stretch))
+    return [number for number in numbers if number is not None]
+
+
+def _trimmed(stretch: str) -> str:
+    """The stretch without what belongs to the sentence: end punctuation, a parenthesis without its other half."""
     trimmed = stretch.rstrip(_TRAILING)
-    # Unbalanced parentheses belong to the sentence, not to the sum: "(see above: 42)".
     spare = trimmed.count(")") - trimmed.count("(")
     while spare > 0 and trimmed.endswith(")"):
         trimmed, spare = trimmed[:-1].rstrip(_TRAILING), spare - 1
@@ -161,14 +257,14 @@ def _value_of(stretch: str) -> Fraction | None:
         trimmed, spare = trimmed[1:].lstrip(), spare + 1
     if trimmed.endswith("%") and trimmed.count("%") == 1 and not re.search(r"[+*/×÷]", trimmed):
         trimmed = trimmed[:-1]  # "25%" is the figure 25
-    return evaluate(trimmed)
+    return trimmed
 
 
-def _first_value(text: str) -> Fraction | None:
+def _first_value(text: str) -> _Value | None:
     values = _values(text)
     return values[0] if values else None
 
 
-def _last_value(text: str) -> Fraction | None:
+def _last_value(text: str) -> _Value | None:
     values = _values(text)
     return values[-1] if values else None

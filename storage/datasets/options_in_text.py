@@ -2,37 +2,38 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
+from storage.datasets.answering_part import answering_part, plain_characters
 from storage.datasets.definition import Parsed
+from storage.datasets.negation import affirmed, is_denied
+from storage.datasets.numbers_in_text import normalise_number
+from storage.datasets.spellings import (
+    Option,
+    Options,
+    choice_options,
+    key,
+    leading_option,
+    mentioned,
+    single_spaced,
+    spelled_exactly,
+    unwrapped,
+)
 from storage.datasets.statements import (
+    DENIED,
     EMPTY_TEXT,
     NO_ANSWER,
     SEVERAL_ANSWERS,
+    UNFINISHED_THOUGHT,
     by_trust,
     find_statements,
     rationale_of,
     split_sentences,
 )
 
-
-@dataclass(frozen=True)
-class _Option:
-    """A possible answer: its spelling in the store, and the keys (see `_key`) by which texts name it."""
-
-    name: str
-    keys: tuple[str, ...]
-
-
-_SPACES = re.compile(r"\s+")
-_EDGES = " \t\r\n*_`\"'“”‘’.,;:!?"
-
-
-def _key(text: str) -> str:
-    """What spellings of one answer share: the text without case, extra spaces, quotes, Markdown and end punctuation."""
-    plain = _SPACES.sub(" ", text.replace("’", "'")).casefold().strip()
-    return plain.strip(_EDGES) or plain
+_options_of = lru_cache(maxsize=1024)(choice_options)
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_AFFIRMATIVES = ("true", "yes")
 
 
 def normalise_choice(answer: str, choices: Sequence[str]) -> str | None:
@@ -42,26 +43,23 @@ def normalise_choice(answer: str, choices: Sequence[str]) -> str | None:
     choices, the answer itself with single spaces.
     """
     if not choices:
-        return _SPACES.sub(" ", answer).strip() or None
-    options = _choice_options(tuple(choices))
-    by_key = _exactly(answer, options)
-    if by_key is not None:
-        return by_key
-    return _said_option(answer, options, loosely=False)
+        return single_spaced(answer) or None
+    options = _options_of(tuple(choices))
+    spelled = spelled_exactly(answer, options)
+    return spelled if spelled is not None else _named_by(plain_characters(answer), options, announced=False)[0]
 
 
 def parse_choice(text: str, choices: Sequence[str]) -> Parsed:
     """Reads the choice that a sampled text settles on."""
-    options = _choice_options(tuple(choices))
-    return _parse_option(text, options)
+    return _parse_option(text, _options_of(tuple(choices)))
 
 
 class LabelReader:
     """Parser and normaliser for a fixed set of class labels.
 
     Args:
-        labels: the labels as stored, in the order of integer codes ("0" is the first) and of letters in texts ("(a)"
-            is the first).
+        labels: the labels as stored, in the order of integer codes ("0" is the first, but false and no are never 1) and
+            of letters in texts ("(a)" is the first). Where a label is a number itself, there are no codes.
         synonyms: label -> other words for it, anywhere in a text ("contradicts").
         short_answers: label -> words that mean it only if they are the whole announced answer ("yes").
 
@@ -76,157 +74,216 @@ class LabelReader:
         short_answers: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.labels = tuple(labels)
-        self._options = tuple(
-            _Option(label, tuple(dict.fromkeys(map(_key, (label, *(synonyms or {}).get(label, ()))))))
+        options = [
+            Option(label, tuple(dict.fromkeys(map(key, (label, *(synonyms or {}).get(label, ()))))))
             for label in self.labels
-        )
+        ]
+        self._options = Options(options, negatable=True)
         self._exact: dict[str, str] = {}
-        for option in self._options:
-            for key in (*option.keys, *map(_key, (short_answers or {}).get(option.name, ()))):
-                if self._exact.setdefault(key, option.name) != option.name:
-                    raise ValueError(f"{key!r} means both {self._exact[key]!r} and {option.name!r}")
-        for code, label in enumerate(self.labels):
-            self._exact.setdefault(str(code), label)
+        for option in options:
+            for word in (*option.keys, *map(key, (short_answers or {}).get(option.name, ()))):
+                if self._exact.setdefault(word, option.name) != option.name:
+                    raise ValueError(f"{word!r} means both {self._exact[word]!r} and {option.name!r}")
+        if not any(_NUMBER.fullmatch(word) for word in self._exact):  # with labels 1 to 5, 0 is none of them
+            for code, name in enumerate(_by_code(self.labels)):
+                self._exact[str(code)] = name
 
     def normalise(self, answer: str, choices: Sequence[str] = ()) -> str | None:  # noqa: ARG002 - one signature for all
         """The label that an answer spells out, abbreviates or gives as an integer code; None if there is none."""
-        key = _key(answer)
-        return self._exact.get(key) or self._exact.get(key.removesuffix(".0"))
+        word = key(plain_characters(answer))
+        return self._exact.get(word) or self._exact.get(word.removesuffix(".0"))
 
     def parse(self, text: str, choices: Sequence[str] = ()) -> Parsed:  # noqa: ARG002
         """Reads the label that a sampled text settles on."""
         return _parse_option(text, self._options, self._exact)
 
 
-@lru_cache(maxsize=1024)
-def _choice_options(choices: tuple[str, ...]) -> tuple[_Option, ...]:
-    """One option per choice, in order; choices that differ only in case or spaces share the first one's spelling."""
-    first: dict[str, str] = {}
-    for choice in choices:
-        first.setdefault(_key(choice), _SPACES.sub(" ", choice).strip())
-    return tuple(_Option(first[key], (key,) if key else ()) for key in map(_key, choices))
+def _by_code(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """The labels in the order of their codes: as listed, but 1 never means false or no."""
+    return labels[::-1] if len(labels) == 2 and labels[0].casefold() in _AFFIRMATIVES else labels
 
 
-def _exactly(said: str, options: Sequence[_Option]) -> str | None:
-    key = _key(said)
-    return next((option.name for option in options if key in option.keys), None)
-
-
-def _parse_option(text: str, options: Sequence[_Option], exact: Mapping[str, str] | None = None) -> Parsed:
-    if not text.strip():
+def _parse_option(text: str, options: Options, exact: Mapping[str, str] | None = None) -> Parsed:
+    part = answering_part(text)
+    if part is None:
+        return Parsed(text.strip(), None, UNFINISHED_THOUGHT)
+    if not part.strip():
         return Parsed("", None, EMPTY_TEXT)
-    statements = find_statements(text)
-    rationale = rationale_of(text, statements)
+    plain = plain_characters(part)
+    statements = find_statements(plain)
+    rationale = rationale_of(part, statements)
+    denied = None
     for statement in by_trust(statements):
-        name = (exact or {}).get(_key(statement.said)) or _said_option(statement.said, options)
-        if name is not None:
-            return Parsed(rationale, name, None)
-        if _letters(statement.said, len(options)) > 1:  # "So the answer is either (a) pond or (e) aquarium."
-            return Parsed(rationale, None, SEVERAL_ANSWERS)
+        name, reason = (exact or {}).get(key(statement.said)), None
+        if name is None:
+            name, reason = _named_by(statement.said, options, only_letters=statement.only_letters)
+        if name is not None or reason == SEVERAL_ANSWERS:  # "So the answer is either (a) pond or (e) aquarium."
+            return Parsed(rationale, name, reason)
+        if reason == DENIED and denied is None:
+            denied = statement
     # A bare answer ("(b) homely", "neutral"), or one in the first line with the reasons below; not the choices listed.
-    first_line, _, rest = text.strip().partition("\n")
-    name = _exactly(first_line, options) or _said_option(first_line, options, loosely=False)
+    first_line, _, rest = plain.strip().partition("\n")
+    name = spelled_exactly(first_line, options) or _named_by(first_line, options, announced=False)[0]
     if name is not None and not _LETTER.match(rest.strip()):
         return Parsed(rationale if rest.strip() else "", name, None)
-    return _concluded_option(text, rationale, options)
+    name, reason = _concluded(plain[denied.end :] if denied else plain, options)
+    return Parsed(rationale, name, None if name is not None else DENIED if denied else reason)
 
 
-def _concluded_option(text: str, rationale: str, options: Sequence[_Option]) -> Parsed:
-    """The option named by the last sentence that names any, if it names only one."""
+def _concluded(text: str, options: Options) -> tuple[str | None, str]:
+    """The option named by the last sentence that names any, if it names only one; else the reason.
+
+    A letter in brackets counts before words: "Only (b) fits, the park is too small".
+    """
     for sentence in reversed(split_sentences(text)):
-        named = _named(sentence, options)
-        if len(named) == 1:
-            return Parsed(rationale, named[0], None)
-        if named:
-            return Parsed(rationale, None, SEVERAL_ANSWERS)
-    return Parsed(rationale, None, NO_ANSWER)
+        names = _lettered(sentence, options)
+        if len(names) != 1:
+            found = mentioned(sentence, options, deny=options.negatable)
+            names = [name for name, denied in found.items() if not denied]
+            if found and not names:
+                return None, DENIED
+        if names:
+            return (names[0], "") if len(names) == 1 else (None, SEVERAL_ANSWERS)
+    return None, NO_ANSWER
 
 
-# "(c)", "c)", "c.", "[C]", "choice (c)", "Answer: c"; a bare letter only if nothing follows, since "a" is a word.
-_LETTER = re.compile(r"[(\[]([A-Za-z])[)\]]|([A-Za-z])[).:](?=\W|$)|([A-Za-z])(?=\W*$)")
-_BRACKETED = re.compile(r"\(([A-Za-z])\)")
+# "(c)", "c)", "c.", "[C]", "choice (c)", "Answer: c".
+_LETTER = re.compile(r"\**[(\[]\**([A-Za-z])\**[)\]]|([A-Za-z])\**[).:](?=\W|$)|([A-Za-z])(?=\W*$)")
+# A bare letter with words behind it, "B because ...", must be a capital; "A" and "I" are words unless a comma follows.
+_CAPITAL = re.compile(
+    r"\**([A-Z])\**(?=\s?[,;]|\s?[-–—](?=\s)|\s(?:because|since|as|for|is|with|not)\b|\s\()|\**([B-HJ-Z])\**(?=\s)"
+    r"|([A-Z])(?=[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3])"
+)
+_BRACKETED = re.compile(r"[(\[]\**([A-Za-z])\**[)\]]")
+_BRACKETED_LIST = re.compile(r"\([A-Za-z]\)(?:,? (?:and|or) |, )\([A-Za-z]\)")
+# "A, B, or C", "B or C", "B/C", "A through E".
+_LETTER_LIST = re.compile(
+    r"([A-Z])\**(?:(?:\s?[,/&]\s?|\s)(?:(?:and|or|and/or|through|to)\s)?\**(?:[A-Z])\b(?!['’.]\w))+(?!\w)"
+)
 _FILLER = re.compile(
     r"(?:\W{0,5}(?:\b(?:answers?|choice|option|label|letter|number|is|are|would be|will be|to|that|it|they|the|a|an|"
-    r"most likely|likely|probably|definitely|clearly|actually|therefore|thus)\b))*",
+    r"most likely|likely|probably|definitely|clearly|actually|therefore|thus|either|both)\b))*",
     re.IGNORECASE,
 )
-_OPENERS = " \t\r\n*_`\"'“”‘’:=-–.,$\\{"
+_OR = re.compile(r"\s(?:or|oder|ou|o|and/or)\s(?:(?:possibly|maybe|perhaps|a|an|the|in)\s)?", re.IGNORECASE)
+_OPENERS = " \t\r\n*_`\"'“”‘’:=,\\{"
+# What goes before it, and dashes, points and currency signs that belong to nothing: "- (b) foo", but not "-5", "$5".
+_OPENING = re.compile(rf"(?:[{re.escape(_OPENERS)}]|[-–.$](?![\w.$]))*")
+_OPENING_AND_SIGNS = re.compile(rf"(?:[{re.escape(_OPENERS)}]|[-–.$](?!\.?\d))*")
 
 
-def _said_option(said: str, options: Sequence[_Option], loosely: bool = True) -> str | None:
+def _opened(text: str, opening: re.Pattern[str] = _OPENING) -> str:
+    """The text from where it says something."""
+    match = opening.match(text)
+    return text[match.end() :] if match else text
+
+
+def _named_by(
+    said: str, options: Options, announced: bool = True, only_letters: bool = False
+) -> tuple[str | None, str | None]:
     """The option that an announcement names: by letter and text, by either alone, or by its only mention.
 
-    If letter and text disagree, the text counts: teachers mix up letters, not words. None if it hedges.
+    If letter and text disagree, the text counts: teachers mix up letters, not words.
+
+    Args:
+        said: what is announced.
+        announced: whether it is; otherwise only a letter counts, such as a gold label's.
+        only_letters: whether words do not count.
+
+    Returns:
+        The option; or None and, if the text says so, that several are named or that one is only denied.
     """
-    said = said.strip(_OPENERS)
-    by_key = _exactly(said, options)
-    if by_key is not None:
-        return by_key
-    if _letters(said, len(options)) > 1:
+    said = unwrapped(said)
+    spelled = None if only_letters else spelled_exactly(_opened(said), options)
+    if spelled is not None:
+        return spelled, None
+    names = affirmed(said)
+    if announced and not names and said.strip():
+        leading = None if only_letters else _leads(said, options)  # "not urgent, since ...", if that is a label
+        return leading, DENIED if leading is None else None
+    opened = _opened(names)
+    filler = _FILLER.match(opened)
+    readings = dict.fromkeys((opened, _opened(opened[filler.end() :]) if filler else opened))
+    if _letters(names, len(options)) > 1 or any(_listed(reading, len(options)) for reading in readings):
+        return None, SEVERAL_ANSWERS
+    for reading in readings:
+        lettered = _led_by_letter(reading, options, announced, only_letters)
+        if lettered is not None:
+            return lettered or None, None
+        leading = _leads(reading, options) if announced and not only_letters else None
+        if leading is not None:
+            other = _OR.search(reading)
+            if other and " or " not in key(leading) and _leads(reading[other.end() :], options) not in (None, leading):
+                return None, SEVERAL_ANSWERS
+            return leading, None
+    if not announced or only_letters:
+        return None, None
+    found = [name for name, denied in mentioned(names, options, deny=True).items() if not denied]
+    if len(found) == 1:
+        return found[0], None
+    return (_equal_number(names, options) if not found else None), None
+
+
+def _led_by_letter(reading: str, options: Options, announced: bool, only_letters: bool) -> str | None:
+    """The option with whose letter an announcement begins; "" if that option is blank, None if it begins with none."""
+    letter = _LETTER.match(reading) or (_CAPITAL.match(reading) if announced else None)
+    index = _letter_index(letter, len(options)) if letter else None
+    if letter is None or index is None:
         return None
-    filler = _FILLER.match(said)
-    for start in dict.fromkeys((0, filler.end() if filler else 0)):
-        rest = said[start:].lstrip(_OPENERS)
-        letter = _LETTER.match(rest)
-        index = _letter_index(letter, len(options)) if letter else None
-        if letter and index is not None:
-            return _leading_option(rest[letter.end() :], options) or options[index].name or None  # None: a blank choice
-        spelled = _leading_option(rest, options) if loosely else None
-        if spelled is not None:
-            return spelled
-    named = _named(said, options) if loosely else []
-    return named[0] if len(named) == 1 else None
+    if letter.re is _CAPITAL and (spelled := _leads(reading, options)) is not None:
+        return spelled  # "B vitamins"
+    behind = None if only_letters else _leads(reading[letter.end() :].lstrip(" )]*"), options)
+    return behind or options.items[index].name
 
 
-def _letters(said: str, count: int) -> int:
-    """How many different options are named by letters in parentheses."""
-    return len({letter.lower() for letter in _BRACKETED.findall(said) if ord(letter.lower()) - ord("a") < count})
-
-
-def _letter_index(letter: re.Match[str], letters: int) -> int | None:
-    index = ord(next(filter(None, letter.groups())).lower()) - ord("a")
-    return index if index < letters else None
-
-
-def _leading_option(said: str, options: Sequence[_Option]) -> str | None:
-    """The option with whose spelling the text begins; the longest such spelling decides."""
-    key = _key(said[:MAX_OPTION].lstrip(_OPENERS + ")]"))
-    best, length = None, 0
-    for option in options:
-        for spelling in option.keys:
-            if len(spelling) > length and key.startswith(spelling) and _ends_word(key, len(spelling)):
-                best, length = option.name, len(spelling)
-    return best
+def _leads(said: str, options: Options) -> str | None:
+    """The option with whose spelling the text begins, signs and all."""
+    said = said[:MAX_OPTION]
+    return leading_option(_opened(said), options) or leading_option(_opened(said, _OPENING_AND_SIGNS), options)
 
 
 MAX_OPTION = 300  # characters of an announcement that are searched for a leading option
 
 
-def _named(sentence: str, options: Sequence[_Option]) -> list[str]:
-    """The different options that a sentence mentions as whole words (or their plural in s), longer spellings first.
+def _equal_number(said: str, options: Options) -> str | None:
+    """The only option that is the number that is said, written otherwise: "1,000" for "1000"."""
+    if not any(character.isdigit() for character in said):
+        return None
+    number = normalise_number(_opened(said))
+    same = [option.name for option in options.items if number is not None and normalise_number(option.name) == number]
+    return same[0] if len(set(same)) == 1 else None
 
-    A mention inside a longer one does not count: "large house" does not mention "house".
+
+def _letters(said: str, count: int) -> int:
+    """How many different options are named by letters in brackets."""
+    return len({letter.lower() for letter in _BRACKETED.findall(said) if ord(letter.lower()) - ord("a") < count})
+
+
+def _listed(said: str, count: int) -> bool:
+    """Whether a text begins with several letters without brackets."""
+    listed = _LETTER_LIST.match(said)
+    letters = set(re.findall(r"\b[A-Z]\b", listed.group())) if listed else set()
+    return len([letter for letter in letters if ord(letter) - ord("A") < count]) > 1
+
+
+def _lettered(sentence: str, options: Options) -> list[str]:
+    """The different options that a sentence names by a letter in brackets inside it: "only (b) fits".
+
+    A letter that begins it only says which choice the sentence is about: "(c) is too small".
     """
-    key = _SPACES.sub(" ", sentence.replace("’", "'")).casefold()
+    if "(" not in sentence and "[" not in sentence:
+        return []
+    if _BRACKETED_LIST.search(sentence):
+        return []  # "(a) and (e) are not relevant"
     names: dict[str, None] = {}
-    spellings = sorted(((spelling, option.name) for option in options for spelling in option.keys), key=_by_length)
-    for spelling, name in spellings:
-        position = key.find(spelling)
-        while position >= 0:
-            end = position + len(spelling)
-            if (position == 0 or not key[position - 1].isalnum()) and _ends_word(key, end):
-                names[name] = None
-                key = f"{key[:position]}{chr(0) * len(spelling)}{key[end:]}"
-            position = key.find(spelling, end)
-    return list(names)
+    lowered = sentence.lower()
+    for match in _BRACKETED.finditer(sentence, len(sentence) - len(sentence.lstrip(_OPENERS + "-")) + 1):
+        index = ord(match[1].lower()) - ord("a")
+        if index < len(options) and not is_denied(lowered, match.start(), match.end()):
+            names[_leads(sentence[match.end() :], options) or options.items[index].name] = None
+    return [name for name in names if name]
 
 
-def _by_length(spelling: tuple[str, str]) -> int:
-    return -len(spelling[0])
-
-
-def _ends_word(key: str, end: int) -> bool:
-    rest = key[end : end + 2]
-    if rest[:1] == "s":
-        rest = rest[1:]
-    return not rest[:1].isalnum()
+def _letter_index(letter: re.Match[str], letters: int) -> int | None:
+    index = ord(next(filter(None, letter.groups())).lower()) - ord("a")
+    return index if index < letters else None

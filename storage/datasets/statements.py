@@ -2,20 +2,26 @@
 
 A *statement* is a stretch of text that only announces the answer: "So the answer is (c) wooded area.", "The correct
 answer is **neutral**.", "Answer: 42", "#### 42", "\\boxed{210}", "<answer>7</answer>", "Forest is the answer." A text
-may have several ("Hence the answer is 2.\\nAnswer: 2"). This module finds them; `numbers_in_text.py` and
-`options_in_text.py` read what they say.
+may have several ("Hence the answer is 2.\\nAnswer: 2"). This module finds them, in English; `other_languages.py` and
+`json_in_text.py` find more. `numbers_in_text.py` and `options_in_text.py` read what they say.
 
 Every pattern is anchored on a literal word and has bounded repetitions, so that even a hostile text takes time only in
 proportion to its length.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from storage.datasets.json_in_text import json_answers
+from storage.datasets.other_languages import foreign_announcements
 
 # Why a sample has no answer. Short, and never changed, since they are stored and counted.
 NO_ANSWER = "no answer found"
 SEVERAL_ANSWERS = "several answers named"
 EMPTY_TEXT = "empty text"
+UNFINISHED_THOUGHT = "thought not finished"
+DENIED = "answer only denied"  # "The answer is not B."
+NO_SINGLE_NUMBER = "no single number"  # a range, a date, a time, a formula with unknowns
 
 MAX_STATEMENTS = 64  # of each kind that are considered, from the end; ordinary texts have one to three
 MAX_TAIL = 400  # characters read after "the answer is"; a statement is a sentence, not an essay
@@ -29,21 +35,30 @@ class Statement:
         start: offset in the text where the announcement begins ("So the answer ...").
         end: offset after its last character, full stop included.
         said: the words that name the answer, e.g. " (c) wooded area".
-        strength: 2 for a mark meant for machines (####, \\boxed, <answer>), 1 for a sentence, 0 for a first line before
-            "Rationale:".
+        strength: 2 for a mark meant for machines (####, \\boxed, <answer>, JSON), 1 for a sentence, 0 for a first line
+            before "Rationale:".
+        explanation: what a JSON object says beside its answer.
+        only_letters: it counts only if it names a choice: "I would pick B".
+        comma_decimals: it is in a language that writes 1.234,5.
     """
 
     start: int
     end: int
     said: str
     strength: int = 1
+    explanation: str = ""
+    only_letters: bool = False
+    comma_decimals: bool = False
 
 
 # "answer is", "answer: ", "answer would be", "answer choice is", "correct option is". _LEAD_IN then looks for the words
-# before it (so, the, final ...), which is far cheaper than trying them at every position.
+# before it (so, the, final ...), which is far cheaper than trying them at every position. Each alternative begins with
+# a plain letter, for which Python looks much faster than for [Aa] or a word's boundary.
 _ANNOUNCED = re.compile(
-    r"\b(?P<noun>[Aa]nswers?|ANSWER|[Cc]hoice|[Oo]ption|[Cc]onclusion|[Ll]abel)\**"
+    r"(?P<noun>answers?|Answers?|ANSWER|Ans|choice|Choice|option|Option|conclusion|Conclusion|label|Label|Prediction|Verdict"
+    r"|Classification)\b\**"
     r"(?:\s{1,3}(?:choice|option|here|to (?:the|this) question))?"
+    r"(?:\s{0,3}[(\[](?![A-Za-z][)\]])[^()\[\]\n]{1,60}[)\]])?"  # "the answer (yes or no) is"
     r"(?:\s{0,3}\**[:=]\**|\s{1,3}(?:is|would be|will be|should be|must be|was)\b:?)"
 )
 _LEAD_IN = re.compile(
@@ -54,7 +69,9 @@ _LEAD_IN = re.compile(
     re.IGNORECASE,
 )
 _LEAD_WINDOW = 80  # characters before the announcing word that _LEAD_IN sees
-_WEAK_NOUN = re.compile(r"choice|option|conclusion|label", re.IGNORECASE)  # "option is" alone is not an announcement
+# "option is" alone is not an announcement, but "Label:" is where it begins a line.
+_WEAK_NOUN = re.compile(r"choice|option|conclusion|label|prediction|verdict|classification", re.IGNORECASE)
+_BEGINS_LINE = re.compile(r"(?:^|\n)[\s*#]{0,6}$")
 _PRAISE = re.compile(r"\b(?:final|correct|best|right|only|closest|most \w{2,12})\s{1,3}$", re.IGNORECASE)
 # "The wrong answer is", "to find the answer: ", "check your answer = ...": not announcements.
 _DENIED = re.compile(
@@ -63,8 +80,8 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 # "The most likely answer to the question 'Where ...?' is **(C) river**.": a quoted question comes between.
-_ANNOUNCED_FAR = re.compile(r"\b(?P<noun>[Aa]nswer) to (?:the|this|that) (?!question (?:is|would)\b)")
-_FAR_VERB = re.compile(r"\b(?:is|would be)\b:?\s{1,3}(?=\*\*|\([A-Za-z]\))")
+_ANNOUNCED_FAR = re.compile(r"\b(?P<noun>[Aa]nswer) (?:to|for) (?:the|this|that) (?!question (?:is|would)\b)")
+_FAR_VERB = re.compile(r"\b(?:is|would be)(?: also| therefore| thus)?\b:?\s{1,3}(?=\*\*|\([A-Za-z]\))")
 MAX_QUOTED = 700  # characters such a question may have
 # "Forest is the answer."
 _ANNOUNCED_BEHIND = re.compile(
@@ -72,18 +89,48 @@ _ANNOUNCED_BEHIND = re.compile(
     r"(?:(?:final|correct|best|right|only|closest|(?:most|more) \w{2,12}|likely|logical)\s{1,3}){0,3}"
     r"(?:answer|choice|option)\b(?!\s(?:is|for the|that))"
 )
+# "A: 43", but not where the choices are listed; "### Final answer", "**Answer**" above the answer.
+_SHORT = re.compile(r"^\s{0,3}\**A\**:\**(?=\s)", re.MULTILINE)
+_LISTED = re.compile(r"^\s{0,3}\**B\**:", re.MULTILINE)
+_HEADING = re.compile(
+    r"^\s{0,3}(?:#{1,6}\s{0,3}|\*\*)(?:the )?(?:(?:final|correct|my) )?answer:?\**:?\s{0,3}$",
+    re.MULTILINE | re.IGNORECASE,
+)
+_BRACKETED = r"\**[(\[]?\**[A-Za-z]\**[)\]]?\**(?![\w'])"
+# "I would pick B", "Option B is correct.", "Choice (b), the forest, is the best": a letter, or they announce nothing.
+_PICKED = re.compile(
+    r"\b(?:I|[Ww]e)(?:'d|'ll)?(?: would| will| am going to| must| have to)?(?: most likely| probably)? "
+    rf"(?:pick|choose|select|go with|opt for|vote for) (?=(?:(?:option|choice|answer|letter) )?{_BRACKETED})"
+)
+_PICK_VERBS = (" pick ", " choose ", " select ", " go with ", " opt for ", " vote for ")
+_JUDGED = re.compile(
+    rf"(?P<said>(?:option|Option|choice|Choice|answer|Answer) {_BRACKETED}[^.;:\n]{{0,60}}?) "
+    r"(?:is|must be|would be|seems|seems to be|appears to be) (?:(?:therefore|thus|clearly|likely|probably) )?"
+    r"(?:the )?(?:most )?(?:correct|right|best|true|appropriate|logical|likely|suitable|accurate|fitting)\b"
+)
 _LABEL = r"\**(?:rationale|explanation|reasoning)\**\s?:"
 _RATIONALE_LABEL = re.compile(rf"^\s{{0,8}}{_LABEL}\**\s{{0,8}}", re.IGNORECASE)
 _FIRST_LINE = re.compile(rf"\s{{0,8}}([^\n:]{{1,80}})\n\s{{0,8}}(?={_LABEL})", re.IGNORECASE)
 _BLANK = re.compile(r"\s{0,20}")
-_MACHINE_MARK = re.compile(r"####|\\boxed\s?\{|\\fbox\s?\{|<answer>")
-_SENTENCE_END = re.compile(r"[.!?]+[*\"')\]]*(?=\s|$)|\n")
-_CLOSING_DUST = " \t\r\n.*_`\"'!)]}$>\\"
+_MACHINE_MARK = re.compile(
+    r"####(?!#|\s{0,3}\**(?:Step|Part|Case|Method|Option|Choice)\b)|\\boxed\s?\{|\\fbox\s?\{|<answer>"
+)
+_SENTENCE_END = re.compile(r"[.!?]+[*\"')\]]*(?=\s|$)|[。！？]|\n")
+_CLOSING_DUST = " \t\r\n.*_`\"'!)]}$>\\。"
 
 
 def find_statements(text: str) -> list[Statement]:
     """Every statement of the text, in order."""
-    found = [*_first_line(text), *_machine_marks(text), *_sentences(text), *_sentences_behind(text)]
+    found = [*_first_line(text), *_machine_marks(text), *_sentences(text), *_sentences_behind(text), *_picks(text)]
+    found += [
+        Statement(answer.start, answer.end, answer.said, 2, answer.explanation)
+        for answer in json_answers(text, MAX_STATEMENTS)
+    ]
+    if not found:
+        found = [
+            replace(_said_from(text, announced.start, announced.end), comma_decimals=announced.comma_decimals)
+            for announced in foreign_announcements(text, MAX_STATEMENTS)
+        ]
     return sorted(found, key=lambda statement: statement.start)
 
 
@@ -104,6 +151,8 @@ def rationale_of(text: str, statements: list[Statement]) -> str:
         if text[statement.end : end].strip(_CLOSING_DUST):
             break
         end = statement.start
+    if statements and statements[-1].explanation and not text[:end].strip():
+        return statements[-1].explanation.strip()
     first = statements[0] if statements and statements[0].strength == 0 else None
     kept = text[first.end if first else 0 : end].strip()
     if end < len(text):
@@ -183,8 +232,13 @@ def _sentences(text: str) -> list[Statement]:
         start = _announcement_start(text, match)
         if start is not None:
             out.append(_said_from(text, start, match.end()))
+    for match in _last(_HEADING, text) if "nswer" in text else ():
+        out.append(_said_from(text, match.start(), match.end()))
+    for match in _last(_SHORT, text) if "A:" in text or "A*" in text else ():
+        if not _LISTED.search(text):
+            out.append(_said_from(text, match.start(), match.end()))
     reach = 0
-    for match in _ANNOUNCED_FAR.finditer(text):
+    for match in _ANNOUNCED_FAR.finditer(text) if "nswer to " in text or "nswer for " in text else ():
         if match.start() < reach:
             continue  # so that a text of only these words takes time in proportion to its length
         reach = min(len(text), match.end() + MAX_QUOTED)
@@ -200,8 +254,14 @@ def _announcement_start(text: str, match: re.Match[str]) -> int | None:
     """Where "So the final answer ..." begins, given its noun; None if the words before it show that it is not one."""
     window_start = max(0, match.start() - _LEAD_WINDOW)
     before = text[window_start : match.start()]
-    if _DENIED.search(before) or (_WEAK_NOUN.fullmatch(match["noun"]) and not _PRAISE.search(before)):
+    if before[-1:].isalnum():
+        return None  # the end of another word
+    if _DENIED.search(before):
         return None
+    if _WEAK_NOUN.fullmatch(match["noun"]) and not _PRAISE.search(before):
+        labelled = ":" in match.group() and match["noun"].lower() not in ("option", "conclusion")
+        if not (labelled and _BEGINS_LINE.search(before)):
+            return None
     supposed = text.rfind("or example, if", max(0, match.start() - MAX_QUOTED), match.start())
     if supposed >= 0 and not _SENTENCE_END.search(text, supposed, match.start()):
         return None  # "For example, if the premise were ..., then the answer is neutral."
@@ -225,4 +285,15 @@ def _sentences_behind(text: str) -> list[Statement]:
         start = window_start + (ends[-1] if ends else 0)
         end = end_of_sentence(text, match.end())
         out.append(Statement(start, end, text[start : match.start()]))
+    return out
+
+
+def _picks(text: str) -> list[Statement]:
+    out = []
+    for match in _last(_PICKED, text) if any(verb in text for verb in _PICK_VERBS) else ():
+        end = end_of_sentence(text, match.end())
+        out.append(Statement(match.start(), end, text[match.end() : end], only_letters=True))
+    for match in _last(_JUDGED, text) if any(noun in text for noun in ("ption ", "hoice ", "nswer ")) else ():
+        end = end_of_sentence(text, match.end())
+        out.append(Statement(match.start(), end, match["said"], only_letters=True))
     return out

@@ -135,6 +135,39 @@ def test_show_votes_writes_a_page(voted: Qcrd, tmp_path: Path) -> None:
     assert (got["file"], got["questions"], got["left_out"]) == (str(file), 1, 1)
 
 
+TICKETS = """name: tickets
+answers: label
+labels: [low, high]
+{synonyms}question: "Ticket: {{ticket}}"
+splits: {{train: tickets.jsonl}}
+"""
+
+
+def test_show_unparsed_groups_texts_by_reason_and_tries_a_changed_definition(tmp_path: Path, qcrd: Qcrd) -> None:
+    texts = ["It is pressing.", "It is pressing, too.", "Either low or high.", "<think>The answer is high", "", "high"]
+    rows = [{"ticket": f"ticket {number}", "text": text} for number, text in enumerate(texts)]
+    (tmp_path / "tickets.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    definition = tmp_path / "tickets.yaml"
+    definition.write_text(TICKETS.format(synonyms=""))
+    qcrd("import", tmp_path / "tickets.jsonl", "--dataset", definition)
+    shown = qcrd("show", "unparsed", "--dataset", definition, "--limit", "1").stdout
+    assert "tickets: 5 of 6 texts have no answer (83.3 %)" in shown
+    assert [line for line in shown.splitlines() if line and not line.startswith(" ")][1:] == [
+        "no answer found: 2", "empty text: 1", "several answers named: 1", "thought not finished: 1",
+    ]  # fmt: skip
+    assert shown.count("It is pressing") == 1
+    assert "raise --max-tokens" in shown
+    definition.write_text(TICKETS.format(synonyms="synonyms: {high: [pressing]}\n"))
+    changed = qcrd("show", "unparsed", "--dataset", definition)
+    assert "no answer found: 2 (2 readable now)" in changed.stdout
+    assert "2 of them have an answer by the definition as it is now." in changed.stderr
+    got = figures(qcrd("show", "unparsed", "--dataset", definition, "--json"))
+    assert (got["samples"], got["unparsed"], len(got["reasons"][0]["examples"])) == (6, 5, 2)
+    qcrd("import", tmp_path / "tickets.jsonl", "--dataset", definition)
+    assert figures(qcrd("show", "unparsed", "--dataset", definition, "--json"))["unparsed"] == 3
+    assert "No teacher samples" in qcrd("store", "read-again", "--dataset", definition, code=2).stderr
+
+
 def test_sql_prints_rows_as_a_table_and_as_json(voted: Qcrd) -> None:
     statement = "SELECT model, count(*) AS n FROM rationales GROUP BY ALL ORDER BY n DESC"
     assert figures(voted("sql", statement, "--json"))[0] == {"model": "big", "n": 3}
@@ -206,6 +239,7 @@ def test_doctor_shows_what_a_capped_processor_computes_and_what_is_chosen_from_i
         [], ["sample"], ["import"], ["vote"], ["sql"], ["doctor"], ["lab"], ["lab", "build"], ["show"],
         ["show", "rationales"], ["show", "votes"], ["show", "examples"], ["store"], ["store", "check"], ["keys"],
         ["export"],
+        ["show", "unparsed"], ["store", "read-again"],
     ],
 )  # fmt: skip
 def test_every_help_has_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,6 +102,7 @@ def test_hostile_texts_come_through_as_data(
     for command in (
         *(["show", what, "--dataset", "evil.yaml", "--limit", "50"] for what in ("examples", "rationales", "votes")),
         ["show", "rationales", "--dataset", "evil.yaml", "--json"],
+        ["show", "unparsed", "--dataset", "evil.yaml"],
         ["sql", "SELECT question, extra, model, r.split FROM examples JOIN rationales r USING (example_id)"],
         ["import", "samples.jsonl", "--dataset", "evil.yaml"],
         ["registry"],

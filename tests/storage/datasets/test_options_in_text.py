@@ -66,7 +66,7 @@ def test_choice_statement_leaves_the_rationale() -> None:
 
 
 def test_choices_listed_twice_are_one_answer() -> None:
-    twice = ("back and", "reverse", "Back  and")
+    twice = ("back and", "reverse", "back  and")
     assert parse_choice("The answer is (c) back and.", twice).answer == "back and"
     assert normalise_choice("C", twice) == normalise_choice("a", twice) == "back and"
 

@@ -1,0 +1,76 @@
+"""Which part of a sampled text answers the question: what stands behind the thought and before the next question.
+
+Reasoning teachers write a draft first, "<think>So 48? No ...</think> She keeps 43.", sometimes without the opening tag,
+because it was part of the prompt. Base models go on with a question of their own after the answer. Neither is the
+answer, and both are full of numbers and announcements.
+"""
+
+import re
+import unicodedata
+
+_TAG = r"(?:\w{1,8}:)?(?:think|thinking|thought)"
+_THOUGHT_BEGINS = re.compile(
+    rf"<{_TAG}>|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|channel\|>(?!final)", re.IGNORECASE
+)
+_THOUGHT_ENDS = re.compile(
+    rf"</{_TAG}>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|channel\|>final[^<\n]{{0,20}}<\|message\|>", re.IGNORECASE
+)
+_TOKENS = re.compile(r"<\|(?:end|return|im_end|eot_id|endoftext|end_of_text|eom_id)\|>\s*$|</s>\s*$")
+
+_NEXT_QUESTION = re.compile(
+    r"^[ \t]{0,4}(?:#{1,6}[ \t]?|\*\*)?"
+    r"(?:(?:Q|Question|Human|User|Frage|Pregunta|Domanda|Pergunta|Вопрос|问题|問題|질문)"
+    r"[ \t]?(?P<number>\d{1,3})?\**[ \t]?[:：]"
+    r"|Problem[ \t](?P<problem>\d{1,3})[:.]|#{1,6}[ \t]?(?:Instruction|Question|Problem)\b"
+    r"|<\|im_start\|>user|<\|user\|>|<\|start_header_id\|>user|\[INST\])",
+    re.MULTILINE,
+)
+
+# Full-width forms (Ｂ, ４, ：) and the digits of other scripts, each for one character, so that offsets stay.
+_PLAIN = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20, 0x066B: 0x2E, 0x066C: 0x2C}
+_PLAIN |= {
+    code: ord("0") + unicodedata.decimal(chr(code))
+    for code in (*range(0x660, 0x1_0000), *range(0x1_0000, 0x2_0000))
+    if chr(code).isdecimal()
+}
+
+
+def answering_part(text: str) -> str | None:
+    """The part of a text that answers, as it is written; None where the text breaks off inside its thought."""
+    part = without_thought(text)
+    return None if part is None else _before_next_question(part)
+
+
+def without_thought(text: str) -> str | None:
+    """The text without the thought that goes before it; None where the thought does not end."""
+    if "<" not in text and "[THINK]" not in text and "[/THINK]" not in text and "◁" not in text:
+        return text
+    ends = [match.end() for match in _THOUGHT_ENDS.finditer(text)]
+    behind = ends[-1] if ends else 0
+    begins = _THOUGHT_BEGINS.search(text, behind)
+    if begins is not None and text[behind : begins.start()].strip():
+        text = text[: begins.start()]  # an answer, and then an afterthought that breaks off
+    elif begins is not None:
+        return None
+    part = text[behind:] if ends else text
+    if ends and not part.strip():  # "Answer: 43 <think>Let me see.</think>"
+        first = _THOUGHT_BEGINS.search(text)
+        part = text[: first.start()] if first else ""
+    return _TOKENS.sub("", part)
+
+
+def plain_characters(text: str) -> str:
+    """The text with full-width letters and the digits of every script as ASCII; as long as it was."""
+    return text if text.isascii() else text.translate(_PLAIN)
+
+
+def _before_next_question(text: str) -> str:
+    """The text up to where it asks another question. One that it begins with is its own, repeated."""
+    numbered = False
+    for match in _NEXT_QUESTION.finditer(text):
+        number = match["number"] or match["problem"]
+        if not text[: match.start()].strip():
+            numbered = number is not None
+        elif not (number and numbered):  # "Question 1: ... Question 2: ...": a question taken apart
+            return text[: match.start()].rstrip()
+    return text
