@@ -27,6 +27,7 @@ from flows.commands import (
     compare,
     distill,
     doctor,
+    init,
     keys,
     lab,
     metrics,
@@ -57,6 +58,7 @@ app = typer.Typer(
 # Panels of `qcrd --help`, with the commands in each.
 PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Distil": {
+        "init": init.init_command,
         "distill": distill.distill_command,
         "compare": compare.compare_command,
         "keys": keys.keys_command,
