@@ -70,6 +70,20 @@ def splits_of(file: FileColumns, column: str, given: Mapping[Part, str | None]) 
     return found
 
 
+def told(splits: Mapping[Part, Split]) -> str:
+    """In a sentence where the questions of each part come from."""
+
+    def source(part: Part) -> str:
+        split = splits[part]
+        return split.file if len({one.file for one in splits.values()}) == len(splits) else f"split {split.name}"
+
+    if len(splits) == 1:
+        return "A fifth of the questions is the test, and a tenth of the others validates."
+    test: Part = "test" if "test" in splits else "validation"
+    validates = source("validation") if len(splits) == 3 else "a tenth of them"
+    return f"Training questions: {source('train')}; {validates} validates, {source(test)} tests."
+
+
 def dataset_text(name: str, file: FileColumns, chosen: Mapping[str, str], splits: Mapping[Part, Split]) -> str:
     """The definition of the dataset, as YAML."""
     template, fields = _question(file, chosen["question"])

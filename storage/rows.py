@@ -36,7 +36,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def read_rows(path: str | Path) -> Iterator[Row]:
-    """Yields the rows of a file, in order.
+    """Yields the rows of a file, in order; or of several, in the order of their names, if the name holds a *.
 
     Raises:
         BadFile: the file is missing, empty, damaged, of an unknown kind, or not of the kind its name says. Raised by
@@ -44,6 +44,10 @@ def read_rows(path: str | Path) -> Iterator[Row]:
     """
     file = Path(path)
     kind = _kind(file)
+    if "*" in file.name and not file.exists():
+        for part in _parts(file):
+            yield from read_rows(part)
+        return
     count = 0
     try:
         if not file.exists():
@@ -121,7 +125,15 @@ def _kind(file: Path) -> str:
             return suffix
     if name.endswith(PARQUET):
         return PARQUET
-    raise BadFile(f"{file} is of an unknown kind: its name must end in {ALLOWED}")
+    sheet = "; save the sheet as CSV UTF-8" if name.endswith((".xlsx", ".xls", ".ods")) else ""
+    raise BadFile(f"{file} is of an unknown kind: its name must end in {ALLOWED}{sheet}")
+
+
+def _parts(pattern: Path) -> list[Path]:
+    parts = sorted(pattern.parent.glob(pattern.name))
+    if not parts:
+        raise OutOfReach(f"No file is called {pattern}")
+    return parts
 
 
 def _text_rows(file: Path, kind: str) -> Iterator[Row]:

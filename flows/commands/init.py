@@ -9,7 +9,7 @@ import typer
 from rich.padding import Padding
 from rich.table import Table
 
-from flows.new_files import Split, dataset_text, name_for, splits_of, student_text
+from flows.new_files import Split, dataset_text, name_for, splits_of, student_text, told
 from flows.terminal import notice, out, plain
 from storage.datasets.definition import Dataset
 from storage.datasets.file_columns import SHOWN_ROWS, FileColumns, count_columns
@@ -66,6 +66,7 @@ def init_command(
     out.print(plain(f"{file}: {seen.rows:,} rows; columns {', '.join(seen.columns)}"), soft_wrap=True)
     chosen = _choose(seen, given, asking=not yes and sys.stdin.isatty())
     splits = splits_of(seen, chosen["split"], {"validation": validation, "test": test})
+    out.print(plain(told(splits)), soft_wrap=True)
     texts = dataset_text(named, seen, chosen, splits), student_text(named, seen, chosen, splits, url, model)
     for target, text in zip(targets, texts, strict=True):
         target.write_text(text, encoding="utf-8")

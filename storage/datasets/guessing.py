@@ -74,7 +74,7 @@ def guess_split(file: FileColumns, chosen: Chosen) -> Guess:  # noqa: ARG001 - o
     found.sort(key=lambda column: column.key not in _SPLITS)
     if found and any(value.casefold() in PARTS["train"] for value in found[0].values):
         return Guess(found[0].name, f"it says {', '.join(found[0].values)}")
-    return Guess(NONE, "no column says train or test: a fifth of the questions is held out as the test")
+    return Guess(NONE, "no column says train or test")
 
 
 def guess_choices(file: FileColumns, chosen: Chosen) -> Guess:  # noqa: ARG001

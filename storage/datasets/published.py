@@ -30,6 +30,7 @@ def multiple_choice(row: Row) -> Row:
     The authors nest the question: {"question": {"stem": ..., "choices": [{"label": "A", "text": ...}]}, "answerKey"};
     the hub has `question` (or `question_stem`) beside `choices`. Their CSV files end the question's text in
     "(A) ... (B) ...". A data frame may have flattened either to columns such as `question.stem` and `choices.text`.
+    CoS-E, which explains CommonsenseQA, has the right choice's text as `answer`.
     """
     row = _flat(row)
     named = {column: _NAMES.get(re.sub(r"[\W_]", "", column).lower()) for column in row}
@@ -40,7 +41,7 @@ def multiple_choice(row: Row) -> Row:
         question, choices = split_lettered(out["question"])
         if choices:
             out |= {"question": question, "choices": choices}
-    return out
+    return answer_as_label(out)
 
 
 def answer_as_label(row: Row) -> Row:

@@ -60,6 +60,7 @@ def test_tickets_become_two_files_that_are_read(say: Say, separator: str) -> Non
     assert "question ticket its name (--question)" in flat
     assert "labels high,low" in flat
     assert "not used No" in flat
+    assert "A fifth of the questions is the test, and a tenth of the others validates." in shown
     assert "5 of 5" in shown
     assert shown.count("label: ") == 5
     assert "  The pump in the cellar is loud; please look" in shown
@@ -100,8 +101,11 @@ def test_files_beside_it_are_its_other_splits(say: Say) -> None:
     for part, count in (("train", 12), ("dev", 3), ("test", 4)):
         rows = "".join(json.dumps({"problem": f"{part} {i}?", "result": i / 4}) + "\n" for i in range(count))
         Path(f"data/sums-{part}.jsonl").write_text(rows)
-    code, _, told = say("init", "data/sums-train.jsonl", "--yes")
+    code, shown, told = say("init", "data/sums-train.jsonl", "--yes")
     assert code == 0, told
+    assert (
+        "Training questions: data/sums-train.jsonl; data/sums-dev.jsonl validates, data/sums-test.jsonl tests." in shown
+    )
     dataset, config = get_dataset("sums.yaml"), load_config("sums-student.yaml")
     assert {split: len(list(dataset.load(split))) for split in dataset.splits} == {
         "train": 12,

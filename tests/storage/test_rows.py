@@ -108,6 +108,16 @@ def test_missing_values_are_none_in_every_format(tmp_path: Path) -> None:
     assert csv_rows(tmp_path / "a.csv", "a,b,c\nNaN,nan,Nan\n") == [{"a": None, "b": None, "c": "Nan"}]
 
 
+def test_a_star_stands_for_the_parts_of_a_table(tmp_path: Path) -> None:
+    for number in (2, 0, 1):
+        pq.write_table(pa.table({"a": [number]}), tmp_path / f"train-0000{number}-of-00003.parquet")
+    assert list(read_rows(tmp_path / "train-*.parquet")) == [{"a": 0}, {"a": 1}, {"a": 2}]
+    assert problem(tmp_path / "test-*.parquet") == "No file is called FILE"
+    (tmp_path / "train-00001-of-00003.parquet").write_bytes(b"PAR1")
+    with pytest.raises(BadFile, match=r"train-00001-of-00003\.parquet is not a readable Parquet file"):
+        list(read_rows(tmp_path / "train-*.parquet"))
+
+
 def test_jsonl_is_streamed(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"a": 1}\nnot json\n')
@@ -135,7 +145,8 @@ def test_unknown_extension(tmp_path: Path) -> None:
     path = tmp_path / "a.xlsx"
     path.write_text("x")
     assert problem(path) == (
-        "FILE is of an unknown kind: its name must end in .jsonl, .json, .csv, .tsv (also .gz) or .parquet"
+        "FILE is of an unknown kind: its name must end in .jsonl, .json, .csv, .tsv (also .gz) or .parquet; save "
+        "the sheet as CSV UTF-8"
     )
 
 

@@ -95,6 +95,11 @@ ROWS: list[tuple[str, dict[str, Any], Example]] = [
         {"id": "7", "question": {"stem": "Where?", "question_concept": "sand", "choices": OBJECTS[:2]}},
         Example("Where?", ("pan", "pot"), None, {"id": "7", "question_concept": "sand"}),
     ),
+    (
+        "cqa",
+        {"question": "Where?", "choices": ["sea", "land"], "answer": "land", "abstractive_explanation": "e"},
+        Example("Where?", ("sea", "land"), "land", {"abstractive_explanation": "e"}),
+    ),
     # AQuA: authors and hub; tokenised
     (
         "aqua",
