@@ -13,7 +13,7 @@ from flows.new_files import Split, dataset_text, name_for, splits_of, student_te
 from flows.terminal import notice, out, plain
 from storage.datasets.definition import Dataset
 from storage.datasets.file_columns import SHOWN_ROWS, FileColumns, count_columns
-from storage.datasets.guessing import NONE, STEPS, check_given, columns_in
+from storage.datasets.guessing import NONE, STEPS, check_given, columns_in, listed
 from storage.datasets.registry import BUILT_IN, get_dataset
 from storage.errors import BadFile, StorageError, UsageError
 from storage.rows import read_rows
@@ -111,6 +111,12 @@ def _choose(file: FileColumns, given: Mapping[str, str | None], *, asking: bool)
     if unused:
         table.add_row(plain("not used"), plain(", ".join(unused)), plain("kept beside the question", "dim"))
     out.print(Padding(table, (0, 0, 1, 2)))
+    codes = listed(chosen["labels"])
+    if codes == [str(code) for code in range(len(codes))]:
+        notice(
+            "The classes are codes, and a teacher cannot know what they mean. Name them in the order of the codes, from "
+            f"0 to {len(codes) - 1}: --labels {','.join('abcdefghij'[: len(codes)])}"
+        )
     return chosen
 
 

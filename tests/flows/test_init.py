@@ -162,6 +162,15 @@ def test_what_cannot_be_guessed_or_is_wrong_is_one_line_and_writes_nothing(
     assert not list(Path().glob("*.yaml"))
 
 
+def test_codes_can_be_named(say: Say) -> None:
+    Path("nli.csv").write_text("premise,hypothesis,label\n" + "".join(f"p {i},h {i},{i % 3}\n" for i in range(30)))
+    code, _, told = say("init", "nli.csv", "--yes", "--name", "codes")
+    assert (code, "Name them in the order of the codes, from 0 to 2: --labels a,b,c" in told) == (0, True)
+    code, _, told = say("init", "nli.csv", "--yes", "--labels", "follows,open,contradicts")
+    assert (code, "codes" in told) == (0, False)
+    assert [one.label for one in get_dataset("nli.yaml").load("train", limit=3)] == ["follows", "open", "contradicts"]
+
+
 def test_a_built_in_name_is_not_taken(say: Say) -> None:
     Path("svamp_train.jsonl").write_text(
         "".join(json.dumps({"question": f"{i}?", "label": i}) + "\n" for i in range(12))
