@@ -114,8 +114,8 @@ def _choose(file: FileColumns, given: Mapping[str, str | None], *, asking: bool)
     codes = listed(chosen["labels"])
     if codes == [str(code) for code in range(len(codes))]:
         notice(
-            "The classes are codes, and a teacher cannot know what they mean. Name them in the order of the codes, from "
-            f"0 to {len(codes) - 1}: --labels {','.join('abcdefghij'[: len(codes)])}"
+            "The classes are codes, and a teacher cannot know what they mean. Name them in the order of the codes, "
+            f"from 0 to {len(codes) - 1}: --labels {','.join('abcdefghij'[: len(codes)])}"
         )
     return chosen
 
