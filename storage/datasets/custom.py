@@ -181,20 +181,31 @@ def load_custom(path: str | Path) -> Dataset:
         raise BadFile(f"{file}: {error}") from error
 
 
-class _AsWritten(yaml.SafeLoader):
-    """Reads yes, no, 1, 2.0 and 2021-03-05 as these texts: all that the file says is text. Nothing at all is None."""
+def _as_written(node: yaml.Node | None, known: dict[int, Any]) -> Any:
+    """What a YAML file says, as the texts that stand there: yes, no, 1, 2.0 and 2021-03-05 too. Nothing at all is None.
 
-    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own way
-        first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+    Args:
+        known: values of nodes read before, since a file may point to one from many places.
+    """
+    if node is None:
+        return None
+    if id(node) not in known:
+        if isinstance(node, yaml.MappingNode):
+            if not all(isinstance(key, yaml.ScalarNode) for key, _ in node.value):
+                raise ValueError("a key must be a text")
+            known[id(node)] = {key.value: _as_written(value, known) for key, value in node.value}
+        elif isinstance(node, yaml.SequenceNode):
+            known[id(node)] = [_as_written(item, known) for item in node.value]
+        else:
+            known[id(node)] = None if node.tag.endswith(":null") else node.value
+    return known[id(node)]
 
 
 def _settings(file: Path) -> CustomDataset:
     try:
         if not file.is_file():
             raise BadFile(f"No such dataset file: {file}")
-        content = yaml.load(file.read_text(encoding="utf-8"), Loader=_AsWritten)  # noqa: S506 - a SafeLoader
+        content = _as_written(yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader), {})
     except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:  # ValueError: not UTF-8
         raise BadFile(f"{file} is not YAML: {one_line(error)}") from error
     if not isinstance(content, Mapping):

@@ -282,6 +282,12 @@ def test_file_problems(tmp_path: Path) -> None:
         get_dataset(str(path))
     with pytest.raises(BadFile, match="File name too long"):
         get_dataset("x" * 300 + ".yaml")
+    path.write_text("[a, b]: c")
+    with pytest.raises(BadFile, match=r"d\.yaml is not YAML: a key must be a text"):
+        get_dataset(str(path))
+    path.write_text("a: &a [*a]")  # a list that holds itself
+    with pytest.raises(BadFile, match=r"d\.yaml is not YAML: "):
+        get_dataset(str(path))
     path.write_text("- a\n- b\n")
     with pytest.raises(BadFile, match="must consist of keys and values"):
         get_dataset(str(path))
