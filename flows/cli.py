@@ -28,6 +28,7 @@ from flows.commands import (
     distill,
     doctor,
     export,
+    init,
     keys,
     lab,
     metrics,
@@ -59,6 +60,7 @@ app = typer.Typer(
 # Panels of `qcrd --help`, with the commands in each.
 PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Distil": {
+        "init": init.init_command,
         "distill": distill.distill_command,
         "compare": compare.compare_command,
         "keys": keys.keys_command,

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from storage.datasets.definition import Dataset, Example
-from storage.datasets.layout import NO_MAPPING, as_text, check_mapping, renamed
+from storage.datasets.layout import NO_MAPPING, check_mapping, renamed
+from storage.datasets.values import as_text
 from storage.errors import BadFile
 from storage.rows import missing_column, parse_json, read_rows
 

@@ -57,6 +57,7 @@ def assemble(
     template: str = "{question}",
     has_choices: bool | None = None,
     adapt: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
+    choice_labels: tuple[str, ...] = (),
 ) -> Dataset:
     """A dataset from its parts.
 
@@ -71,12 +72,13 @@ def assemble(
         template: the question as text, with fields in braces.
         has_choices: whether rows have choices; by default if answers are choices.
         adapt: renames published columns to canonical fields.
+        choice_labels: what gold labels call the choices, where the rows give them no names.
 
     Raises:
         ValueError: the parser does not read an exemplar's reply as its answer.
     """
     with_choices = answers.kind == "choice" if has_choices is None else has_choices
-    layout = Layout(template, with_choices, answers.normalise, answers.allowed, adapt)
+    layout = Layout(template, with_choices, answers.normalise, answers.allowed, adapt, choice_labels)
 
     def load(split: str, path: str | None = None, limit: int | None = None) -> Iterator[Example]:
         if path is not None:

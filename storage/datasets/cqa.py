@@ -5,12 +5,10 @@ split is the official validation split (1,221 questions), and our validation spl
 training questions.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from storage.datasets.assembly import CHOICES, assemble
 from storage.datasets.definition import Dataset, Exemplar
 from storage.datasets.hub import HubSource, HubSplit
+from storage.datasets.published import multiple_choice
 
 _SOURCE = HubSource(
     repository="tau/commonsense_qa",
@@ -70,15 +68,6 @@ _EXEMPLARS = (
 )
 
 
-def _adapt(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The published `choices` hold parallel lists of letters and texts; `answerKey` is a letter, or "" if hidden."""
-    choices = row.get("choices")
-    texts = choices.get("text") if isinstance(choices, Mapping) else choices
-    rest = {column: value for column, value in row.items() if column not in ("choices", "answerKey")}
-    label = row.get("label", row.get("answerKey"))
-    return rest | ({"choices": texts} if "choices" in row else {}) | {"label": label}
-
-
 def cqa() -> Dataset:
     """The dataset."""
     return assemble(
@@ -89,5 +78,5 @@ def cqa() -> Dataset:
         rows=_SOURCE.rows,
         instruction=_INSTRUCTION,
         exemplars=_EXEMPLARS,
-        adapt=_adapt,
+        adapt=multiple_choice,
     )

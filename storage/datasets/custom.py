@@ -7,7 +7,7 @@
     synonyms: {high: [urgent, asap]}   # other words for a label
     question: "Ticket: {ticket}"       # columns in braces; "{question}" by default
     fields: {label: priority}          # field -> column, where the files use other names
-    splits: {train: tickets.jsonl, test: tickets_test.csv}   # beside this file; JSONL, CSV (also .gz) or Parquet
+    splits: {train: tickets.jsonl, test: tickets_test.csv}   # beside this file; JSONL, CSV, Parquet ...
     instruction: Say how urgent the ticket is. Explain, then finish with "So the answer is LABEL."
     exemplars:
       - question: "Ticket: the shop is down"
@@ -17,12 +17,12 @@
 `parser: "package.module:function"` names a Python function. It gets a sampled text and the choices, and returns the
 answer (a text, or None if there is none) or a pair (rationale, answer). `normaliser` names one that gets an answer and
 the choices, and returns the answer's canonical spelling or None. Modules are also looked for beside the YAML file.
+
+Every value is read as the text that stands there: the labels `yes`, `no`, `1` and `2021-03-05` need no quotes.
 """
 
-import importlib
 import re
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from string import Formatter
@@ -32,17 +32,17 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from storage.datasets.assembly import CHOICES, NUMBERS, Answers, assemble, labels
+from storage.datasets.choices import choices_in_columns
 from storage.datasets.definition import Dataset, Exemplar, Parsed
 from storage.datasets.layout import renamed
+from storage.datasets.own_functions import entry_point, guarded_normaliser, guarded_parser
 from storage.datasets.parsing import NO_ANSWER, normalise_choice
+from storage.datasets.values import as_text
 from storage.errors import BadFile, one_line
 from storage.recorded import SAMPLE_FIELDS
-from storage.rows import read_rows, without_surrogates
+from storage.rows import missing_column, read_rows
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-PARSER_FAILED = "parser failed"
-# The built-in datasets of registry.py.
-RESERVED_NAMES = ("anli1", "cqa", "esnli", "gsm8k", "lab", "svamp", "svamp-equation")
 RESERVED_FIELDS = (*SAMPLE_FIELDS, "samples", "label")  # these have another meaning in files of recorded samples
 
 
@@ -78,6 +78,11 @@ class CustomDataset(BaseModel):
     synonyms: Mapping[str, tuple[Text, ...]] = Field(
         default_factory=dict, description="Other words for a label, as label: [word, ...]."
     )
+    choice_labels: tuple[Text, ...] = Field(
+        default=(),
+        description="What the label column calls the choices, in order, such as 0, 1, 2, 3; by default their letters "
+        "or their texts.",
+    )
     parser: str | None = Field(
         default=None,
         description="package.module:function, a Python function that is called with a sampled text and the choices and "
@@ -94,13 +99,20 @@ class CustomDataset(BaseModel):
     question: Text = Field(
         default="{question}", description="The question, made of columns in braces, such as Ticket: {ticket}."
     )
-    fields: Mapping[str, Text] = Field(
-        default_factory=dict, description="Columns that have other names in the files, as field: column."
+    fields: Mapping[str, Text | tuple[Text, ...]] = Field(
+        default_factory=dict,
+        description="Columns that have other names in the files, as field: column. Choices that stand in a column each "
+        "are choices: [column, column, ...].",
     )
     splits: Mapping[str, Text] = Field(
         min_length=1,
-        description="Files with the questions, as split: file; JSONL or CSV (also .gz), or Parquet, beside the YAML "
-        "file.",
+        description="Files with the questions, as split: file; JSONL, JSON, CSV or TSV (also .gz), or Parquet, beside "
+        "the YAML file.",
+    )
+    split_column: Text | None = Field(
+        default=None,
+        description="Column that says which split a row belongs to, where one file holds several: rows with the "
+        "split's name in it.",
     )
 
     # The prompt
@@ -112,8 +124,6 @@ class CustomDataset(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "CustomDataset":
-        if self.name in RESERVED_NAMES:
-            raise ValueError(f"name: {self.name!r} is a built-in dataset; choose another name")
         if self.answers == "label" and len(self.labels) < 2:
             raise ValueError("labels: list at least two, since answers are labels")
         if self.answers != "label" and (self.labels or self.synonyms):
@@ -123,7 +133,22 @@ class CustomDataset(BaseModel):
         for label in self.synonyms:
             if label not in self.labels:
                 raise ValueError(f"synonyms: {label!r} is not a label; {_allowed(label, self.labels)}")
+        for field, column in self.fields.items():
+            if field != "choices" and not isinstance(column, str):
+                raise ValueError(f"fields: {field} must name one column; only choices may stand in several")
+        if self.choice_labels and not self.has_choices:
+            raise ValueError("choice_labels: only where there are choices")
+        columns = self.fields.get("choices", "")
+        if self.choice_labels and not isinstance(columns, str) and len(columns) != len(self.choice_labels):
+            raise ValueError(
+                f"choice_labels: {len(self.choice_labels)} for the {len(columns)} columns of fields.choices"
+            )
         return self
+
+    @property
+    def has_choices(self) -> bool:
+        """Whether its questions have choices."""
+        return self.answers == "choice" or "choices" in self.fields
 
 
 def load_custom(path: str | Path) -> Dataset:
@@ -148,24 +173,40 @@ def load_custom(path: str | Path) -> Dataset:
                 Exemplar(item.question, item.rationale, item.answer, item.choices) for item in settings.exemplars
             ],
             template=settings.question,
-            has_choices=settings.answers == "choice" or "choices" in settings.fields,
-            adapt=lambda row: _with_fields(row, settings.fields),
+            has_choices=settings.has_choices,
+            choice_labels=settings.choice_labels,
+            adapt=lambda row: _with_fields(row, settings),
         )
     except ValueError as error:  # an exemplar that the parser misreads, a synonym of two labels
         raise BadFile(f"{file}: {error}") from error
+
+
+def _as_written(node: yaml.Node | None, known: dict[int, Any]) -> Any:
+    """What a YAML file says, as the texts that stand there: yes, no, 1, 2.0 and 2021-03-05 too. Nothing at all is None.
+
+    Args:
+        known: values of nodes read before, since a file may point to one from many places.
+    """
+    if node is None:
+        return None
+    if id(node) not in known:
+        if isinstance(node, yaml.MappingNode):
+            if not all(isinstance(key, yaml.ScalarNode) for key, _ in node.value):
+                raise ValueError("a key must be a text")
+            known[id(node)] = {key.value: _as_written(value, known) for key, value in node.value}
+        elif isinstance(node, yaml.SequenceNode):
+            known[id(node)] = [_as_written(item, known) for item in node.value]
+        else:
+            known[id(node)] = None if node.tag.endswith(":null") else node.value
+    return known[id(node)]
 
 
 def _settings(file: Path) -> CustomDataset:
     try:
         if not file.is_file():
             raise BadFile(f"No such dataset file: {file}")
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (
-        yaml.YAMLError,
-        ValueError,
-        OSError,
-        RecursionError,
-    ) as error:  # ValueError: not UTF-8, impossible date
+        content = _as_written(yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader), {})
+    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:  # ValueError: not UTF-8
         raise BadFile(f"{file} is not YAML: {one_line(error)}") from error
     if not isinstance(content, Mapping):
         raise BadFile(f"{file} must consist of keys and values (name: ..., answers: ..., splits: ...)")
@@ -189,6 +230,8 @@ def _first_problem(error: ValidationError) -> str:
         return f"the key {key!r} is missing"
     if problem["type"] == "literal_error":
         return f"{key} is {value!r}; {_allowed(value, ('number', 'choice', 'label', 'custom'))}"
+    if problem["input"] is None:
+        return f"{key} is empty; write a text (the word null in quotes)"
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
     return f"{key} is {value!r}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
@@ -230,12 +273,34 @@ def _check_template(template: str, file: Path) -> None:
 
 
 def _rows(settings: CustomDataset, file: Path, split: str) -> Iterator[Mapping[str, Any]]:
-    return read_rows(file.parent / settings.splits[split])
+    path, column = file.parent / settings.splits[split], settings.split_column
+    if column is None:
+        yield from read_rows(path)
+        return
+    others: dict[str, None] = {}
+    found = False
+    for number, row in enumerate(read_rows(path), start=1):
+        if column not in row:
+            raise BadFile(f"{path} row {number}: {missing_column(column, row, 'It is the split_column.')}")
+        value = as_text(row[column], column).strip()
+        if value == split:
+            found = True
+            yield row
+        elif len(others) < 10:
+            others[value] = None
+    if not found:
+        raise BadFile(f"{path} has no row with {split!r} in its column {column!r}; it has {', '.join(others)}")
 
 
-def _with_fields(row: Mapping[str, Any], fields: Mapping[str, str]) -> Mapping[str, Any]:
+def _with_fields(row: Mapping[str, Any], settings: CustomDataset) -> Mapping[str, Any]:
     """The row with columns renamed to fields, except those that already have the field's name."""
-    return renamed(row, {field: column for field, column in fields.items() if column in row or field not in row})
+    fields = {field: column for field, column in settings.fields.items() if isinstance(column, str)}
+    row = renamed(row, {field: column for field, column in fields.items() if column in row or field not in row})
+    columns = settings.fields.get("choices", "")
+    if isinstance(columns, str) or "choices" in row:
+        return row
+    rest = {column: value for column, value in row.items() if column not in columns}
+    return rest | {"choices": choices_in_columns(row, columns, settings.choice_labels)}
 
 
 def _answers(settings: CustomDataset, file: Path) -> Answers:
@@ -247,63 +312,11 @@ def _answers(settings: CustomDataset, file: Path) -> Answers:
     }[settings.answers]()
     normalise = answers.normalise
     if settings.normaliser:
-        normalise = _guarded_normaliser(_entry_point(settings.normaliser, "normaliser", file))
+        normalise = guarded_normaliser(entry_point(settings.normaliser, "normaliser", file))
     parse = answers.parse
     if settings.parser:
-        parse = _guarded_parser(_entry_point(settings.parser, "parser", file), normalise)
+        parse = guarded_parser(entry_point(settings.parser, "parser", file), normalise)
     return Answers(answers.kind, parse, normalise, answers.allowed)
-
-
-def _entry_point(name: str, key: str, file: Path) -> Callable[..., Any]:
-    module_name, colon, function_name = name.partition(":")
-    if not colon or not module_name or not function_name:
-        raise BadFile(f'{file}: {key} is {name!r}; write "package.module:function"')
-    folder = str(file.parent.resolve())
-    sys.path.insert(0, folder)
-    try:
-        function = getattr(importlib.import_module(module_name), function_name, None)
-    except (Exception, SystemExit) as error:  # the user's module may do anything when it is imported
-        reason = f"{type(error).__name__}: {one_line(error)}"
-        raise BadFile(f"{file}: {key} {name!r} cannot be imported: {reason}") from error
-    finally:
-        sys.path.remove(folder)
-    if not callable(function):
-        raise BadFile(f"{file}: {key} {name!r}: the module has no function {function_name!r}")
-    return function  # type: ignore[no-any-return]
-
-
-def _guarded_parser(
-    function: Callable[..., Any], normalise: Callable[[str, tuple[str, ...]], str | None]
-) -> Callable[[str, tuple[str, ...]], Parsed]:
-    """The user's parser, returning `Parsed`; a text that it fails on is unparsed."""
-
-    def parse(text: str, choices: tuple[str, ...]) -> Parsed:
-        try:
-            returned = function(text, choices)
-            if isinstance(returned, Parsed):
-                rationale, answer, reason = returned.rationale, returned.answer, returned.parse_error
-            else:
-                # A tuple that is not a pair raises a ValueError here.
-                rationale, answer = returned if isinstance(returned, tuple) else (text.strip(), returned)
-                reason = None
-            normalised = None if answer is None else normalise(without_surrogates(str(answer)), choices)
-            reason = None if normalised is not None else without_surrogates(str(reason or NO_ANSWER))
-            return Parsed(without_surrogates(str(rationale)), normalised, reason)
-        except (Exception, SystemExit) as error:  # one strange text must not end a run with thousands
-            return Parsed(text.strip(), None, f"{PARSER_FAILED}: {type(error).__name__}")
-
-    return parse
-
-
-def _guarded_normaliser(function: Callable[..., Any]) -> Callable[[str, tuple[str, ...]], str | None]:
-    def normalise(answer: str, choices: tuple[str, ...]) -> str | None:
-        try:
-            returned = function(answer, choices)
-            return None if returned is None else without_surrogates(str(returned))
-        except (Exception, SystemExit):  # an answer that the user's function fails on is not an answer
-            return None
-
-    return normalise
 
 
 def _unparsed(text: str, choices: tuple[str, ...]) -> Parsed:  # noqa: ARG001 - replaced by the user's parser

@@ -10,6 +10,7 @@ from typing import Any
 from storage.datasets.assembly import NUMBERS, assemble
 from storage.datasets.definition import Dataset, Exemplar
 from storage.datasets.hub import HubSource, HubSplit
+from storage.datasets.published import answer_as_label
 
 _SOURCE = HubSource(
     repository="openai/gsm8k",
@@ -75,11 +76,12 @@ _EXEMPLARS = (
 
 def _adapt(row: Mapping[str, Any]) -> Mapping[str, Any]:
     """The published column `answer` is a solution, "####" and the number; the solution goes into `extra`."""
-    if "label" in row or "answer" not in row:
-        return row
-    solution, mark, number = str(row["answer"]).rpartition("####")
-    rest = {column: value for column, value in row.items() if column != "answer"}
-    return rest | {"label": number.strip()} | ({"solution": solution.strip()} if mark else {})
+    adapted = answer_as_label(row)
+    label = adapted.get("label")
+    if not isinstance(label, str) or "####" not in label:
+        return adapted
+    solution, _, number = label.rpartition("####")
+    return {**adapted, "label": number.strip(), "solution": solution.strip()}
 
 
 def gsm8k() -> Dataset:

@@ -1,8 +1,8 @@
 """Natural language inference: does the premise entail the hypothesis, contradict it, or leave it open?
 
-e-SNLI (Camburu et al., 2018, arXiv 1812.01193) is about short image captions. ANLI round 1 (Nie et al., 2020, arXiv
-1910.14599) is about encyclopedia paragraphs, with hypotheses written to fool a model. Both publish all three splits,
-with the labels 0 entailment, 1 neutral, 2 contradiction.
+e-SNLI (Camburu et al., 2018, arXiv 1812.01193) is about short image captions. ANLI (Nie et al., 2020, arXiv 1910.14599)
+is about paragraphs, of an encyclopedia in rounds 1 and 2, with hypotheses written to fool a model. Both publish all
+three splits, with the labels 0 entailment, 1 neutral, 2 contradiction (the authors of ANLI: e, n, c).
 """
 
 from collections.abc import Mapping
@@ -49,11 +49,6 @@ _ESNLI = HubSource(
     configuration="plain_text",
     splits={name: HubSplit(name) for name in ("train", "validation", "test")},
 )
-_ANLI1 = HubSource(
-    repository="facebook/anli",
-    configuration="plain_text",
-    splits={"train": HubSplit("train_r1"), "validation": HubSplit("dev_r1"), "test": HubSplit("test_r1")},
-)
 
 
 def _exemplar(premise: str, hypothesis: str, rationale: str, answer: str) -> Exemplar:
@@ -87,7 +82,7 @@ _ESNLI_EXEMPLARS = (
     ),
 )
 
-_ANLI1_EXEMPLARS = (
+_ANLI_EXEMPLARS = (
     _exemplar(
         "The Harlow Line is a tramway in the coastal town of Brenmouth. Opened in 1931 with nine stops, it was "
         "extended by four more in 1958 and has been run by the town since 1970.",
@@ -119,13 +114,20 @@ _ANLI1_EXEMPLARS = (
 )
 
 
+# Columns as the authors of e-SNLI, SNLI (without capitals) and ANLI name them.
+_PUBLISHED = {
+    "Sentence1": "premise",
+    "Sentence2": "hypothesis",
+    "sentence1": "premise",
+    "sentence2": "hypothesis",
+    "context": "premise",
+    "gold_label": "label",
+}
+
+
 def _adapt(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The original e-SNLI tables call the columns Sentence1, Sentence2 and gold_label."""
-    names = {"Sentence1": "premise", "Sentence2": "hypothesis", "sentence1": "premise", "sentence2": "hypothesis"}
-    names |= {"gold_label": "label"}
-    if not any(column in row for column in names):
-        return row
-    return {names.get(column, column): value for column, value in row.items()}
+    names = {column: field for column, field in _PUBLISHED.items() if column in row and field not in row}
+    return {names.get(column, column): value for column, value in row.items()} if names else row
 
 
 def esnli() -> Dataset:
@@ -143,16 +145,25 @@ def esnli() -> Dataset:
     )
 
 
-def anli1() -> Dataset:
-    """ANLI, round 1."""
+def anli(number: int) -> Dataset:
+    """ANLI, round 1, 2 or 3."""
+    source = HubSource(
+        repository="facebook/anli",
+        configuration="plain_text",
+        splits={
+            "train": HubSplit(f"train_r{number}"),
+            "validation": HubSplit(f"dev_r{number}"),
+            "test": HubSplit(f"test_r{number}"),
+        },
+    )
     return assemble(
-        name="anli1",
-        description="adversarial inference over encyclopedia paragraphs, round 1",
+        name=f"anli{number}",
+        description=f"adversarial inference over paragraphs, round {number}",
         answers=NLI_LABELS,
-        splits=tuple(_ANLI1.splits),
-        rows=_ANLI1.rows,
+        splits=tuple(source.splits),
+        rows=source.rows,
         instruction=_INSTRUCTION,
-        exemplars=_ANLI1_EXEMPLARS,
+        exemplars=_ANLI_EXEMPLARS,
         template=TEMPLATE,
         adapt=_adapt,
     )

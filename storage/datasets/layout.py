@@ -7,17 +7,18 @@ of `question`. Other column names are mapped onto these by `--map`, a YAML file'
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time
-from decimal import Decimal
 from itertools import islice
 from string import Formatter
 from typing import Any
 
+from storage.datasets.choices import Choices, named_choices, read_choices
 from storage.datasets.definition import Example
+from storage.datasets.values import as_text, jsonable
 from storage.errors import BadFile, UnknownName
-from storage.rows import missing_column, parse_json, read_rows
+from storage.rows import missing_column, read_rows
 
 NO_MAPPING: Mapping[str, str] = {}
+NO_LABEL = ("-", "-1", "-1.0")  # published where the annotators did not agree, or the label is hidden
 _MAP_HINT = "Name the right one with --map {field}=COLUMN."
 
 
@@ -31,6 +32,7 @@ class Layout:
         normalise: the dataset's normaliser, for gold labels.
         allowed: the labels, for the message about a row with another one; empty if they are not fixed.
         adapt: renames published columns to canonical fields; leaves canonical rows alone.
+        choice_labels: what gold labels call the choices, in order, where the rows themselves give them no names.
     """
 
     template: str
@@ -38,6 +40,7 @@ class Layout:
     normalise: Callable[[str, tuple[str, ...]], str | None]
     allowed: tuple[str, ...] = ()
     adapt: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    choice_labels: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -58,21 +61,33 @@ class Layout:
         adapted = dict(self.adapt(row) if self.adapt else row)
         values = {name: _text(adapted, name) for name in self.inputs}
         question = self.template.format_map(values)
-        choices = _choices(adapted) if self.has_choices else ()
+        choices = self._choices(adapted) if self.has_choices else Choices()
         label = self._label(adapted.get("label"), choices)
         used = {*self.inputs, "label", *(("choices",) if self.has_choices else ())}
         extra = {str(column): jsonable(value) for column, value in adapted.items() if column not in used}
-        return Example(question, choices, label, extra)
+        return Example(question, choices.texts, label, extra)
 
-    def _label(self, value: Any, choices: tuple[str, ...]) -> str | None:
-        # Published inference datasets use -1 where the annotators did not agree.
-        if value is None or value == "" or (value in (-1, "-1") and self.allowed):
+    def _choices(self, row: Mapping[str, Any]) -> Choices:
+        if "choices" not in row:
+            raise missing_column("choices", row, _MAP_HINT.format(field="choices"))
+        choices = row["choices"] if isinstance(row["choices"], Choices) else read_choices(row["choices"])
+        if not self.choice_labels or choices.names:
+            return choices
+        if len(choices.texts) > len(self.choice_labels):
+            raise BadFile(f"it has {len(choices.texts)} choices, and choice_labels names {len(self.choice_labels)}")
+        return named_choices(self.choice_labels[: len(choices.texts)], choices.texts)
+
+    def _label(self, value: Any, choices: Choices) -> str | None:
+        text = as_text(value, "label").strip()
+        allowed = self.allowed or choices.texts
+        # A number may well be -1; where there are classes or choices, it is none of them.
+        if not text or (text in NO_LABEL and allowed and text not in allowed):
             return None
-        text = as_text(value, "label")
-        label = self.normalise(text, choices)
-        if label is None:
-            allowed = self.allowed or choices
-            expected = f"one of {', '.join(allowed)}" if allowed else "a number"
+        # What the file calls its choices counts, not where they stand: "A" is the one labelled A.
+        named = choices.named(text) if choices.names else text
+        label = None if named is None else self.normalise(named, choices.texts)
+        if label is None and text != "-":
+            expected = f"one of {', '.join((*choices.names, *allowed))}" if allowed else "a number"
             raise BadFile(f"label {text[:80]!r} must be {expected}")
         return label
 
@@ -126,64 +141,6 @@ def check_mapping(mapping: Mapping[str, str], fields: Sequence[str]) -> None:
             raise UnknownName("field", field, fields, "Write --map FIELD=COLUMN.")
 
 
-def as_text(value: Any, field: str) -> str:
-    """The value as text: None as "", bytes decoded as UTF-8, numbers and dates as Python writes them.
-
-    Raises:
-        BadFile: a list, an object, or bytes that are not UTF-8; the message names the field.
-    """
-    if value is None:
-        return ""
-    if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError as error:
-            raise BadFile(f"{field} holds bytes that are not UTF-8 text") from error
-    if isinstance(value, (list, tuple, Mapping)):
-        raise BadFile(f"{field} must be a text, not {type(value).__name__}")
-    return str(value)
-
-
-def choice_list(value: Any) -> tuple[str, ...]:
-    """Choices as files write them: a list, a JSON list in a text, or texts separated by "|".
-
-    Raises:
-        BadFile: none of these, fewer than two choices, or an empty one.
-    """
-    if isinstance(value, (str, bytes)):
-        text = as_text(value, "choices").strip()
-        if text.startswith("["):
-            try:
-                value = parse_json(text)
-            except ValueError as error:
-                raise BadFile(f"choices {text[:80]!r} begin like a JSON list but cannot be read as one") from error
-        else:
-            value = text.split("|")
-    if not isinstance(value, (list, tuple)):
-        raise BadFile(f"choices must be a list or texts separated by '|', not {type(value).__name__}")
-    choices = tuple(as_text(choice, "each of choices").strip() for choice in value)
-    if len(choices) < 2 or not all(choices):
-        raise BadFile(f"choices must be at least two texts, none of them empty; got {str(list(choices))[:120]}")
-    return choices
-
-
-def jsonable(value: Any) -> Any:
-    """The value in a form that JSON can hold: dates, decimals, bytes and other objects become text."""
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, float):
-        return value if value == value and abs(value) != float("inf") else str(value)
-    if isinstance(value, Mapping):
-        return {str(key): jsonable(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [jsonable(inner) for inner in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted((jsonable(inner) for inner in value), key=str)
-    if isinstance(value, (datetime, date, time)):
-        return value.isoformat()
-    return str(value) if isinstance(value, Decimal) else repr(value)[:200]
-
-
 def _text(row: Mapping[str, Any], name: str) -> str:
     if name not in row:
         raise missing_column(name, row, _MAP_HINT.format(field=name))
@@ -191,9 +148,3 @@ def _text(row: Mapping[str, Any], name: str) -> str:
     if not text:
         raise BadFile(f"{name} is empty")
     return text
-
-
-def _choices(row: Mapping[str, Any]) -> tuple[str, ...]:
-    if "choices" not in row:
-        raise missing_column("choices", row, _MAP_HINT.format(field="choices"))
-    return choice_list(row["choices"])

@@ -17,10 +17,11 @@ from types import ModuleType
 from typing import Any
 
 from storage.datasets.definition import Dataset, Example, Parsed
-from storage.datasets.layout import as_text, examples_from_file, jsonable
+from storage.datasets.layout import examples_from_file
 from storage.datasets.parsing import EMPTY_TEXT, NO_ANSWER, normalise_number, parse_number
 from storage.datasets.prompts import few_shot, render_question
 from storage.datasets.statements import find_statements, rationale_of
+from storage.datasets.values import as_text, jsonable
 from storage.errors import UnknownName
 from storage.rows import missing_column
 

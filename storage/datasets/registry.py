@@ -1,14 +1,20 @@
 """Finds a dataset by name: a built-in one, `reasoning-gym:NAME`, or the path of a YAML file."""
 
 from collections.abc import Callable
+from functools import partial
 
+from storage.datasets.aqua import aqua
+from storage.datasets.arc import arc
+from storage.datasets.boolq import boolq
 from storage.datasets.cqa import cqa
 from storage.datasets.custom import load_custom
 from storage.datasets.definition import Dataset
 from storage.datasets.gsm8k import gsm8k
-from storage.datasets.inference import anli1, esnli
+from storage.datasets.inference import anli, esnli
+from storage.datasets.openbookqa import openbookqa
+from storage.datasets.strategyqa import strategyqa
 from storage.datasets.svamp import svamp, svamp_equation
-from storage.errors import UnknownName
+from storage.errors import BadFile, UnknownName
 
 REASONING_GYM = "reasoning-gym:"
 _HINT = f"Or {REASONING_GYM}NAME, or the path of a YAML file that describes your own."
@@ -21,15 +27,23 @@ def _lab() -> Dataset:
 
 
 BUILT_IN: dict[str, Callable[[], Dataset]] = {
-    "anli1": anli1,
+    "anli1": partial(anli, 1),
+    "anli2": partial(anli, 2),
+    "anli3": partial(anli, 3),
+    "aqua": aqua,
+    "arc": partial(arc, "ARC-Challenge", "arc"),
+    "arc-easy": partial(arc, "ARC-Easy", "arc-easy"),
+    "boolq": boolq,
     "cqa": cqa,
     "esnli": esnli,
     "gsm8k": gsm8k,
     "lab": _lab,
+    "openbookqa": openbookqa,
+    "strategyqa": strategyqa,
     "svamp": svamp,
     "svamp-equation": svamp_equation,
 }
-"""Built-in datasets by name; `custom.RESERVED_NAMES` repeats the names."""
+"""Built-in datasets by name. A user's own may not have one of these names."""
 
 
 def get_dataset(name: str) -> Dataset:
@@ -50,5 +64,8 @@ def get_dataset(name: str) -> Dataset:
 
         return reasoning_gym_dataset(name.removeprefix(REASONING_GYM))
     if name.lower().endswith((".yaml", ".yml")):
-        return load_custom(name)
+        dataset = load_custom(name)
+        if dataset.name in BUILT_IN:
+            raise BadFile(f"{name}: name: {dataset.name!r} is a built-in dataset; choose another name")
+        return dataset
     raise UnknownName("dataset", name, BUILT_IN, _HINT)

@@ -3,6 +3,7 @@
 The hub has 700 training and 300 test questions. Our validation split is the last 100 training questions.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from storage.datasets.assembly import NUMBERS, assemble
 from storage.datasets.definition import Dataset, Exemplar
 from storage.datasets.hub import HubSource, HubSplit
+from storage.datasets.values import as_text
+from storage.errors import BadFile
 
 EQUATION = "equation"
 
@@ -58,9 +61,16 @@ _EXEMPLARS = (
 
 
 def _adapt(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The published columns: Body and Question, or both joined as question_concat; Answer as a float; Equation."""
+    """The published columns: Body and Question, or both joined as question_concat; Answer as a float; Equation.
+
+    The authors' CSV files have numbers taken out: "Ann has number0 pens ...", and `Numbers` "3 4". Their Question is
+    the whole text, and their equations are no students' target: prefix notation, with the same placeholders.
+    """
     if "question" in row or "Question" not in row:
         return row
+    if "Numbers" in row:
+        rest = {column: value for column, value in row.items() if column not in ("Question", "Answer", "Body", "Ques")}
+        return {"question": _with_numbers(row["Question"], row["Numbers"]), "label": row.get("Answer")} | rest
     joined = row.get("question_concat") or f"{row.get('Body') or ''} {row['Question']}"
     rest = {
         column: value
@@ -69,6 +79,19 @@ def _adapt(row: Mapping[str, Any]) -> Mapping[str, Any]:
     }
     equation = {EQUATION: row["Equation"]} if "Equation" in row else {}
     return {"question": joined, "label": row.get("Answer")} | equation | rest
+
+
+def _with_numbers(question: Any, numbers: Any) -> str:
+    """The question with its numbers put back.
+
+    Raises:
+        BadFile: it wants more than there are.
+    """
+    values = [number.removesuffix(".0") for number in as_text(numbers, "Numbers").split()]
+    try:
+        return re.sub(r"\bnumber(\d{1,3})\b", lambda place: values[int(place[1])], as_text(question, "Question"))
+    except IndexError as error:
+        raise BadFile(f"Question has places for more numbers than the {len(values)} of Numbers") from error
 
 
 def svamp() -> Dataset:

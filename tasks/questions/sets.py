@@ -10,6 +10,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from storage.datasets.registry import BUILT_IN
 from storage.errors import NothingToDo
 from storage.ids import content_id
 from storage.schemas import EXAMPLES, PREDICTIONS
@@ -26,8 +27,8 @@ class DatasetConfig(BaseModel):
 
     # The dataset
     name: str = Field(
-        description="svamp, svamp-equation, cqa, esnli, anli1, gsm8k, lab, reasoning-gym:NAME, or the path of your own "
-        "YAML definition."
+        description=f"A built-in dataset ({', '.join(BUILT_IN)}), reasoning-gym:NAME, or the path of your own YAML "
+        "definition."
     )
     paths: dict[str, str] = Field(
         default_factory=dict,

@@ -67,7 +67,7 @@ class RecordedFile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: str = Field(
-        description="JSONL or CSV (also .gz), or Parquet: one sample per row, or a question with several."
+        description="JSONL, JSON, CSV or TSV (also .gz), or Parquet: one sample per row, or a question with several."
     )
     columns: dict[str, str] = Field(
         default_factory=dict, description="Where the file's columns have other names: field and column."

@@ -59,7 +59,8 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 def test_unknown_dataset(complaint: Complain) -> None:
     assert complaint("vote", "--dataset", "svmap") == (
-        "Unknown dataset 'svmap'. Did you mean 'svamp'? Allowed: anli1, cqa, esnli, gsm8k, lab, svamp, svamp-equation. "
+        "Unknown dataset 'svmap'. Did you mean 'svamp'? Allowed: anli1, anli2, anli3, aqua, arc, arc-easy, boolq, cqa, "
+        "esnli, gsm8k, lab, openbookqa, strategyqa, svamp, svamp-equation. "
         "Or reasoning-gym:NAME, or the path of a YAML file that describes your own."
     )
 
@@ -83,7 +84,7 @@ def test_unknown_option_command_and_missing_option(complaint: Complain) -> None:
     )
     assert complaint("vot") == ("No such command 'vot'. Did you mean 'vote'? See `qcrd --help`.")
     assert complaint("xyz") == (
-        "No such command 'xyz'. Allowed: distill, compare, keys, resume, serve, sample, import, vote, export, "
+        "No such command 'xyz'. Allowed: init, distill, compare, keys, resume, serve, sample, import, vote, export, "
         "predict, evaluate, registry, rollback, sql, ui, metrics, automations, doctor, lab, show, store. See "
         "`qcrd --help`."
     )
@@ -149,7 +150,7 @@ def test_not_json_empty_and_damaged_files(complaint: Complain, tmp_path: Path, h
         "empty.jsonl": "empty",
         "bad.parquet": "Parquet",
         "cut.jsonl.gz": "cut.jsonl.gz",
-        "a.xlsx": "must end in .jsonl, .jsonl.gz, .csv, .csv.gz, .parquet",
+        "a.xlsx": "must end in .jsonl, .json, .csv, .tsv (also .gz) or .parquet",
     }.items():
         line = complaint("import", name, "--dataset", "svamp")
         assert expected in line, line

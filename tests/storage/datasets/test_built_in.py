@@ -9,15 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from storage.datasets.definition import Dataset, Example
+from storage.datasets.definition import Dataset
 from storage.datasets.registry import BUILT_IN, get_dataset
 from storage.errors import BadFile, UnknownName
 
-PUBLIC = ["anli1", "cqa", "esnli", "gsm8k", "svamp", "svamp-equation"]
-
-
-def test_names() -> None:
-    assert sorted(BUILT_IN) == sorted([*PUBLIC, "lab"])
+PUBLIC = sorted(set(BUILT_IN) - {"lab"})
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -50,50 +46,6 @@ def test_choices_are_lettered_for_teacher_and_student_alike() -> None:
     expected = "Where?\nAnswer choices:\n(a) sea\n(b) land"
     assert dataset.student_input("Where?", ("sea", "land")) == expected
     assert dataset.teacher_prompt("Where?", ("sea", "land")).question == expected
-
-
-@pytest.mark.parametrize(
-    ("name", "row", "example"),
-    [
-        (
-            "svamp",
-            {"ID": "1", "Body": "Ann has 3 pens.", "Question": "How many?", "Answer": 3.0, "Equation": "( 3.0 )"},
-            Example("Ann has 3 pens. How many?", (), "3", {"ID": "1", "equation": "( 3.0 )"}),
-        ),
-        (
-            "svamp",
-            {"question_concat": "All in one?", "Body": "All", "Question": "in one?", "Answer": "7"},
-            Example("All in one?", (), "7"),
-        ),
-        (
-            "gsm8k",
-            {"question": "How many?", "answer": "1 + 1 = <<1+1=2>>2\n#### 1,002"},
-            Example("How many?", (), "1002", {"solution": "1 + 1 = <<1+1=2>>2"}),
-        ),
-        (
-            "cqa",
-            {"question": "Where?", "choices": {"label": ["A", "B"], "text": ["sea", "land"]}, "answerKey": "B"},
-            Example("Where?", ("sea", "land"), "land"),
-        ),
-        (
-            "cqa",
-            {"question": "Where?", "choices": {"label": ["A", "B"], "text": ["sea", "land"]}, "answerKey": ""},
-            Example("Where?", ("sea", "land"), None),
-        ),
-        (
-            "esnli",
-            {"premise": "p", "hypothesis": "h", "label": 1, "explanation_1": "e"},
-            Example("Premise: p\nHypothesis: h", (), "neutral", {"explanation_1": "e"}),
-        ),
-        (
-            "esnli",
-            {"Sentence1": "p", "Sentence2": "h", "gold_label": "entailment"},
-            Example("Premise: p\nHypothesis: h", (), "entailment"),
-        ),
-    ],
-)
-def test_published_columns(name: str, row: dict[str, Any], example: Example) -> None:
-    assert get_dataset(name).example_from_row(row) == example
 
 
 def test_load_from_a_path(tmp_path: Path) -> None:
@@ -152,7 +104,8 @@ def test_unknown_names() -> None:
     with pytest.raises(UnknownName) as caught:
         get_dataset("swamp")
     assert str(caught.value) == (
-        "Unknown dataset 'swamp'. Did you mean 'svamp'? Allowed: anli1, cqa, esnli, gsm8k, lab, svamp, svamp-equation. "
+        "Unknown dataset 'swamp'. Did you mean 'svamp'? Allowed: anli1, anli2, anli3, aqua, arc, arc-easy, boolq, cqa, "
+        "esnli, gsm8k, lab, openbookqa, strategyqa, svamp, svamp-equation. "
         "Or reasoning-gym:NAME, or the path of a YAML file that describes your own."
     )
     with pytest.raises(UnknownName, match=r"Unknown split 'tran'\. Did you mean 'train'\?"):

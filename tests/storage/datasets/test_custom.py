@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from storage.datasets.custom import RESERVED_FIELDS, RESERVED_NAMES
+from storage.datasets.custom import RESERVED_FIELDS
 from storage.datasets.definition import Dataset, Parsed
 from storage.datasets.registry import BUILT_IN, get_dataset
 from storage.errors import BadFile
@@ -100,6 +100,78 @@ def test_python_entry_points_that_return_strange_things(tmp_path: Path) -> None:
     assert own.parse("half", ()) == Parsed("half", "\ufffd", None)
 
 
+@pytest.mark.parametrize(
+    "written", ["yes, no", "on, off", "1, 2, 3, 4, 5", "2.50, 3.00", "2021-03-05, 2021-03-06", "0x10, 1_000", "y, n"]
+)
+def test_labels_are_the_texts_that_stand_there(tmp_path: Path, written: str) -> None:
+    names = written.split(", ")
+    (tmp_path / "d.yaml").write_text(f"name: d\nanswers: label\nlabels: [{written}]\nsplits: {{train: d.csv}}\n")
+    (tmp_path / "d.csv").write_text("question,label\n" + "".join(f"q{name},{name}\n" for name in names))
+    own = get_dataset(str(tmp_path / "d.yaml"))
+    assert [example.label for example in own.load("train")] == names
+    assert [own.parse(f"So the answer is {name}.", ()).answer for name in names] == names
+
+
+def test_synonyms_and_exemplars_are_texts_too(tmp_path: Path) -> None:
+    changes = {
+        "labels": None, "synonyms": None, "exemplars": None, "question": None, "fields": None, "answers": "number",
+        "description": None,
+    }  # fmt: skip
+    dataset(tmp_path, **changes)
+    with (tmp_path / "tickets.yaml").open("a") as file:
+        file.write("description: 2024\nparser: null\nexemplars: [{question: 40 + 2, rationale: No, answer: 42}]\n")
+    own = get_dataset(str(tmp_path / "tickets.yaml"))
+    assert own.description == "2024"
+    assert own.teacher_prompt("?", ()).turns == (("40 + 2", "No So the answer is 42."),)
+
+
+CHOICES = {"labels": None, "synonyms": None, "question": "{q}", "answers": "choice", "exemplars": None}
+
+
+def test_choices_in_columns_of_their_own(tmp_path: Path) -> None:
+    rows = ["Where?,sea,,land,air,{}"] * 6
+    marks = ["A", "option_3", "4", "land", "", "d"]
+    lines = "\n".join(row.format(mark) for row, mark in zip(rows, marks, strict=True))
+    (tmp_path / "q.csv").write_text(f"q,option_1,option_2,option_3,option_4,right\n{lines}\n")
+    fields = {"label": "right", "choices": ["option_1", "option_2", "option_3", "option_4"]}
+    own = dataset(tmp_path, **CHOICES, fields=fields, splits={"train": "q.csv"})
+    examples = list(own.load("train"))
+    assert {example.choices for example in examples} == {("sea", "land", "air")}
+    assert [example.label for example in examples] == ["sea", "land", "air", "land", None, "air"]
+    assert examples[0].extra == {}
+    (tmp_path / "q.csv").write_text("q,option_1,option_2,option_3,option_4,right\nWhere?,sea,,land,air,b\n")
+    with pytest.raises(BadFile, match="label 'b' must be one of a, c, d"):  # the cell of b is empty
+        list(own.load("train"))
+    own = dataset(tmp_path, **CHOICES, fields=fields | {"choices": ["option_1", "option_9"]}, splits={"train": "q.csv"})
+    with pytest.raises(BadFile, match=r"no column 'option_9'\. Did you mean 'option_\d'\?"):
+        list(own.load("train"))
+
+
+def test_choice_labels_say_what_the_file_calls_the_choices(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text(
+        '{"q": "Where?", "choices": ["1", "0", "2"], "label": 0}\n'
+        '{"q": "When?", "choices": ["now", "then"], "label": 1}\n'
+    )
+    own = dataset(tmp_path, **CHOICES, fields=None, splits={"train": "q.jsonl"}, choice_labels=[0, 1, 2])
+    assert [example.label for example in own.load("train")] == ["1", "then"]
+    own = dataset(tmp_path, **CHOICES, fields=None, splits={"train": "q.jsonl"}, choice_labels=[0, 1])
+    with pytest.raises(BadFile, match="row 1: it has 3 choices, and choice_labels names 2"):
+        list(own.load("train"))
+
+
+def test_one_file_may_hold_several_splits(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("ticket,priority,part\na,low,train\nb,high, test\nc,high,train\n")
+    splits = {"train": "t.csv", "test": "t.csv", "dev": "t.csv"}
+    own = dataset(tmp_path, splits=splits, split_column="part")
+    assert [example.question for example in own.load("train")] == ["Ticket: a", "Ticket: c"]
+    assert [example.question for example in own.load("test")] == ["Ticket: b"]
+    with pytest.raises(BadFile, match=r"t\.csv has no row with 'dev' in its column 'part'; it has train, test"):
+        list(own.load("dev"))
+    own = dataset(tmp_path, splits=splits, split_column="prat")
+    with pytest.raises(BadFile, match=r"no column 'prat'\. Did you mean 'part'\?"):
+        list(own.load("train"))
+
+
 def test_module_that_exits_when_imported(tmp_path: Path) -> None:
     (tmp_path / "exits_for_test.py").write_text("import sys\nsys.exit('bye\\nbye')\n")
     assert complaint(tmp_path, parser="exits_for_test:f") == (
@@ -107,8 +179,9 @@ def test_module_that_exits_when_imported(tmp_path: Path) -> None:
     )
 
 
-def test_every_built_in_name_is_reserved() -> None:
-    assert sorted(RESERVED_NAMES) == sorted(BUILT_IN)
+def test_every_built_in_name_is_reserved(tmp_path: Path) -> None:
+    for name in BUILT_IN:
+        assert complaint(tmp_path, name=name) == f"name: {name!r} is a built-in dataset; choose another name"
 
 
 def test_flat_samples_can_be_imported(tmp_path: Path) -> None:
@@ -142,8 +215,9 @@ def test_only_names_between_braces(tmp_path: Path, question: str) -> None:
     [
         (
             {"anwsers": "label"},
-            "unknown key 'anwsers' (value 'label'); allowed: name, description, answers, labels, synonyms, parser, "
-            "normaliser, question, fields, splits, instruction, exemplars. Did you mean 'answers'?",
+            "unknown key 'anwsers' (value 'label'); allowed: name, description, answers, labels, synonyms, "
+            "choice_labels, parser, normaliser, question, fields, splits, split_column, instruction, exemplars. "
+            "Did you mean 'answers'?",
         ),
         (
             {"answers": "lable"},
@@ -160,6 +234,13 @@ def test_only_names_between_braces(tmp_path: Path, question: str) -> None:
         ({"synonyms": {"hihg": ["x"]}}, "synonyms: 'hihg' is not a label; allowed: low, high. Did you mean 'high'?"),
         ({"synonyms": {"low": ["High"]}}, "'high' means both 'low' and 'high'"),
         ({"answers": "number"}, "labels: only for answers: label, not for answers: number"),
+        ({"labels": ["low", None]}, "labels.1 is empty; write a text (the word null in quotes)"),
+        ({"fields": {"label": ["a", "b"]}}, "fields: label must name one column; only choices may stand in several"),
+        ({"choice_labels": ["a", "b"]}, "choice_labels: only where there are choices"),
+        (
+            {"fields": {"choices": ["a", "b"]}, "choice_labels": [0, 1, 2]},
+            "choice_labels: 3 for the 2 columns of fields.choices",
+        ),
         (
             {"answers": "custom", "labels": None, "synonyms": None},
             'parser: name a function as "package.module:function", since answers are custom',
@@ -196,11 +277,17 @@ def test_file_problems(tmp_path: Path) -> None:
     path.write_text("name: [")
     with pytest.raises(BadFile, match=r"d\.yaml is not YAML: "):
         get_dataset(str(path))
-    path.write_text("name: 2020-99-99")
-    with pytest.raises(BadFile, match=r"d\.yaml is not YAML: "):
+    path.write_text("name: 2020-99-99")  # an impossible date, and a possible name
+    with pytest.raises(BadFile, match=r"d\.yaml: the key 'answers' is missing"):
         get_dataset(str(path))
     with pytest.raises(BadFile, match="File name too long"):
         get_dataset("x" * 300 + ".yaml")
+    path.write_text("[a, b]: c")
+    with pytest.raises(BadFile, match=r"d\.yaml is not YAML: a key must be a text"):
+        get_dataset(str(path))
+    path.write_text("a: &a [*a]")  # a list that holds itself
+    with pytest.raises(BadFile, match=r"d\.yaml is not YAML: "):
+        get_dataset(str(path))
     path.write_text("- a\n- b\n")
     with pytest.raises(BadFile, match="must consist of keys and values"):
         get_dataset(str(path))

@@ -1,0 +1,116 @@
+"""What the columns of somebody's file hold: counted in one pass, to guess from (`guessing.py`)."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from storage.datasets.parsing import normalise_number
+from storage.datasets.values import as_text
+from storage.errors import BadFile
+from storage.rows import Row, read_rows
+
+MAX_VALUES = 1000  # different values of a column that are counted; a column with more has no classes
+SHOWN_ROWS = 5
+
+
+@dataclass
+class Column:
+    """One column.
+
+    Attributes:
+        name: as the file writes it.
+        filled: how many rows have a value.
+        nested: how many of them a list or an object.
+        numbers: how many of them a number.
+        characters, longest: of all its texts together, and of the longest.
+        values: text -> how often, for the first `MAX_VALUES` different ones.
+        many: whether there are more.
+    """
+
+    name: str
+    filled: int = 0
+    nested: int = 0
+    numbers: int = 0
+    characters: int = 0
+    longest: int = 0
+    values: Counter[str] = field(default_factory=Counter)
+    many: bool = False
+
+    @property
+    def key(self) -> str:
+        """The name without case, spaces and signs: gold_label is Gold Label."""
+        return re.sub(r"[\W_]+", "", self.name).casefold()
+
+    @property
+    def mean(self) -> float:
+        """Mean length of its texts."""
+        return self.characters / max(self.filled, 1)
+
+    @property
+    def is_number(self) -> bool:
+        """Whether every value is a number."""
+        return 0 < self.filled == self.numbers
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it holds texts that are not all numbers."""
+        return self.filled > 0 and not self.nested and not self.is_number
+
+    def add(self, value: Any) -> None:
+        """Counts one value."""
+        if value is None:
+            return
+        if isinstance(value, (list, tuple, Mapping)):
+            self.filled, self.nested = self.filled + 1, self.nested + 1
+            return
+        # As a label is read from a file of the same values: true is "true", whatever wrote it.
+        text = str(value).lower() if isinstance(value, bool) else as_text(value, self.name).strip()
+        if not text:
+            return
+        self.filled += 1
+        self.numbers += normalise_number(text) is not None
+        self.characters += len(text)
+        self.longest = max(self.longest, len(text))
+        if text in self.values or len(self.values) < MAX_VALUES:
+            self.values[text] += 1
+        else:
+            self.many = True
+
+
+@dataclass(frozen=True)
+class FileColumns:
+    """A file's columns, in order.
+
+    Attributes:
+        path: the file.
+        rows: how many there are.
+        columns: by name.
+        first: the first few rows.
+    """
+
+    path: str
+    rows: int
+    columns: Mapping[str, Column]
+    first: list[Row]
+
+
+def count_columns(path: str) -> FileColumns:
+    """Reads a file once.
+
+    Raises:
+        BadFile: it cannot be read.
+    """
+    columns: dict[str, Column] = {}
+    first: list[Row] = []
+    number = 0
+    for number, row in enumerate(read_rows(path), start=1):
+        for name, value in row.items():
+            try:
+                columns.setdefault(name, Column(name)).add(value)
+            except BadFile as error:
+                raise BadFile(f"{path} row {number}: {error}") from error
+        if len(first) < SHOWN_ROWS:
+            first.append(row)
+    return FileColumns(path, number, columns, first)
