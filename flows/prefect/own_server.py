@@ -23,6 +23,7 @@ from pathlib import Path
 
 from models.watchdog import Watched
 from storage.errors import UsageError
+from storage.locks import file_lock
 
 API_VARIABLE = "PREFECT_API_URL"
 LOOPBACK = "127.0.0.1"
@@ -120,10 +121,19 @@ def serve(listening: int) -> None:
     """
     import uvicorn
     from prefect.server.api.server import create_app
+    from prefect.settings import PREFECT_HOME
+
+    class OneAfterTheOther(uvicorn.Server):
+        """Starts while no other does in the same state: each begins by creating what a new database lacks, and of two
+        that do so at once one would find a column twice and end."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            with file_lock(PREFECT_HOME.value() / ".starting.lock"):
+                await super().startup(sockets)
 
     with socket.socket(fileno=listening) as inherited:
         app = create_app(ephemeral=True, final=True)
-        uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on")).run(sockets=[inherited])
+        OneAfterTheOther(uvicorn.Config(app, log_level="error", lifespan="on")).run(sockets=[inherited])
 
 
 if __name__ == "__main__":

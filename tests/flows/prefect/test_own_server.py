@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.prefect.own_server import OwnServer, has_configured_server, start_own_server
 from storage.errors import UsageError
+from storage.locks import file_lock
 from tests.flows.own_data import family, still_running
 
 ROOT = Path(__file__).parents[3]
@@ -82,6 +84,19 @@ def test_one_that_cannot_start_is_told_with_its_log(home: Path) -> None:
         f"storage.errors.UsageError: Prefect's server did not start (ConnectionResetError); its log: {log}."
     )
     assert "file is not a database" in log.read_text()
+
+
+def test_of_several_that_start_at_once_one_makes_the_database(home: Path) -> None:
+    """Two that made it at once found a column twice. So they wait for whoever starts; here, that is this test."""
+    made = home / "prefect" / "prefect.db"
+    with file_lock(home / "prefect" / ".starting.lock"):
+        commands = [started(home, BEGIN + ASK) for _ in range(2)]
+        time.sleep(15)  # either would have made it by then, on a machine that is not very busy
+        assert not made.exists()
+    told = [command.communicate("\n", timeout=240) for command in commands]
+    assert [command.returncode for command in commands] == [0, 0], told
+    assert made.exists()
+    assert (home / "logs" / "prefect-own-server.log").read_text() == ""
 
 
 def test_where_a_server_is_configured_none_is_started(tmp_path: Path) -> None:
