@@ -23,7 +23,6 @@ from pathlib import Path
 
 from models.watchdog import Watched
 from storage.errors import UsageError
-from storage.locks import file_lock
 
 API_VARIABLE = "PREFECT_API_URL"
 LOOPBACK = "127.0.0.1"
@@ -121,14 +120,12 @@ def serve(listening: int) -> None:
     """
     import uvicorn
     from prefect.server.api.server import create_app
-    from prefect.settings import PREFECT_HOME
+
+    from flows.prefect.embedded import starting_alone
 
     class OneAfterTheOther(uvicorn.Server):
-        """Starts while no other does in the same state: each begins by creating what a new database lacks, and of two
-        that do so at once one would find a column twice and end."""
-
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            with file_lock(PREFECT_HOME.value() / ".starting.lock"):
+            with starting_alone():
                 await super().startup(sockets)
 
     with socket.socket(fileno=listening) as inherited:
