@@ -169,36 +169,11 @@ def comparison(
     """
     kinds = dict.fromkeys(kind_of(one.cell) for one in trained)
     rows = [_row([one for one in trained if kind_of(one.cell) == kind]) for kind in kinds]
-
-    def differences(figure: Figure | Quality, title: str) -> list[DifferenceRow]:
-        """Of every variant from the baseline, as far as both have the figure."""
-        found = {}
-        for share in config.shares:
-            for variant in config.variants:
-                if variant != config.baseline:
-                    own = _told(trained, (variant, None, share))
-                    other = _told(trained, (config.baseline, against[variant], share))
-                    if (row := _difference(own, other, figure)) is not None:
-                        found[variant, share] = row
-        adjusted = holm({f"{variant}/{share}": row.p_value for (variant, share), row in found.items()})
-        rows = []
-        for (variant, share), row in found.items():
-            p_value = adjusted[f"{variant}/{share}"]
-            name = _baseline(config, against[variant])
-            rows.append(
-                DifferenceRow(
-                    variant=variant, against=name, share=share, figure=figure, difference=row.mean, low=row.low,
-                    high=row.high, p_value=row.p_value, adjusted=p_value, verdict=verdict(row, p_value),
-                    sentence=f"{title}: {sentence(variant, name, row, p_value)}",
-                )
-            )  # fmt: skip
-        return rows
-
     return ComparisonResult(
         part=config.part,
         variants=rows,
-        differences=[row for figure in FIGURES for row in differences(figure, figure.capitalize())],
-        rationales=[row for quality in COMPARED for row in differences(quality, QUALITIES[quality].capitalize())],
+        differences=[row for figure in FIGURES for row in _differences(config, trained, against, figure, figure)],
+        rationales=[row for name in COMPARED for row in _differences(config, trained, against, name, QUALITIES[name])],
         judged=_judged_rows(config, against, judged),
     )
 
@@ -295,6 +270,37 @@ def _row(own: Sequence[Trained]) -> VariantRow:
         seconds=statistics.median(one.result.seconds for one in own),
         best_round=statistics.fmean(one.result.best for one in own),
     )  # fmt: skip
+
+
+def _differences(
+    config: CompareConfig,
+    trained: Sequence[Trained],
+    against: Mapping[str, int | None],
+    figure: Figure | Quality,
+    title: str,
+) -> list[DifferenceRow]:
+    """A figure of every variant minus the baseline's, as far as both have it; its sentences begin with the title."""
+    found = {}
+    for share in config.shares:
+        for variant in config.variants:
+            if variant != config.baseline:
+                own = _told(trained, (variant, None, share))
+                other = _told(trained, (config.baseline, against[variant], share))
+                if (row := _difference(own, other, figure)) is not None:
+                    found[variant, share] = row
+    adjusted = holm({f"{variant}/{share}": row.p_value for (variant, share), row in found.items()})
+    rows = []
+    for (variant, share), row in found.items():
+        p_value = adjusted[f"{variant}/{share}"]
+        name = _baseline(config, against[variant])
+        rows.append(
+            DifferenceRow(
+                variant=variant, against=name, share=share, figure=figure, difference=row.mean, low=row.low,
+                high=row.high, p_value=row.p_value, adjusted=p_value, verdict=verdict(row, p_value),
+                sentence=f"{title.capitalize()}: {sentence(variant, name, row, p_value)}",
+            )
+        )  # fmt: skip
+    return rows
 
 
 def _difference(own: Seeds, other: Seeds, figure: Figure | Quality) -> Difference | None:

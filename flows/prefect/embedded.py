@@ -8,9 +8,12 @@ import os
 import time
 from pathlib import Path
 
+from filelock import FileLock
+
 from flows.terminal import duration, err, plain
 from storage.addresses import refuse_password, without_password
 from storage.errors import UsageError
+from storage.locks import file_lock
 
 API = "PREFECT_API_URL is its address with /api at the end, such as http://127.0.0.1:4200/api."
 NO_PASSWORDS = {
@@ -44,6 +47,15 @@ def prepare_prefect(home: Path) -> None:
     for name, value in settings.items():
         os.environ.setdefault(name, value)
     Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect creates only the last folder itself
+
+
+def starting_alone() -> FileLock:
+    """Keeps other Prefect servers of this state from starting during the block.
+
+    Each begins by creating what a new database lacks, and of two that do so at once one finds a column twice and ends.
+    `prepare_prefect` must have been called here, or in the process that started this one.
+    """
+    return file_lock(Path(os.environ["PREFECT_HOME"], ".starting.lock"))
 
 
 class _Lines(logging.Handler):

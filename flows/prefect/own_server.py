@@ -121,9 +121,16 @@ def serve(listening: int) -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
+    from flows.prefect.embedded import starting_alone
+
+    class OneAfterTheOther(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            with starting_alone():
+                await super().startup(sockets)
+
     with socket.socket(fileno=listening) as inherited:
         app = create_app(ephemeral=True, final=True)
-        uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on")).run(sockets=[inherited])
+        OneAfterTheOther(uvicorn.Config(app, log_level="error", lifespan="on")).run(sockets=[inherited])
 
 
 if __name__ == "__main__":

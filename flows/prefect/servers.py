@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from flows.home import Home
+from flows.prefect.embedded import starting_alone
 from models.watchdog import Watched
 from storage.errors import UsageError
 
@@ -65,16 +66,19 @@ def servers(home: Home, prefect_port: int, mlflow_port: int) -> Iterator[list[Se
         mlflow += ["--artifacts-destination", tracking.backend.artifacts, "--serve-artifacts"]
     started: list[Server] = []
     with ExitStack() as until_the_end:
-        for name, command, env, port in (
-            ("prefect", prefect, prefect_env, prefect_port),
-            ("mlflow", mlflow, mlflow_env, mlflow_port),
-        ):
-            file = home.logs / f"{name}-server.log"
-            with file.open("ab") as log:
-                watched = until_the_end.enter_context(Watched(command, stdout=log, stderr=log, env=os.environ | env))
-            started.append(Server(name, f"http://{LOOPBACK}:{port}", watched, str(file)))
-        for server in started:
-            _wait(server)
+        with starting_alone():
+            for name, command, env, port in (
+                ("prefect", prefect, prefect_env, prefect_port),
+                ("mlflow", mlflow, mlflow_env, mlflow_port),
+            ):
+                file = home.logs / f"{name}-server.log"
+                with file.open("ab") as log:
+                    watched = until_the_end.enter_context(
+                        Watched(command, stdout=log, stderr=log, env=os.environ | env)
+                    )
+                started.append(Server(name, f"http://{LOOPBACK}:{port}", watched, str(file)))
+            for server in started:
+                _wait(server)
         yield started
 
 

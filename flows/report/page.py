@@ -1,7 +1,7 @@
 """The report of a comparison as one HTML file without any script (`flows.report.document`)."""
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import yaml
 
@@ -19,6 +19,7 @@ from tasks.comparing.statistics import Interval
 BINS = 20
 STEPS = {"student": "#0072b2", "sampling": "#e69f00", "discriminator": "#cc79a7", "validation": "#999999"}
 OUTCOMES = {"wins": "#0072b2", "ties": "#c8c8c8", "losses": "#d55e00"}
+_TITLES = dict[str, str]((figure, figure) for figure in FIGURES) | dict[str, str](QUALITIES.items())
 
 
 def page(contents: Contents) -> str:
@@ -101,10 +102,10 @@ def _variants(contents: Contents) -> str:
 
 
 def _differences(contents: Contents) -> str:
-    return _compared(contents, contents.result.differences, {figure: figure for figure in FIGURES})
+    return _compared(contents, contents.result.differences)
 
 
-def _compared(contents: Contents, found: list[DifferenceRow], titles: Mapping[str, str]) -> str:
+def _compared(contents: Contents, found: list[DifferenceRow]) -> str:
     """A table of differences; nothing where there are none."""
     several, rows = len(contents.config.shares) > 1, []
     reach = max([0.01, *(abs(end) for one in found for end in (one.low, one.high))])
@@ -112,7 +113,7 @@ def _compared(contents: Contents, found: list[DifferenceRow], titles: Mapping[st
         drawn = interval_bar(one.difference, one.low, one.high, reach, _style(contents, one.variant))
         rows.append(
             [
-                escaped(titles[one.figure]), _whole(f"{one.variant} − {one.against}"),
+                escaped(_TITLES[one.figure]), _whole(f"{one.variant} − {one.against}"),
                 *([_share(one.share)] if several else []),
                 f"{100 * one.difference:+.1f} <small>{100 * one.low:+.1f} to {100 * one.high:+.1f}</small>",
                 drawn, _p(one.p_value), _p(one.adjusted), _verdict(one),
@@ -140,7 +141,7 @@ def _rationales(contents: Contents) -> str:
         "<p class='note'>A step is a calculation with its result, such as 12 + 3 = 15."
         + (scored if any(name.startswith("score") for name in names) else "")
         + "</p>"
-        + _compared(contents, contents.result.rationales, dict[str, str](QUALITIES.items()))
+        + _compared(contents, contents.result.rationales)
     )
 
 

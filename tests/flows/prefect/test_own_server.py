@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,10 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.prefect.own_server import OwnServer, has_configured_server, start_own_server
 from storage.errors import UsageError
+from storage.locks import file_lock
+from tests.conftest import qcrd_command
 from tests.flows.own_data import family, still_running
+from tests.flows.test_loopback import free_port
 
 ROOT = Path(__file__).parents[3]
 BEGIN = """
@@ -82,6 +87,28 @@ def test_one_that_cannot_start_is_told_with_its_log(home: Path) -> None:
         f"storage.errors.UsageError: Prefect's server did not start (ConnectionResetError); its log: {log}."
     )
     assert "file is not a database" in log.read_text()
+
+
+def test_of_several_that_start_at_once_one_makes_the_database(home: Path) -> None:
+    """Two that made it at once found a column twice. So they wait for whoever starts; here, that is this test."""
+    made, log = home / "prefect" / "prefect.db", home / "ui.log"
+    pages = qcrd_command(home, "ui", "--prefect-port", free_port(), "--mlflow-port", free_port())
+    with ExitStack() as stack:
+        with file_lock(home / "prefect" / ".starting.lock"):
+            printed = stack.enter_context(log.open("wb"))
+            ui = stack.enter_context(subprocess.Popen(pages, stdout=printed, stderr=subprocess.STDOUT))
+            stack.callback(ui.send_signal, signal.SIGINT)
+            commands = [stack.enter_context(started(home, BEGIN + ASK)) for _ in range(2)]
+            time.sleep(15)  # each would have made it by then, on a machine that is not very busy
+            assert not made.exists()
+        told = [command.communicate("\n", timeout=240) for command in commands]
+        assert [command.returncode for command in commands] == [0, 0], told
+        deadline = time.monotonic() + 180
+        while "Ctrl-C ends both" not in log.read_text():
+            assert ui.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.5)
+    assert (home / "logs" / "prefect-own-server.log").read_text() == ""
 
 
 def test_where_a_server_is_configured_none_is_started(tmp_path: Path) -> None:
