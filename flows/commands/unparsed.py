@@ -17,8 +17,8 @@ from flows.commands.options import (
     home_at,
 )
 from flows.terminal import notice, out, percent, plain, print_json
-from storage.datasets.custom import PARSER_FAILED
 from storage.datasets.definition import Dataset
+from storage.datasets.own_functions import PARSER_FAILED
 from storage.datasets.parsing import (
     DENIED,
     EMPTY_TEXT,
@@ -30,6 +30,7 @@ from storage.datasets.parsing import (
 from storage.datasets.registry import get_dataset
 from storage.errors import NothingToDo
 from storage.store import Store
+from tasks.teacher.reading import CUT_OFF, ONLY_A_THOUGHT, TOO_LONG, read_sample
 
 LONGEST = 400  # characters of a text's end that are shown
 REMEDIES = {
@@ -38,6 +39,8 @@ REMEDIES = {
     SEVERAL_ANSWERS: "the text names more than one: let the instruction ask for exactly one",
     EMPTY_TEXT: "the teacher sent no text: look at its server, or raise --max-tokens if it thinks first",
     UNFINISHED_THOUGHT: "the teacher was still thinking: raise --max-tokens",
+    ONLY_A_THOUGHT: "the teacher thought and said nothing: raise --max-tokens, or lower --reasoning-effort",
+    CUT_OFF: "the text ends in mid-sentence: raise --max-tokens, or look at the endpoint's filter",
     DENIED: "the text says only what the answer is not: let the instruction ask for the answer itself",
     NO_SINGLE_NUMBER: "a range, a date, a time or a formula: let the instruction ask for one plain number",
 }
@@ -125,7 +128,8 @@ def _count(store: Store, dataset: str, split: str | None) -> int:
 def _reasons(store: Store, dataset: Dataset, split: str | None, limit: int) -> list[Reason]:
     """The reasons, the commonest first."""
     rows = store.query(
-        "SELECT r.example_id, r.model, r.text, coalesce(r.parse_error, '') AS reason, r.finish_reason, e.choices "
+        "SELECT r.example_id, r.model, r.text, coalesce(r.parse_error, '') AS reason, r.thought, r.finish_reason, "
+        "e.choices "
         "FROM rationales r LEFT JOIN examples e USING (example_id) WHERE r.dataset = $1 AND r.source <> 'student' "
         "AND r.answer IS NULL AND ($2::VARCHAR IS NULL OR r.split = $2) "
         # First one text of every question, then the second of each ...
@@ -139,8 +143,11 @@ def _reasons(store: Store, dataset: Dataset, split: str | None, limit: int) -> l
     for row in rows:
         reason, text = row["reason"], row["text"] or ""
         texts[reason] += 1
-        cut_off[reason] += row["finish_reason"] == "length"
-        readable[reason] += dataset.parse(text, tuple(row["choices"] or ())).answer is not None
+        cut_off[reason] += row["finish_reason"] in TOO_LONG
+        now = read_sample(
+            dataset, tuple(row["choices"] or ()), text, thought=row["thought"], finish_reason=row["finish_reason"]
+        )
+        readable[reason] += now.parsed.answer is not None
         shown = examples.setdefault(reason, [])
         if len(shown) < limit:
             shown.append(Shown(row["example_id"], row["model"], _end_of(text)))

@@ -1,21 +1,15 @@
 """Which part of a sampled text answers the question: what stands behind the thought and before the next question.
 
-Reasoning teachers write a draft first, "<think>So 48? No ...</think> She keeps 43.", sometimes without the opening tag,
-because it was part of the prompt. Base models go on with a question of their own after the answer. Neither is the
-answer, and both are full of numbers and announcements.
+Teachers that reason write a draft first, "<think>So 48? No ...</think> She keeps 43." Base models go on with a question
+of their own after the answer. Neither is the answer, and both are full of numbers and announcements.
 """
 
 import re
 import unicodedata
 
-_TAG = r"(?:\w{1,8}:)?(?:think|thinking|thought)"
-_THOUGHT_BEGINS = re.compile(
-    rf"<{_TAG}>|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|channel\|>(?!final)", re.IGNORECASE
-)
-_THOUGHT_ENDS = re.compile(
-    rf"</{_TAG}>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|channel\|>final[^<\n]{{0,20}}<\|message\|>", re.IGNORECASE
-)
-_TOKENS = re.compile(r"<\|(?:end|return|im_end|eot_id|endoftext|end_of_text|eom_id)\|>\s*$|</s>\s*$")
+from storage.thoughts import split_thought
+
+_END_MARK = re.compile(r"<\|(?:end|return|im_end|eot_id|endoftext|end_of_text|eom_id)\|>\s*$|</s>\s*$")
 
 _NEXT_QUESTION = re.compile(
     r"^[ \t]{0,4}(?:#{1,6}[ \t]?|\*\*)?"
@@ -37,26 +31,8 @@ _PLAIN |= {
 
 def answering_part(text: str) -> str | None:
     """The part of a text that answers, as it is written; None where the text breaks off inside its thought."""
-    part = without_thought(text)
-    return None if part is None else _before_next_question(part)
-
-
-def without_thought(text: str) -> str | None:
-    """The text without the thought that goes before it; None where the thought does not end."""
-    if "<" not in text and "[THINK]" not in text and "[/THINK]" not in text and "◁" not in text:
-        return text
-    ends = [match.end() for match in _THOUGHT_ENDS.finditer(text)]
-    behind = ends[-1] if ends else 0
-    begins = _THOUGHT_BEGINS.search(text, behind)
-    if begins is not None and text[behind : begins.start()].strip():
-        text = text[: begins.start()]  # an answer, and then an afterthought that breaks off
-    elif begins is not None:
-        return None
-    part = text[behind:] if ends else text
-    if ends and not part.strip():  # "Answer: 43 <think>Let me see.</think>"
-        first = _THOUGHT_BEGINS.search(text)
-        part = text[: first.start()] if first else ""
-    return _TOKENS.sub("", part)
+    final = split_thought(text).final
+    return None if final is None else _before_next_question(_END_MARK.sub("", final))
 
 
 def plain_characters(text: str) -> str:

@@ -4,17 +4,11 @@ The answer is read from the final text, never from a thought. A text that was cu
 before: the last number of half a calculation is no answer.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import pyarrow as pa
-
 from storage.datasets.definition import Dataset, Parsed
 from storage.datasets.statements import find_statements
-from storage.ids import rationale_hash
-from storage.schemas import EXAMPLES, RATIONALES
-from storage.store import Store, now
 from storage.thoughts import explains, split_thought
 
 Rationale = Literal["auto", "final", "thought", "both"]
@@ -22,8 +16,6 @@ CUT_OFF = "cut off"
 ONLY_A_THOUGHT = "only a thought"
 TOO_LONG = ("length", "max_tokens", "model_length")
 FILTERED = ("content_filter", "safety")
-MARKS = r"(?i)think(ing)?\s?[\]>▷]|thoughts?\s?>|reasoning\s?>|scratchpad\s?>|_thought\||<\|channel|thought process:"
-"""What a text with a thought in it holds, as DuckDB finds it; a text that only looks like it is read as it was."""
 CUT_SHORT = (*TOO_LONG, *FILTERED)
 """The finish reasons of an unfinished text: max_tokens (or the context's length) was reached, or a filter ended it."""
 
@@ -86,49 +78,3 @@ def _announced(dataset: Dataset, choices: tuple[str, ...], text: str, answer: st
         if text[statement.end :].strip() or text[: statement.end].rstrip()[-1:] in tuple(".!?>}")
     )
     return any(dataset.parse(statement, choices).answer == answer for statement in whole)
-
-
-def read_again(
-    store: Store, dataset: Dataset, split: str, example_ids: Iterable[str], model: str, rationale: Rationale
-) -> int:
-    """Reads a teacher's stored samples again where that may give something else: thoughts under another choice of the
-    rationale, and what an older version, which knew no thoughts and no unfinished texts, may have misread.
-
-    So the choice can be changed without asking anything twice. The caller holds the lock under which this teacher is
-    sampled.
-
-    Returns:
-        How many samples read differently now; they are revised.
-    """
-    partition = {"dataset": dataset.name, "split": split}
-    with store.connect() as con:
-        con.register("wanted", pa.table({"example_id": pa.array(list(example_ids), pa.string())}))
-        columns = ", ".join(f'r."{name}"' for name in RATIONALES.schema.names)
-        rows = store.execute(
-            con,
-            f"SELECT {columns}, e.choices FROM {store.relation(RATIONALES, {**partition, 'source': 'teacher'})} r "
-            f"JOIN {store.relation(EXAMPLES, partition)} e USING (example_id) SEMI JOIN wanted USING (example_id) "
-            "WHERE r.model = $model AND CASE WHEN r.rationale_from IS NULL "
-            "THEN list_contains($cut_short, r.finish_reason) OR regexp_matches(r.text, $marks) "
-            "ELSE r.thought IS NOT NULL AND r.rationale_from <> $rationale END ORDER BY r.sample_id",
-            {"model": model, "cut_short": list(CUT_SHORT), "marks": MARKS, "rationale": rationale},
-        ).to_pylist()
-    revised = []
-    different = 0
-    for row in rows:
-        reading = read_sample(
-            dataset, tuple(row.pop("choices")), row["text"], thought=row["thought"],
-            finish_reason=row["finish_reason"], rationale=rationale,
-        )  # fmt: skip
-        fresh = {
-            "thought": reading.thought,
-            "rationale": reading.parsed.rationale,
-            "rationale_hash": rationale_hash(reading.parsed.rationale),
-            "answer": reading.parsed.answer,
-            "parse_error": reading.parsed.parse_error,
-        }
-        different += any(row[name] != value for name, value in fresh.items())
-        revised.append({**row, **fresh, "rationale_from": rationale, "created_at": now()})
-    if revised:
-        store.upsert(RATIONALES, pa.Table.from_pylist(revised, RATIONALES.schema))
-    return different

@@ -16,7 +16,8 @@ from models.teacher import SamplingConfig, TeacherConfig, TeacherKey
 from storage.datasets.definition import Dataset
 from storage.store import Store
 from tasks.teacher.lab import build_lab
-from tasks.teacher.reading import Rationale, read_again
+from tasks.teacher.read_again import read_thoughts_again
+from tasks.teacher.reading import Rationale
 from tasks.teacher.sampling import SamplingPlan, SamplingProgress, TeacherIdentity, plan_sampling, sample_teacher
 from tasks.teacher.settings import TeacherSettings
 
@@ -136,7 +137,7 @@ def teach(
             notice("Another process is sampling this teacher on this split; waiting for it, then taking the rest.")
             stack.enter_context(store.lock(what))
         wanted = list(example_ids)
-        revised = read_again(store, dataset, split, wanted, teacher.identity.model, teacher.rationale)
+        revised = read_thoughts_again(store, dataset, split, wanted, teacher.identity.model, teacher.rationale)
         if revised:
             notice(f"{revised:,} stored samples with thoughts, or cut off, were read again: they read differently now.")
         plan = plan_sampling(store, dataset, split, wanted, teacher.identity, teacher.sampling, run_seed)

@@ -18,7 +18,6 @@ from storage.datasets.parsing import UNFINISHED_THOUGHT, parse_choice, parse_num
         ("<thinking>30?</thinking> 26", "26"),
         ("[THINK]30[/THINK]26", "26"),
         ("<|channel|>analysis<|message|>30?<|end|><|start|>assistant<|channel|>final<|message|>26.<|return|>", "26"),
-        ("The answer is 26.<think>Or is it 30", "26"),
         ("<think></think>26", "26"),
         ("3 < 4, so 26 are left.", "26"),
     ],
@@ -27,7 +26,14 @@ def test_the_answer_stands_behind_the_thought(text: str, answer: str) -> None:
     assert parse_number(text).answer == answer
 
 
-@pytest.mark.parametrize("text", ["<think>So the answer is 30.", "<|channel|>analysis<|message|>The answer is 30."])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>So the answer is 30.",
+        "<|channel|>analysis<|message|>The answer is 30.",
+        "The answer is 26.<think>Or is it 30",
+    ],
+)
 def test_a_thought_without_an_end_has_no_answer(text: str) -> None:
     parsed = parse_number(text)
     assert (parsed.answer, parsed.parse_error) == (None, UNFINISHED_THOUGHT)

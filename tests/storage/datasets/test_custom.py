@@ -226,8 +226,8 @@ def test_only_names_between_braces(tmp_path: Path, question: str) -> None:
         ({"name": "svamp"}, "name: 'svamp' is a built-in dataset; choose another name"),
         (
             {"question": "Ticket: {text}"},
-            "question names the field 'text', which is reserved (as are teacher, answer, samples, "
-            "label); choose another name, as in fields: {ticket: text}",
+            "question names the field 'text', which is reserved (as are teacher, answer, thought, "
+            "finish_reason, samples, label); choose another name, as in fields: {ticket: text}",
         ),
         ({"name": None}, "the key 'name' is missing"),
         ({"labels": ["one"], "synonyms": None}, "labels: list at least two, since answers are labels"),

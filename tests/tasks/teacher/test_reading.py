@@ -12,7 +12,8 @@ from storage.datasets.registry import get_dataset
 from storage.schemas import RATIONALES
 from storage.store import Store
 from storage.votes import VoteRule, vote
-from tasks.teacher.reading import CUT_OFF, ONLY_A_THOUGHT, Rationale, read_again, read_sample
+from tasks.teacher.read_again import read_thoughts_again
+from tasks.teacher.reading import CUT_OFF, ONLY_A_THOUGHT, Rationale, read_sample
 from tasks.teacher.recorded import import_recorded
 from tests.models.endpoint import serving
 from tests.storage.first_schema import ROW, write_part
@@ -150,14 +151,14 @@ def test_what_an_older_version_stored_is_read_again_only_where_it_was_misread(tm
     write_part(store, "rationales", [row for row in rows_of_both if "rationale_from" not in row])
     write_part(store, "rationales", [row for row in rows_of_both if "rationale_from" in row], RATIONALES.schema)
     before = store.query("SELECT * FROM rationales ORDER BY sample_id").to_pylist()
-    assert read_again(store, SVAMP, "train", [ROW["example_id"]], "big", "auto") == 2
+    assert read_thoughts_again(store, SVAMP, "train", [ROW["example_id"]], "big", "auto") == 2
     after = store.query("SELECT * FROM rationales ORDER BY sample_id").to_pylist()
     told = {row["sample_id"]: (row["thought"], row["rationale"], row["answer"], row["parse_error"]) for row in after}
     assert told["thought"] == ("So the answer is 9?", "9 - 4 = 5 nuts are left for Ann.", "5", None)
     assert told["cut off"] == (None, "Ann has 9 nuts and 4", None, CUT_OFF)
     same = ("ordinary", "of thinking", "new")
     assert [row for row in after if row["sample_id"] in same] == [row for row in before if row["sample_id"] in same]
-    assert read_again(store, SVAMP, "train", [ROW["example_id"]], "big", "auto") == 0
+    assert read_thoughts_again(store, SVAMP, "train", [ROW["example_id"]], "big", "auto") == 0
 
 
 def test_a_cut_off_text_votes_for_nothing(tmp_path: Path) -> None:
