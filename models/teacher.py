@@ -26,6 +26,7 @@ from models.teacher_refusals import RequestRefused, TeacherKey
 from models.teacher_settings import SamplingConfig, TeacherConfig
 
 __all__ = [
+    "Further",
     "RequestRefused",
     "SamplingConfig",
     "Teacher",
@@ -39,6 +40,8 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 MOST_RECOVERIES = 20  # per request: a server that is up and still drops this one's connection is not coming round
+Further = Callable[[TeacherReply], list[TeacherRequest]]
+"""What to ask because of a reply."""
 ARRIVAL_LEAST_S = 10.0  # that requests under way are given to arrive when the endpoint has failed for good
 
 
@@ -139,7 +142,10 @@ class Teacher:
                 )
 
     async def sample_many(
-        self, requests: Iterable[TeacherRequest], on_refused: Callable[[RequestRefused], None] | None = None
+        self,
+        requests: Iterable[TeacherRequest],
+        on_refused: Callable[[RequestRefused], None] | None = None,
+        further: Further | None = None,
     ) -> AsyncGenerator[TeacherReply, None]:
         """Samples many questions, `in_flight` at a time, and yields each reply as it finishes, in no set order.
 
@@ -150,6 +156,7 @@ class Teacher:
         Args:
             requests: what to ask.
             on_refused: called with a request that cannot be answered, and sampling goes on; without it, raised.
+            further: called with each reply; the requests that it returns are made next.
 
         Raises:
             What `sample` raises. What is under way then is given time to arrive, and is yielded first.
@@ -163,7 +170,7 @@ class Teacher:
             try:
                 while not self._over.is_set() and (request := next(source, None)) is not None:
                     try:
-                        await self._answer(request, finished)
+                        await self._answer(request, finished, further)
                     except RequestRefused as refused:
                         if on_refused is None:
                             raise
@@ -198,13 +205,20 @@ class Teacher:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
 
-    async def _answer(self, request: TeacherRequest, finished: asyncio.Queue[TeacherReply | Exception | None]) -> None:
-        """Asks until all samples of a request are there."""
+    async def _answer(
+        self,
+        request: TeacherRequest,
+        finished: asyncio.Queue[TeacherReply | Exception | None],
+        further: Further | None,
+    ) -> None:
+        """Asks until all samples of a request are there, and those that `further` wants for them."""
         missing = [request]
         while missing and not self._over.is_set():
             asked = missing.pop(0)
             reply = await self.sample(asked)
             missing = [*asked.without({sample.index for sample in reply.samples}), *missing]
+            if further is not None:
+                missing += further(reply)
             await finished.put(reply)
 
     async def _answers_others(self, request: TeacherRequest, before: int) -> bool:

@@ -55,7 +55,8 @@ def sample(
     model: Annotated[str | None, key_option(TeacherSettings, "model")] = None,
     url: Annotated[str | None, key_option(TeacherSettings, "url")] = None,
     name: Annotated[str | None, key_option(TeacherSettings, "name")] = None,
-    n: Annotated[int, key_option(TeacherSettings, "n")] = DEFAULT.n,
+    n: Annotated[str, key_option(TeacherSettings, "n")] = str(DEFAULT.n),
+    doubt: Annotated[float, key_option(TeacherSettings, "doubt")] = DEFAULT.doubt,
     temperature: Annotated[float, key_option(TeacherSettings, "temperature")] = DEFAULT.temperature,
     top_p: Annotated[float, key_option(TeacherSettings, "top_p")] = DEFAULT.top_p,
     max_tokens: Annotated[int, key_option(TeacherSettings, "max_tokens")] = DEFAULT.max_tokens,
@@ -86,7 +87,6 @@ def sample(
     Example: qcrd sample --dataset lab --limit 200
     Example: qcrd sample --dataset svamp --path svamp.jsonl --url https://host/v1 --model big-model
     """
-    at_least("--n", n, 1)
     at_least("--limit", limit, 1)
     one_of("--api", api, get_args(Api))
     one_of("--rationale", rationale, get_args(Rationale))
@@ -108,6 +108,7 @@ def sample(
         url=url,
         name=name,
         n=n,
+        doubt=doubt,
         temperature=temperature,
         top_p=top_p,
         max_tokens=max_tokens,

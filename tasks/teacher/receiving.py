@@ -7,6 +7,7 @@ from contextlib import aclosing
 from functools import partial
 
 from models.teacher import (
+    Further,
     RequestRefused,
     SamplingConfig,
     Teacher,
@@ -29,6 +30,7 @@ def receive(
     *,
     on_refused: Callable[[RequestRefused], None],
     notice: Callable[[str], None],
+    further: Further | None = None,
     on_learnt: Callable[[str], None] | None = None,
     recover: Callable[[], Awaitable[bool]] | None = None,
     key: TeacherKey | None = None,
@@ -42,6 +44,7 @@ def receive(
         sampling: how it is sampled.
         on_refused: called with each request that the endpoint refuses while it answers others.
         notice: called with sentences that say what is going on.
+        further: called with each reply; returns what is to be asked because of it.
         on_learnt: called with what a refusal taught about the endpoint, such as "no seeds".
         recover: restarts a supervised server (`VllmServer.ensure_alive`).
         key: the endpoint's key; None takes it from the environment.
@@ -54,7 +57,7 @@ def receive(
         StoreWriteFailed: from `store`.
     """
     teacher = partial(Teacher, config, sampling, recover, key, on_learnt)
-    return asyncio.run(_receive(requests, store, teacher, on_refused, notice))
+    return asyncio.run(_receive(requests, store, teacher, on_refused, further, notice))
 
 
 async def _receive(
@@ -62,6 +65,7 @@ async def _receive(
     store: Callable[[list[TeacherReply], float], None],
     make_teacher: Callable[[], Teacher],
     on_refused: Callable[[RequestRefused], None],
+    further: Further | None,
     notice: Callable[[str], None],
 ) -> float:
     finished: list[TeacherReply] = []
@@ -78,7 +82,7 @@ async def _receive(
                 store_finished()
 
     async def collect(teacher: Teacher) -> None:
-        async with aclosing(teacher.sample_many(iter(requests), on_refused=on_refused)) as replies:
+        async with aclosing(teacher.sample_many(iter(requests), on_refused, further)) as replies:
             async for reply in replies:
                 finished.append(reply)
 

@@ -1,19 +1,16 @@
 """Samples a teacher on a dataset's questions and stores every finished question within a second.
 
-Resuming needs no progress file: every sample's id follows from its request, so what is missing is what is not
-stored. A run killed at any moment loses at most the last second, and the next one asks only for the rest.
+A run killed at any moment loses at most the last second, and the next one asks only for the rest (`planning`).
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
 
 from models.errors import TeacherFailed
-from models.seeds import request_seed
 from models.teacher import (
     RequestRefused,
     SamplingConfig,
@@ -21,62 +18,15 @@ from models.teacher import (
     TeacherKey,
     TeacherReply,
     TeacherRequest,
+    TeacherSample,
 )
 from storage.datasets.definition import Dataset
-from storage.errors import NothingToDo
-from storage.ids import prompt_hash, teacher_sample_id
 from storage.rationales import rationale_row
-from storage.schemas import EXAMPLES, RATIONALES
+from storage.schemas import RATIONALES
 from storage.store import Store
-from tasks.teacher.reading import CUT_OFF, FILTERED, TOO_LONG, Rationale, read_sample
+from tasks.teacher.planning import PlannedRequest, SamplingPlan, TeacherIdentity
+from tasks.teacher.reading import CUT_OFF, FILTERED, TOO_LONG, Rationale, Reading, read_sample
 from tasks.teacher.receiving import receive
-
-
-@dataclass(frozen=True)
-class TeacherIdentity:
-    """Which teacher the samples come from, as stored in every row.
-
-    Attributes:
-        model: its name.
-        revision: fingerprint of a local model folder; None for an endpoint.
-    """
-
-    model: str
-    revision: str | None = None
-
-
-@dataclass(frozen=True)
-class PlannedRequest:
-    """One request still to be made: samples `first_index` .. `first_index + n - 1` of one question."""
-
-    request: TeacherRequest
-    example_id: str
-    choices: tuple[str, ...]
-    first_index: int
-    prompt_hash: str
-    sample_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class SamplingPlan:
-    """What is still to be sampled.
-
-    Attributes:
-        examples: selected questions.
-        samples: samples wanted in all, stored ones included.
-        stored: samples stored already.
-        requests: what is missing, in the order of the questions.
-    """
-
-    examples: int
-    samples: int
-    stored: int
-    requests: list[PlannedRequest]
-
-    @property
-    def missing(self) -> int:
-        """Samples still to be made."""
-        return self.samples - self.stored
 
 
 @dataclass
@@ -84,7 +34,7 @@ class SamplingProgress:
     """How far sampling is; at the end, the figures of its summary.
 
     Attributes:
-        wanted: samples this run has to make.
+        wanted: samples this run has to make; it may grow while answers leave doubt.
         sampled: samples made and stored by this run.
         unparsed: those without an answer.
         cut_off: those of them that max_tokens cut off.
@@ -120,94 +70,6 @@ class SamplingProgress:
 def per_second(count: int | None, seconds: float) -> float | None:
     """A rate; None where the number is not known or no time has passed."""
     return count / seconds if count is not None and seconds else None
-
-
-def plan_sampling(
-    store: Store,
-    dataset: Dataset,
-    split: str,
-    example_ids: Iterable[str],
-    teacher: TeacherIdentity,
-    sampling: SamplingConfig,
-    run_seed: int,
-) -> SamplingPlan:
-    """Compares what is wanted with what is stored.
-
-    Raises:
-        NothingToDo: no example is selected.
-        DamagedPart: what is stored cannot be read.
-    """
-    partition = {"dataset": dataset.name, "split": split}
-    wanted = list(example_ids)
-    if not wanted:
-        raise NothingToDo(f"No questions of {dataset.name!r}, split {split!r}, are selected; nothing to sample.")
-    with store.connect() as con:
-        con.register("wanted", pa.table({"example_id": wanted, "place": range(len(wanted))}))
-        rows = store.execute(
-            con,
-            f"SELECT example_id, question, choices FROM {store.relation(EXAMPLES, partition)} "
-            "JOIN wanted USING (example_id) ORDER BY place",
-        ).to_pylist()
-        stored = set(
-            store.execute(
-                con,
-                f"SELECT sample_id FROM {store.relation(RATIONALES, {**partition, 'source': 'teacher'})} "
-                "SEMI JOIN wanted USING (example_id)",
-            )["sample_id"].to_pylist()
-        )
-    requests: list[PlannedRequest] = []
-    known = 0
-    for row in rows:
-        planned = list(_missing(dataset, row, teacher, sampling, run_seed, stored))
-        known += sampling.n - sum(len(request.sample_ids) for request in planned)
-        requests += planned
-    return SamplingPlan(len(rows), len(rows) * sampling.n, known, requests)
-
-
-def _missing(
-    dataset: Dataset,
-    row: dict[str, Any],
-    teacher: TeacherIdentity,
-    sampling: SamplingConfig,
-    run_seed: int,
-    stored: set[str],
-) -> Iterator[PlannedRequest]:
-    """The requests for one question's missing samples: one for each run of consecutive indices."""
-    choices = tuple(row["choices"])
-    prompt = dataset.teacher_prompt(row["question"], choices)
-    messages, plain = prompt.messages(), prompt.plain
-    stop = prompt.stop if sampling.api == "completions" else ()
-    hashed = prompt_hash([sampling.api, messages if sampling.api == "chat" else plain, stop])
-    identity = {
-        "example": row["example_id"],
-        "model": teacher.model,
-        "revision": teacher.revision,
-        "prompt": hashed,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "max_tokens": sampling.max_tokens,
-        "seed": run_seed,
-    }
-    # A field that is left out says how the endpoint is asked, not what is sampled.
-    if extra := {name: value for name, value in sampling.extra_body.items() if value is not None}:
-        identity["extra_body"] = extra
-    missing = [
-        (index, sample_id)
-        for index in range(sampling.n)
-        if (sample_id := teacher_sample_id(identity, index)) not in stored
-    ]
-    # index - position is constant along a run of consecutive indices
-    for _, run in groupby(enumerate(missing), key=lambda item: item[1][0] - item[0]):
-        indices, sample_ids = zip(*(pair for _, pair in run), strict=True)
-        request = TeacherRequest(
-            request_id=f"{row['example_id']}/{indices[0]}",
-            plain=plain,
-            messages=messages,
-            stop=stop,
-            n=len(indices),
-            seed=request_seed(row["example_id"], run_seed, indices[0]),
-        )
-        yield PlannedRequest(request, row["example_id"], choices, indices[0], hashed, sample_ids)
 
 
 def sample_teacher(
@@ -265,12 +127,23 @@ def sample_teacher(
             on_progress(progress)
 
     def refused(error: RequestRefused) -> None:
-        progress.refused[planned[error.request_id].example_id] = error.reason
+        progress.refused[planned[error.request_id].question.example_id] = error.reason
 
-    requests = [request.request for request in plan.requests]
+    def further(reply: TeacherReply) -> list[TeacherRequest]:
+        asked = planned[reply.request_id]
+        question = asked.question
+        for sample in reply.samples:
+            read = _read(dataset, asked, sample, rationale)
+            question.answers[asked.first_index + sample.index] = read.parsed.answer
+        more = question.requests(question.wanted(plan.asking))
+        planned.update({request.request.request_id: request for request in more})
+        progress.wanted += sum(request.request.n for request in more)
+        return [request.request for request in more]
+
     progress.seconds = receive(
-        requests, store_replies, config, sampling, on_refused=refused, notice=notice,
-        on_learnt=progress.learnt.append, recover=recover, key=key,
+        [request.request for request in plan.requests], store_replies, config, sampling, on_refused=refused,
+        notice=notice, further=further if plan.asking.depends else None, on_learnt=progress.learnt.append,
+        recover=recover, key=key,
     )  # fmt: skip
     if progress.refused and not progress.sampled and not plan.stored:
         raise TeacherFailed(
@@ -290,14 +163,11 @@ def _rows(
     run_id: str | None,
 ) -> Iterator[dict[str, Any]]:
     for sample in reply.samples:
-        reading = read_sample(
-            dataset, planned.choices, sample.text, thought=sample.thought, finish_reason=sample.finish_reason,
-            rationale=rationale,
-        )  # fmt: skip
+        reading = _read(dataset, planned, sample, rationale)
         yield rationale_row(
             "teacher",
             sample_id=planned.sample_ids[sample.index],
-            example_id=planned.example_id,
+            example_id=planned.question.example_id,
             dataset=dataset.name,
             split=split,
             model=identity.model,
@@ -306,7 +176,7 @@ def _rows(
             seed=sample.seed,
             temperature=reply.temperature,
             top_p=reply.top_p,
-            prompt_hash=planned.prompt_hash,
+            prompt_hash=planned.question.prompt_hash,
             text=sample.text,
             thought=reading.thought,
             rationale_from=rationale,
@@ -318,3 +188,10 @@ def _rows(
             logprob=sample.logprob,
             run_id=run_id,
         )
+
+
+def _read(dataset: Dataset, planned: PlannedRequest, sample: TeacherSample, rationale: Rationale) -> Reading:
+    return read_sample(
+        dataset, planned.question.choices, sample.text, thought=sample.thought, finish_reason=sample.finish_reason,
+        rationale=rationale,
+    )  # fmt: skip

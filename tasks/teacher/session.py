@@ -3,7 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from models.teacher import SamplingConfig, TeacherConfig, TeacherKey
 from storage.datasets.definition import Dataset
 from storage.store import Store
 from tasks.teacher.lab import build_lab
+from tasks.teacher.planning import SamplingPlan, TeacherIdentity, plan_sampling
 from tasks.teacher.read_again import read_thoughts_again
 from tasks.teacher.reading import Rationale
-from tasks.teacher.sampling import SamplingPlan, SamplingProgress, TeacherIdentity, plan_sampling, sample_teacher
+from tasks.teacher.sampling import SamplingProgress, sample_teacher
 from tasks.teacher.settings import TeacherSettings
+from tasks.teacher.stopping import Asking
 
 OnProgress = Callable[[SamplingProgress], None]
 Notice = Callable[[str], None]
@@ -38,6 +40,7 @@ class TeacherChoice:
         url: the endpoint's; None if a server is started.
         server: the server to start; None if there is an endpoint.
         rationale: what students learn from where it thinks first.
+        asking: how often each question is asked; None: `sampling.n` times.
     """
 
     identity: TeacherIdentity
@@ -46,6 +49,7 @@ class TeacherChoice:
     url: str | None = None
     server: ServerConfig | None = None
     rationale: Rationale = "auto"
+    asking: Asking | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Taught:
     """The outcome of `teach`.
 
     Attributes:
-        plan: what was wanted and what was stored before.
+        plan: what was wanted in the end, and what was stored before.
         done: what this call sampled; None if nothing was missing.
         seconds: how long it took, including a server's start.
     """
@@ -81,7 +85,7 @@ def choose_teacher(settings: TeacherSettings, home: Path) -> TeacherChoice:
         plain = settings.url is None and Path(model).is_dir() and not has_chat_template(model)
         api = "completions" if plain else "chat"
     sampling = SamplingConfig(
-        n=settings.n,
+        n=settings.asking.most,
         temperature=settings.temperature,
         top_p=settings.top_p,
         max_tokens=settings.max_tokens,
@@ -94,12 +98,15 @@ def choose_teacher(settings: TeacherSettings, home: Path) -> TeacherChoice:
               "retries": settings.retries}  # fmt: skip
     if settings.url is not None:
         return TeacherChoice(
-            TeacherIdentity(name or model), sampling, client, settings.url, rationale=settings.rationale
-        )
+            TeacherIdentity(name or model), sampling, client, settings.url,
+            rationale=settings.rationale, asking=settings.asking,
+        )  # fmt: skip
     check_model(model)
     identity = TeacherIdentity(name or default_served_name(model), model_revision(model))
     server = ServerConfig(model=model, port=settings.port, extra_args=settings.server_args)
-    return TeacherChoice(identity, sampling, client, server=server, rationale=settings.rationale)
+    return TeacherChoice(
+        identity, sampling, client, server=server, rationale=settings.rationale, asking=settings.asking
+    )
 
 
 def teach(
@@ -140,7 +147,9 @@ def teach(
         revised = read_thoughts_again(store, dataset, split, wanted, teacher.identity.model, teacher.rationale)
         if revised:
             notice(f"{revised:,} stored samples with thoughts, or cut off, were read again: they read differently now.")
-        plan = plan_sampling(store, dataset, split, wanted, teacher.identity, teacher.sampling, run_seed)
+        plan = plan_sampling(
+            store, dataset, split, wanted, teacher.identity, teacher.sampling, run_seed, teacher.asking
+        )
         if not plan.requests:
             return Taught(plan, None, time.monotonic() - started)
         notice(f"{plan.missing:,} samples of {plan.examples:,} questions to make; {plan.stored:,} are stored already.")
@@ -150,7 +159,7 @@ def teach(
             notice=notice, rationale=teacher.rationale, run_id=run_id, recover=recover, on_progress=on_progress,
             key=key,
         )  # fmt: skip
-        return Taught(plan, done, time.monotonic() - started)
+        return Taught(replace(plan, samples=plan.stored + done.wanted), done, time.monotonic() - started)
 
 
 @contextmanager

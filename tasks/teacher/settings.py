@@ -8,8 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from models.server_settings import safe_arguments
 from models.teacher_settings import Instruction, checked_extra_body, plain_http_url
 from tasks.teacher.reading import Rationale
+from tasks.teacher.stopping import Asking
 
 LAB = "lab"
+MOST_SAMPLES = 1024
 Api = Literal["auto", "chat", "completions"]
 
 
@@ -114,7 +116,17 @@ class TeacherSettings(BaseModel):
     )
 
     # The sampling
-    n: int = Field(default=5, ge=1, le=1024, description="Samples per question (paper: 5).")
+    n: int | str = Field(
+        default=5,
+        description="Samples per question (paper: 5), or at least and at most, such as 2..8: a question is then asked "
+        "again only while its majority is in doubt.",
+    )
+    doubt: float = Field(
+        default=0.2,
+        ge=0,
+        lt=1,
+        description="With such an n: the chance that more samples give another majority, up to which it stays.",
+    )
     temperature: float = Field(default=0.7, ge=0, le=10, description="Sampling temperature (paper: 0.7).")
     top_p: float = Field(
         default=1.0,
@@ -172,6 +184,16 @@ class TeacherSettings(BaseModel):
     )
     price: Price = Field(default=Price(), description="What the teacher costs.")
 
+    @field_validator("n")
+    @classmethod
+    def _number_or_range(cls, n: int | str) -> int | str:
+        least, most = _range(n)
+        if not 1 <= least <= most <= MOST_SAMPLES:
+            raise ValueError(
+                f"it is a number from 1 to {MOST_SAMPLES:,}, or the least and the most of them, such as 2..8"
+            )
+        return least if least == most else f"{least}..{most}"
+
     @field_validator("url")
     @classmethod
     def _plain_http_url(cls, url: str | None) -> str | None:
@@ -204,6 +226,18 @@ class TeacherSettings(BaseModel):
             raise ValueError("`key_secret` belongs to `url`: no other teacher asks for a key")
         return self
 
+    @property
+    def asking(self) -> Asking:
+        """How often a question is asked."""
+        least, most = _range(self.n)
+        return Asking(least, most, self.doubt)
+
     def needs_lab(self) -> bool:
         """Whether the lab's teacher is to be sampled, so that it must have been built."""
         return self.source == "sample" and self.url is None and self.model == LAB
+
+
+def _range(n: int | str) -> tuple[int, int]:
+    """The least and the most samples that `n` says; (0, 0) if it says nothing that can be read."""
+    found = re.fullmatch(r"(\d{1,6})(?:\.\.(\d{1,6}))?", str(n).strip())
+    return (int(found[1]), int(found[2] or found[1])) if found else (0, 0)

@@ -12,9 +12,39 @@ does not depend on the order in which replies arrive.
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
-from scipy.stats import betabinom
+
+@dataclass(frozen=True)
+class Asking:
+    """How often a question is asked.
+
+    Attributes:
+        least, most: samples of each question; equal ones ask for no doubt.
+        allowed: the doubt about a majority with which it stays.
+    """
+
+    least: int
+    most: int
+    allowed: float = 0.0
+
+    @property
+    def depends(self) -> bool:
+        """Whether the answers decide how often a question is asked."""
+        return self.least < self.most
+
+    def wanted(self, answers: Sequence[str | None]) -> int:
+        """How many samples of a question should be there, as far as can be said from those that are.
+
+        Args:
+            answers: of the first samples, in the order of their indices; None where none could be read. Samples behind
+                a gap are not among them, so the outcome does not depend on what arrives first.
+        """
+        for count in range(self.least, self.most):
+            if len(answers) < count or doubt(answers[:count], self.most - count) <= self.allowed:
+                return count
+        return self.most
 
 
 def doubt(answers: Sequence[str | None], left: int) -> float:
@@ -37,5 +67,7 @@ def doubt(answers: Sequence[str | None], left: int) -> float:
 
 @cache
 def _overtaken(read: int, leader: int, second: int, left: int) -> float:
+    from scipy.stats import betabinom  # here, because every command reads settings, and scipy takes a while
+
     at_most = (second + left - leader - 1) // 2  # further leaders with which it still loses
     return float(betabinom.cdf(at_most, left, 1 + leader, 1 + read - leader)) if at_most >= 0 else 0.0

@@ -148,7 +148,7 @@ def test_an_option_that_sets_a_key_has_its_text_and_its_default(
     shown = options_of(command)[option]
     assert its.description in shown.help
     if not its.is_required() and key != "columns":
-        assert shown.default == its.default
+        assert str(shown.default) == str(its.default)
 
 
 def test_the_help_of_distill_names_every_section() -> None:

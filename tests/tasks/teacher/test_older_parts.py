@@ -9,7 +9,7 @@ from models.teacher import SamplingConfig
 from storage.datasets.registry import get_dataset
 from storage.schemas import EXAMPLES, RATIONALES
 from storage.store import Store
-from tasks.teacher.sampling import TeacherIdentity, plan_sampling
+from tasks.teacher.planning import TeacherIdentity, plan_sampling
 from tests.storage.first_schema import ROW, write_part
 
 
