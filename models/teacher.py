@@ -22,8 +22,9 @@ from typing import Self
 from models.errors import TeacherFailed, TeacherUnavailable
 from models.teacher_api import TeacherReply, TeacherRequest, TeacherSample
 from models.teacher_endpoint import AttemptError, DoubtfulError, TeacherEndpoint
+from models.teacher_pool import Pool
 from models.teacher_refusals import RequestRefused, TeacherKey
-from models.teacher_settings import SamplingConfig, TeacherConfig
+from models.teacher_settings import MOST_IN_FLIGHT, SamplingConfig, TeacherConfig
 
 __all__ = [
     "Further",
@@ -70,7 +71,13 @@ class Teacher:
         on_learnt: Callable[[str], None] | None = None,
     ) -> None:
         self.config = config
-        self._endpoint = TeacherEndpoint(config, sampling, key or TeacherKey.of_environment(), on_learnt)
+        key = key or TeacherKey.of_environment()
+        urls = dict.fromkeys((config.base_url, *config.other_urls))
+        self._pool = Pool(
+            [TeacherEndpoint(config.model_copy(update={"base_url": url}), sampling, key, on_learnt) for url in urls],
+            config.in_flight,
+        )
+        self._urls = ", ".join(urls)
         self._recover = recover
         self._recovery: asyncio.Task[bool] | None = None
         self._over = asyncio.Event()  # the sampling ends: nothing more is tried
@@ -91,11 +98,11 @@ class Teacher:
             self._recovery.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await self._recovery
-        await self._endpoint.close()
+        await self._pool.close()
 
-    async def check(self) -> str | None:
-        """Asks the endpoint what it serves; see `TeacherEndpoint.check`."""
-        return await self._endpoint.check()
+    async def check(self) -> list[str]:
+        """Asks the endpoints what they serve; see `Pool.check`."""
+        return await self._pool.check()
 
     async def sample(self, request: TeacherRequest) -> TeacherReply:
         """Samples one question: what one reply brings, which from some endpoints is less than was asked for.
@@ -107,12 +114,12 @@ class Teacher:
             ServerFailed: from `recover`.
         """
         failures = recoveries = 0
-        first = before = self._endpoint.answered
+        first = before = self._pool.answered
         while True:
-            sent = self._endpoint.answered
+            sent = self._pool.answered
             doubt: DoubtfulError | None = None
             try:
-                return await self._endpoint.ask(request)
+                return await self._pool.ask(request)
             except DoubtfulError as caught:
                 doubt = caught
             except AttemptError as caught:
@@ -121,14 +128,17 @@ class Teacher:
                 if await self._answers_others(request, sent):
                     raise RequestRefused(request.request_id, f"refused, while others are answered ({doubt.what})")
                 raise doubt.if_all
+            if trouble.elsewhere and recoveries < MOST_RECOVERIES:
+                recoveries += 1  # that endpoint's failure, not this request's
+                continue
             if self._recover is not None and trouble.server:
                 alive = await self._recover_once(self._recover)
                 if alive and trouble.connection and recoveries < MOST_RECOVERIES:
                     recoveries += 1  # not this request's failure: it was under way when the server went down
                     continue
-            if not (trouble.limited and self._endpoint.answered > before):
+            if not (trouble.limited and self._pool.answered > before):
                 failures += 1  # a rate limit that lets others through will let this one through, too
-            before = self._endpoint.answered
+            before = self._pool.answered
             wait_s = self._wait(failures, trouble)
             if failures > self.config.retries and trouble.replied and await self._answers_others(request, first):
                 raise RequestRefused(
@@ -137,7 +147,7 @@ class Teacher:
             logger.info("request %s: %s; again in %.1f s", request.request_id, trouble.what, wait_s)
             if failures > self.config.retries or await self._over_within(wait_s):
                 raise TeacherUnavailable(
-                    f"{self.config.base_url} failed {failures} times in a row for request {request.request_id}; "
+                    f"{self._urls} failed {failures} times in a row for request {request.request_id}; "
                     f"last: {trouble.what}"
                 )
 
@@ -147,10 +157,10 @@ class Teacher:
         on_refused: Callable[[RequestRefused], None] | None = None,
         further: Further | None = None,
     ) -> AsyncGenerator[TeacherReply, None]:
-        """Samples many questions, `in_flight` at a time, and yields each reply as it finishes, in no set order.
+        """Samples many questions at a time, and yields each reply as it finishes, in no set order.
 
         A request may bring several replies: what the first one lacks is asked for again. `requests` may be endless: it
-        is read only as places become free. When the caller is slow, at most `in_flight` finished replies wait for it.
+        is read only as places become free. When the caller is slow, only as many replies wait for it.
         Wrap in `contextlib.aclosing` when leaving the loop early.
 
         Args:
@@ -162,7 +172,8 @@ class Teacher:
             What `sample` raises. What is under way then is given time to arrive, and is yielded first.
         """
         source = iter(requests)
-        finished: asyncio.Queue[TeacherReply | Exception | None] = asyncio.Queue(maxsize=self.config.in_flight)
+        most = (self.config.in_flight or MOST_IN_FLIGHT) * len(self._pool.places)
+        finished: asyncio.Queue[TeacherReply | Exception | None] = asyncio.Queue(maxsize=most)
         self._over.clear()
 
         async def work() -> None:
@@ -179,7 +190,7 @@ class Teacher:
             except Exception as error:
                 await finished.put(error)
 
-        workers = [asyncio.create_task(work()) for _ in range(self.config.in_flight)]
+        workers = [asyncio.create_task(work()) for _ in range(most)]
         working = len(workers)
         failure: Exception | None = None
         arrival: float | None = None  # the loop's time by which what is under way must have arrived
@@ -228,9 +239,9 @@ class Teacher:
             before: how many requests it had answered when that one was sent.
         """
         async with self._doubt:  # of many that fail at once, one finds out for all
-            if self._endpoint.answered == before and not self._answers_none:
+            if self._pool.answered == before and not self._answers_none:
                 try:
-                    await self._endpoint.ask(_harmless(request))
+                    await self._pool.ask(_harmless(request))
                 except AttemptError as error:
                     self._answers_none = not error.limited
                 except (DoubtfulError, TeacherFailed):
@@ -239,7 +250,7 @@ class Teacher:
 
     def _arrival_s(self) -> float:
         """Seconds for what is under way to arrive: three times what the slowest reply took. Later ones do not come."""
-        return min(self.config.request_timeout_s, max(ARRIVAL_LEAST_S, 3 * self._endpoint.slowest_s))
+        return min(self.config.request_timeout_s, max(ARRIVAL_LEAST_S, 3 * self._pool.slowest_s))
 
     async def _over_within(self, seconds: float) -> bool:
         """Sleeps, but no longer than until the sampling ends; returns whether it does."""

@@ -28,7 +28,7 @@ from models.teacher_refusals import (
     wrong_model_text,
 )
 from models.teacher_replies import ErrorInReplyError, NonsenseError, read_reply
-from models.teacher_settings import SamplingConfig, TeacherConfig
+from models.teacher_settings import MOST_IN_FLIGHT, SamplingConfig, TeacherConfig
 
 logger = logging.getLogger(__name__)
 if logging.getLogger("httpx2").level == logging.NOTSET:
@@ -47,6 +47,8 @@ class AttemptError(Exception):
         replied: whether a reply came, if a bad one.
         server: whether the server may be down or dying, so that the supervisor should look.
         limited: whether it was one request too many for now.
+        late: whether no reply came in time.
+        elsewhere: whether another endpoint may answer at once.
         wait_s: seconds the endpoint asked to wait, if it did.
     """
 
@@ -55,6 +57,8 @@ class AttemptError(Exception):
     replied: bool = False
     server: bool = False
     limited: bool = False
+    late: bool = False
+    elsewhere: bool = False
     wait_s: float | None = None
 
 
@@ -108,8 +112,8 @@ class TeacherEndpoint:
             # The aiohttp transport needs half of httpx's processor time per request.
             http_client=openai.DefaultAioHttpClient(
                 limits=httpx2.Limits(
-                    max_connections=config.in_flight + 8,
-                    max_keepalive_connections=config.in_flight + 8,
+                    max_connections=(config.in_flight or MOST_IN_FLIGHT) + 8,
+                    max_keepalive_connections=(config.in_flight or MOST_IN_FLIGHT) + 8,
                     keepalive_expiry=KEEP_ALIVE_S,
                 ),
                 timeout=httpx2.Timeout(config.request_timeout_s, connect=config.connect_timeout_s),
@@ -206,12 +210,12 @@ class TeacherEndpoint:
         except ErrorInReplyError as disguised:
             return Refusal.inside(disguised.error)
         except TimeoutError:
-            failure = AttemptError(f"no reply within {self.config.request_timeout_s:g} s", server=True)
+            failure = AttemptError(f"no reply within {self.config.request_timeout_s:g} s", server=True, late=True)
         except openai.APIConnectionError as error:
             # Told apart by its cause: openai 3.52 calls every error of aiohttp's connections a timeout, as its
             # transport turns a refused or lost connection into httpx's ConnectTimeout.
             if isinstance(error, openai.APITimeoutError) and not isinstance(error.__cause__, httpx2.ConnectTimeout):
-                failure = AttemptError(f"no reply within {self.config.request_timeout_s:g} s", server=True)
+                failure = AttemptError(f"no reply within {self.config.request_timeout_s:g} s", server=True, late=True)
             else:
                 failure = AttemptError(f"no connection: {self._cause(error)}", connection=True, server=True)
         except openai.APIStatusError as error:

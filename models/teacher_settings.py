@@ -85,6 +85,10 @@ def plain_http_url(url: str) -> str:
     return url.rstrip("/")
 
 
+MOST_IN_FLIGHT = 256
+"""Requests under way at one endpoint where their number adapts."""
+
+
 class TeacherConfig(BaseModel):
     """Where a teacher is and how patient to be with it.
 
@@ -92,9 +96,10 @@ class TeacherConfig(BaseModel):
 
     Attributes:
         base_url: of the API, usually ending in /v1.
+        other_urls: of further endpoints that serve the same model.
         model: the model's name as the endpoint knows it.
-        in_flight: maximum concurrent requests; n samples each. 64 x 5 keeps a CPU engine's 256 places full;
-            a large GPU takes more.
+        in_flight: requests under way at each endpoint; n samples each. None: as many as it takes without getting slower
+            (`models.teacher_pool`).
         connect_timeout_s: seconds to wait for a connection.
         request_timeout_s: seconds to wait for a whole reply, the endpoint's queue included.
         retries: how often one request is tried again after 429, 5xx, a timeout, a lost connection or nonsense.
@@ -108,8 +113,9 @@ class TeacherConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     base_url: str
+    other_urls: tuple[str, ...] = ()
     model: str = Field(min_length=1)
-    in_flight: int = Field(default=64, ge=1, le=4096)
+    in_flight: int | None = Field(default=None, ge=1, le=4096)
     connect_timeout_s: float = Field(default=10.0, gt=0)
     request_timeout_s: float = Field(default=600.0, gt=0)
     retries: int = Field(default=6, ge=0)
@@ -122,3 +128,8 @@ class TeacherConfig(BaseModel):
     @classmethod
     def _plain_http_url(cls, url: str) -> str:
         return plain_http_url(url)
+
+    @field_validator("other_urls")
+    @classmethod
+    def _plain_http_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(plain_http_url(url) for url in urls)

@@ -53,7 +53,7 @@ def sample(
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Take at most this many questions.")] = None,
     model: Annotated[str | None, key_option(TeacherSettings, "model")] = None,
-    url: Annotated[str | None, key_option(TeacherSettings, "url")] = None,
+    url: Annotated[list[str] | None, key_option(TeacherSettings, "url", more="May be given several times.")] = None,
     name: Annotated[str | None, key_option(TeacherSettings, "name")] = None,
     n: Annotated[str, key_option(TeacherSettings, "n")] = str(DEFAULT.n),
     doubt: Annotated[float, key_option(TeacherSettings, "doubt")] = DEFAULT.doubt,
@@ -63,7 +63,7 @@ def sample(
     seed: Annotated[int, key_option(TeacherSettings, "seed")] = DEFAULT.seed,
     logprobs: Annotated[bool, key_option(TeacherSettings, "logprobs")] = DEFAULT.logprobs,
     api: Annotated[str, key_option(TeacherSettings, "api")] = DEFAULT.api,
-    in_flight: Annotated[int, key_option(TeacherSettings, "in_flight")] = DEFAULT.in_flight,
+    in_flight: Annotated[int | None, key_option(TeacherSettings, "in_flight")] = DEFAULT.in_flight,
     timeout: Annotated[float, key_option(TeacherSettings, "timeout_s", "--timeout")] = DEFAULT.timeout_s,
     retries: Annotated[int, key_option(TeacherSettings, "retries")] = DEFAULT.retries,
     port: Annotated[int | None, key_option(TeacherSettings, "port")] = DEFAULT.port,
@@ -95,7 +95,7 @@ def sample(
     named = get_dataset(dataset)
     place = home_at(home)
     store = place.open_store()
-    if url is not None and model is None:
+    if url and model is None:
         raise UsageError("--url needs --model, the name of the model that the endpoint serves.")
     if model is None and named.name != LAB:
         raise UsageError(
@@ -105,7 +105,7 @@ def sample(
     # Checked before anything is loaded, started or stored.
     settings = settings_of(
         model=model or LAB,
-        url=url,
+        url=tuple(url) if url else None,
         name=name,
         n=n,
         doubt=doubt,

@@ -87,8 +87,8 @@ async def _receive(
                 finished.append(reply)
 
     async with make_teacher() as teacher:
-        if warning := await teacher.check():
-            notice(warning)
+        for note in await teacher.check():
+            notice(note)
         start = time.monotonic()
         collecting = asyncio.create_task(collect(teacher))
         storing = asyncio.create_task(store_now_and_then())

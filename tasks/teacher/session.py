@@ -25,6 +25,8 @@ from tasks.teacher.stopping import Asking
 
 OnProgress = Callable[[SamplingProgress], None]
 Notice = Callable[[str], None]
+OWN_IN_FLIGHT = 64
+"""Requests under way at a server of our own: 64 of 5 samples keep the 256 places of a CPU engine full."""
 LAB_NAME = "lab-teacher"
 """Name of the lab's teacher in the store, unless its settings give it another."""
 
@@ -36,8 +38,8 @@ class TeacherChoice:
     Attributes:
         identity: as stored in every row.
         sampling: how it is sampled.
-        client: arguments of `TeacherConfig`, except base_url (and, for a server of our own, the served name).
-        url: the endpoint's; None if a server is started.
+        client: arguments of `TeacherConfig`, except the URLs (and, for a server of our own, the served name).
+        urls: the endpoints'; none if a server is started.
         server: the server to start; None if there is an endpoint.
         rationale: what students learn from where it thinks first.
         asking: how often each question is asked; None: `sampling.n` times.
@@ -46,7 +48,7 @@ class TeacherChoice:
     identity: TeacherIdentity
     sampling: SamplingConfig
     client: dict[str, Any] = field(default_factory=dict)
-    url: str | None = None
+    urls: tuple[str, ...] = ()
     server: ServerConfig | None = None
     rationale: Rationale = "auto"
     asking: Asking | None = None
@@ -96,9 +98,9 @@ def choose_teacher(settings: TeacherSettings, home: Path) -> TeacherChoice:
     )
     client = {"model": model, "in_flight": settings.in_flight, "request_timeout_s": settings.timeout_s,
               "retries": settings.retries}  # fmt: skip
-    if settings.url is not None:
+    if settings.urls:
         return TeacherChoice(
-            TeacherIdentity(name or model), sampling, client, settings.url,
+            TeacherIdentity(name or model), sampling, client, settings.urls,
             rationale=settings.rationale, asking=settings.asking,
         )  # fmt: skip
     check_model(model)
@@ -176,10 +178,12 @@ def endpoint(
         ServerFailed: the server does not start.
     """
     if teacher.server is None:
-        yield TeacherConfig(base_url=teacher.url or "", **teacher.client), None
+        first, *others = teacher.urls
+        yield TeacherConfig(base_url=first, other_urls=tuple(others), **teacher.client), None
         return
     with _server(teacher.server, logs, notice) as server:
         served = teacher.client | {"model": server.served_name, "return_token_ids": True}
+        served["in_flight"] = teacher.client["in_flight"] or OWN_IN_FLIGHT
         yield TeacherConfig(base_url=server.base_url, **served), server.ensure_alive
 
 

@@ -99,9 +99,10 @@ class TeacherSettings(BaseModel):
         description="Model to sample: a folder or hub id that vLLM serves, `lab` for the lab's teacher, or with `url` "
         "the name that the endpoint serves.",
     )
-    url: str | None = Field(
+    url: str | tuple[str, ...] | None = Field(
         default=None,
-        description="An OpenAI-compatible endpoint; its key goes into QCRD_TEACHER_API_KEY, never into the URL.",
+        description="An OpenAI-compatible endpoint, or a list of some that serve the same model; their key goes into "
+        "QCRD_TEACHER_API_KEY, never into the URL.",
     )
     key_secret: str | None = Field(
         default=None,
@@ -163,11 +164,12 @@ class TeacherSettings(BaseModel):
         description="Role of the chat message with the instruction: `system`, or `user` for a model that knows no "
         "system role (qcrd finds that out where the endpoint says so).",
     )
-    in_flight: int = Field(
-        default=64,
+    in_flight: int | None = Field(
+        default=None,
         ge=1,
         le=4096,
-        description="Requests under way at once, each for all samples of a question; a large GPU takes more than 64.",
+        description="Requests under way at each endpoint, each for all samples of a question. By default as many as it "
+        "takes without getting slower, up to 256; 64 at a vLLM server of qcrd's own.",
     )
     timeout_s: float = Field(
         default=600.0, gt=0, description="Seconds to wait for one reply, the endpoint's queue included."
@@ -196,8 +198,12 @@ class TeacherSettings(BaseModel):
 
     @field_validator("url")
     @classmethod
-    def _plain_http_url(cls, url: str | None) -> str | None:
-        return None if url is None else plain_http_url(url)
+    def _plain_http_url(cls, url: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        if url is None or isinstance(url, str):
+            return None if url is None else plain_http_url(url)
+        if not url:
+            raise ValueError("the list names no endpoint")
+        return tuple(plain_http_url(one) for one in url)
 
     @field_validator("extra_body")
     @classmethod
@@ -225,6 +231,11 @@ class TeacherSettings(BaseModel):
         if self.key_secret is not None and (self.url is None or self.source != "sample"):
             raise ValueError("`key_secret` belongs to `url`: no other teacher asks for a key")
         return self
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The endpoints; none where a server is started."""
+        return (self.url,) if isinstance(self.url, str) else self.url or ()
 
     @property
     def asking(self) -> Asking:

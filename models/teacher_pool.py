@@ -1,0 +1,194 @@
+"""Which of a teacher's endpoints takes the next request, and how many each has under way.
+
+One endpoint may be many machines, and nobody says how many requests it takes. So the number adapts, for each endpoint:
+it grows while replies come as fast as before, and shrinks with every 429 or timeout and when replies take much longer
+(queueing), as TCP does it (additive increase, multiplicative decrease; Chiu and Jain 1989). A set number stays.
+
+Of several endpoints each request goes to the one with the fewest under way. One that cannot be reached is left out, and
+asked again later.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from statistics import median
+
+from models.errors import TeacherUnavailable
+from models.teacher_api import TeacherReply, TeacherRequest
+from models.teacher_endpoint import AttemptError, TeacherEndpoint
+from models.teacher_settings import MOST_IN_FLIGHT
+
+FIRST_LIMIT = 16
+"""Requests under way at first where the number adapts."""
+LESS = 0.8  # times as many after a 429 or a timeout
+SLOWER = 2.0
+"""Times the usual latency from which on replies wait in a queue."""
+WINDOW = 16
+"""Replies whose median latency is looked at."""
+FAILURES = 3
+"""Replies of a server in trouble, one after the other, after which it counts as away."""
+OUT_FIRST_S, OUT_MOST_S = 2.0, 60.0
+"""Seconds that an endpoint that is away is left out: the first time, and at most."""
+
+
+class Place:
+    """An endpoint, and how it does.
+
+    Args:
+        fixed: requests under way at most; None lets the number adapt.
+
+    Attributes:
+        under_way: requests now.
+        limit: how many it may have.
+    """
+
+    def __init__(self, endpoint: TeacherEndpoint, fixed: int | None, clock: Callable[[], float] = time.monotonic):
+        self.endpoint = endpoint
+        self.under_way = 0
+        self.limit = float(fixed or FIRST_LIMIT)
+        self._adapts = fixed is None
+        self._clock = clock
+        self._doubling = True  # until the first trouble, as TCP's slow start
+        self._latencies: deque[float] = deque(maxlen=WINDOW)
+        self._usual: float | None = None  # the lowest median latency so far, seconds
+        self._quiet_until = 0.0  # of what failed together, one failure counts
+        self._failures = 0  # of the server, one after the other
+        self._out_until = 0.0
+        self._out_s = OUT_FIRST_S
+
+    def free(self) -> bool:
+        """Whether it may have one more request."""
+        return self.under_way < int(self.limit)
+
+    def out_for(self) -> float:
+        """Seconds for which it is left out; 0 if it is not."""
+        return max(0.0, self._out_until - self._clock())
+
+    def answered(self, seconds: float, full: bool) -> None:
+        """Notes a reply.
+
+        Args:
+            seconds: how long it took.
+            full: whether as many were under way as may be, so that more could be tried.
+        """
+        self._failures, self._out_s = 0, OUT_FIRST_S
+        if not self._adapts:
+            return
+        self._latencies.append(seconds)
+        typical = median(self._latencies)
+        if len(self._latencies) == WINDOW:
+            self._usual = min(self._usual or typical, typical)
+        if self._usual is not None and typical > SLOWER * self._usual:
+            self._shrink(seconds)
+        elif full:
+            self.limit = min(MOST_IN_FLIGHT, self.limit + (1.0 if self._doubling else 1.0 / self.limit))
+
+    def failed(self, trouble: AttemptError, seconds: float) -> None:
+        """Notes a failure."""
+        self._failures += trouble.server
+        if trouble.connection or self._failures >= FAILURES:
+            self.leave_out()
+        elif self._adapts and (trouble.limited or trouble.late):
+            self._shrink(seconds)
+
+    def leave_out(self) -> None:
+        """Leaves it out for a while, each time twice as long."""
+        self._out_until = self._clock() + self._out_s
+        self._out_s = min(2 * self._out_s, OUT_MOST_S)
+
+    def _shrink(self, seconds: float) -> None:
+        self._doubling = False
+        now = self._clock()
+        if now >= self._quiet_until:
+            self.limit = max(1.0, self.limit * LESS)
+            self._latencies.clear()
+            # What is under way now was sent under the old number and says nothing about the new one.
+            self._quiet_until = now + max(seconds, self._usual or 0.0)
+
+
+class Pool:
+    """The endpoints of one teacher.
+
+    Args:
+        endpoints: at least one; they serve the same model.
+        fixed: requests under way at each; None lets the number adapt.
+    """
+
+    def __init__(self, endpoints: Sequence[TeacherEndpoint], fixed: int | None) -> None:
+        self.places = [Place(endpoint, fixed) for endpoint in endpoints]
+        self._changed = asyncio.Condition()
+
+    @property
+    def answered(self) -> int:
+        """Requests that were answered so far."""
+        return sum(place.endpoint.answered for place in self.places)
+
+    @property
+    def slowest_s(self) -> float:
+        """Seconds that the slowest of them took."""
+        return max(place.endpoint.slowest_s for place in self.places)
+
+    async def check(self) -> list[str]:
+        """Asks every endpoint what it serves; see `TeacherEndpoint.check`. Of several, some may be away.
+
+        Returns:
+            What to note.
+        """
+        notes, away = [], []
+        for place in self.places:
+            try:
+                note = await place.endpoint.check()
+            except TeacherUnavailable as error:
+                place.leave_out()
+                away.append(error)
+                continue
+            notes += [note] if note else []
+        if len(away) == len(self.places):
+            raise away[0]
+        return [*notes, *(f"{error}. It is left out, and asked again later." for error in away)]
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await asyncio.gather(*(place.endpoint.close() for place in self.places))
+
+    async def ask(self, request: TeacherRequest) -> TeacherReply:
+        """Asks the endpoint with the fewest under way, as `TeacherEndpoint.ask` does, as soon as one is free.
+
+        Raises:
+            AttemptError: with `elsewhere` where another endpoint may answer at once.
+            What `TeacherEndpoint.ask` raises else.
+        """
+        async with self._taken() as place:
+            full = place.under_way >= int(place.limit)
+            start = time.monotonic()
+            try:
+                reply = await place.endpoint.ask(request)
+            except AttemptError as trouble:
+                place.failed(trouble, time.monotonic() - start)
+                trouble.elsewhere = place.out_for() > 0 and any(not other.out_for() for other in self.places)
+                raise
+            place.answered(time.monotonic() - start, full)
+            return reply
+
+    @asynccontextmanager
+    async def _taken(self) -> AsyncIterator[Place]:
+        async with self._changed:
+            while (place := self._next()) is None:
+                await self._changed.wait()
+            place.under_way += 1
+        try:
+            yield place
+        finally:
+            place.under_way -= 1
+            async with self._changed:
+                self._changed.notify(2)  # the freed place, and one that its growth made
+
+    def _next(self) -> Place | None:
+        """The endpoint to ask now; None while all that can be reached are full."""
+        reachable = [place for place in self.places if not place.out_for()]
+        if not reachable:  # then the one that comes back first is asked, and says what is wrong
+            reachable = [min(self.places, key=Place.out_for)]
+        free = [place for place in reachable if place.free()]
+        return min(free, key=lambda place: place.under_way, default=None)
