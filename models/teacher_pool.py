@@ -20,9 +20,10 @@ from models.teacher_api import TeacherReply, TeacherRequest
 from models.teacher_endpoint import AttemptError, TeacherEndpoint
 from models.teacher_settings import MOST_IN_FLIGHT
 
-FIRST_LIMIT = 16
+FIRST_LIMIT = 32
 """Requests under way at first where the number adapts."""
-LESS = 0.8  # times as many after a 429 or a timeout
+LESS, MORE = 0.9, 2.0
+"""Times as many after a 429 or a timeout, and how many more after as many replies as may be under way."""
 SLOWER = 2.0
 """Times the usual latency from which on replies wait in a queue."""
 WINDOW = 16
@@ -83,7 +84,7 @@ class Place:
         if self._usual is not None and typical > SLOWER * self._usual:
             self._shrink(seconds)
         elif full:
-            self.limit = min(MOST_IN_FLIGHT, self.limit + (1.0 if self._doubling else 1.0 / self.limit))
+            self.limit = min(MOST_IN_FLIGHT, self.limit + (1.0 if self._doubling else MORE / self.limit))
 
     def failed(self, trouble: AttemptError, seconds: float) -> None:
         """Notes a failure."""
@@ -99,10 +100,10 @@ class Place:
         self._out_s = min(2 * self._out_s, OUT_MOST_S)
 
     def _shrink(self, seconds: float) -> None:
-        self._doubling = False
         now = self._clock()
         if now >= self._quiet_until:
-            self.limit = max(1.0, self.limit * LESS)
+            self.limit = max(1.0, self.limit * (0.5 if self._doubling else LESS))  # doubled once too often
+            self._doubling = False
             self._latencies.clear()
             # What is under way now was sent under the old number and says nothing about the new one.
             self._quiet_until = now + max(seconds, self._usual or 0.0)

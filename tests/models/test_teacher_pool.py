@@ -46,13 +46,13 @@ def test_it_shrinks_once_for_what_failed_together() -> None:
     shrinking, clock = place()
     for _ in range(10):
         shrinking.failed(LIMITED, 0.5)
-    assert shrinking.limit == FIRST_LIMIT * LESS
+    assert shrinking.limit == FIRST_LIMIT / 2, "the first time: it was doubled once too often"
     clock.now += 0.6
     shrinking.failed(AttemptError("no reply", server=True, late=True), 5.0)
-    assert shrinking.limit == FIRST_LIMIT * LESS**2
+    assert shrinking.limit == FIRST_LIMIT / 2 * LESS
     clock.now += 6
     shrinking.failed(AttemptError("500", replied=True), 0.5)
-    assert shrinking.limit == FIRST_LIMIT * LESS**2, "an error is no sign of too many requests"
+    assert shrinking.limit == FIRST_LIMIT / 2 * LESS, "an error is no sign of too many requests"
     for _ in range(100):
         clock.now += 10
         shrinking.failed(LIMITED, 0.5)
