@@ -97,15 +97,14 @@ def measure(options: argparse.Namespace) -> float:
         folder = Path(name)
         rows = ({"question": f"Ann has {i} nuts and eats one. How many are left?"} for i in range(options.requests))
         (folder / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        done = subprocess.run(
-            [
-                sys.executable, "-c", "from flows.cli import main; main()", "sample", "--home", name, "--dataset",
-                "svamp", "--path", str(folder / "questions.jsonl"), "--url", f"http://127.0.0.1:{port}/v1", "--model", "loopback", "--api",
-                "completions", "--n", str(N), "--json",
-                *(["--in-flight", str(options.in_flight)] if options.in_flight else []),
-            ],
-            check=True, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        command = [
+            sys.executable, "-c", "from flows.cli import main; main()", "sample", "--home", name, "--dataset", "svamp",
+            "--path", str(folder / "questions.jsonl"), "--url", f"http://127.0.0.1:{port}/v1", "--model", "loopback",
+            "--api", "completions", "--n", str(N), "--json",
+        ]  # fmt: skip
+        if options.in_flight:
+            command += ["--in-flight", str(options.in_flight)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         [counts] = (
             Store(folder / "store")
             .query("SELECT count(*) AS samples, count(DISTINCT sample_id) AS ids FROM rationales")
