@@ -70,6 +70,23 @@ def mean_over_tokens(nats: Tensor, targets: Tensor) -> Tensor:
     return nats.sum(dim=1) / (targets != IGNORED).sum(dim=1)
 
 
+def mean_over_parts(nats: Tensor, targets: Tensor, parted_at: Tensor, share: float) -> Tensor:
+    """(N,): `share` of the mean over the tokens before a place, and 1 - share of the mean over those from it on.
+
+    Args:
+        nats, targets: as above.
+        parted_at: (N,) the place; a target that has no tokens before it, or none behind it, has its plain mean.
+        share: 0 to 1.
+    """
+    real = targets != IGNORED
+    before = real & (torch.arange(targets.shape[1], device=targets.device) < parted_at[:, None])
+    behind = real & ~before
+    first, rest = before.sum(dim=1), behind.sum(dim=1)
+    means = [(nats * part).sum(dim=1) / count.clamp(min=1) for part, count in ((before, first), (behind, rest))]
+    parted = share * means[0] + (1 - share) * means[1]
+    return torch.where((first > 0) & (rest > 0), parted, mean_over_tokens(nats, targets))
+
+
 # --- which rationales count, and how much (eq. 6 and 7) ---------------------------------------------------------------
 
 

@@ -45,6 +45,14 @@ class MethodConfig(BaseModel):
         "`answer-first`, in one text, of which only the answer need be written: one pass less. A teacher's bad "
         "rationale then follows the right answer, so that only the rationale is at fault.",
     )
+    answer_share: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="With `targets: answer-first`: share of the answer in a text's loss, the mean over its tokens "
+        "against the mean over the rationale's. By default every token weighs the same, so that a long rationale "
+        "leaves little to the answer.",
+    )
 
     # Parts of qcrd that can be switched off (ablations)
     voting: bool = Field(
@@ -177,6 +185,8 @@ class MethodConfig(BaseModel):
             raise ValueError(f"wrong_weight and judge_weight are for qcrd, which knows bad rationales, not {self.name}")
         if self.targets == "answer-first" and self.name not in ("dss", "qcrd"):
             raise ValueError(f"targets: answer-first is for dss and qcrd, not for {self.name}")
+        if self.answer_share is not None and (self.targets != "answer-first" or self._repels):
+            raise ValueError("answer_share is for targets: answer-first where no negative repels")
         if self.quality_by == "judge" and not self.judge_weight:
             raise ValueError("quality_by: judge needs a judge_weight above 0, or the student never learns to judge")
         return self
@@ -192,6 +202,10 @@ class MethodConfig(BaseModel):
     def uses_negatives(self) -> bool:
         """Whether bad rationales are pushed away."""
         return self.name == "qcrd" and self.negatives
+
+    @property
+    def _repels(self) -> bool:
+        return self.uses_negatives and self.contrast != "none"
 
     @property
     def uses_discriminator(self) -> bool:
@@ -239,11 +253,13 @@ class MethodConfig(BaseModel):
             idle |= {"label_weight", "rationale_weight"}
         if self.name not in ("dss", "qcrd"):
             idle |= {"targets"}
+        if self.answer_share is None:
+            idle |= {"answer_share"}
         if self.name != "qcrd":
             idle |= {"voting", "negatives", "discriminator", "scheme", "refresh_every", "wrong_weight", "judge_weight"}
         if not self.uses_negatives:
             idle |= {"contrast"}
-        if not self.uses_negatives or self.contrast == "none":
+        if not self._repels:
             idle |= {"beta", "contrast_from", "contrast_ramp"}
         of_a_contrast = {"margin": {"delta", "within"}, "relative": {"gap", "sharpness"}, "divergence": {"fading"}}
         for contrast, settings in of_a_contrast.items():

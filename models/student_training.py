@@ -7,14 +7,14 @@ weigh something get a pass with gradients.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from models.kept_choices import KeptChoices
-from models.losses import IGNORED, Candidates, Weights, mean_over_tokens, token_nats
+from models.losses import IGNORED, Candidates, Weights, mean_over_parts, mean_over_tokens, token_nats
 from models.memory import room
 from models.methods import MethodConfig
 from models.objectives.objective import Passed
@@ -32,11 +32,13 @@ class Rationale:
         ids: token ids, the end token included.
         score: D's quality in (0, 1); 1 for a positive and 0 for a negative where there is no discriminator.
         own: whether the student wrote it itself.
+        answer_tokens: how many of the first ids are the answer, where it comes before the rationale; else 0.
     """
 
     ids: Sequence[int]
     score: float
     own: bool = False
+    answer_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class StudentBatch:
         negative_own: (B, N) bool, the student's own negatives.
         differs_at: (K,) place of a rationale's first token that no positive of its example shares; past its end
             where there is none.
+        answer_tokens: (K,) of each rationale.
         task_row: (X,) the input row of each side task.
         tasks: (X, U) their targets, padded with IGNORED.
         task_weight: (X,) their weights.
@@ -114,6 +117,7 @@ class StudentBatch:
     negative_score: Tensor
     negative_own: Tensor
     differs_at: Tensor
+    answer_tokens: Tensor
     task_row: Tensor
     tasks: Tensor
     task_weight: Tensor
@@ -134,6 +138,7 @@ def collate(examples: Sequence[TrainingExample], index: Sequence[int], pad_id: i
     tables: dict[str, list[list[int]]] = {"positive": [], "negative": []}
     scores: dict[str, list[list[float]]] = {"positive": [], "negative": []}
     differs_at: list[int] = []
+    answer_tokens: list[int] = []
     for example in chosen:
         explained = bool(example.positives or example.negatives)
         explain_row.append(len(inputs) if explained else -1)
@@ -143,6 +148,7 @@ def collate(examples: Sequence[TrainingExample], index: Sequence[int], pad_id: i
             scores[kind].append([rationale.score for rationale in own])
             rationales += [rationale.ids for rationale in own]
             differs_at += [first_difference(rationale.ids, example.positives) for rationale in own]
+            answer_tokens += [rationale.answer_tokens for rationale in own]
     tasks = [task for example in chosen for task in example.tasks]
     task_row = range(len(inputs), len(inputs) + len(tasks))
     inputs += [task.input_ids for task in tasks]
@@ -162,6 +168,7 @@ def collate(examples: Sequence[TrainingExample], index: Sequence[int], pad_id: i
         negative_score=_padded_scores(scores["negative"]),
         negative_own=_padded([[int(one.own) for one in example.negatives] for example in chosen], 0).bool(),
         differs_at=torch.tensor(differs_at, dtype=torch.long),
+        answer_tokens=torch.tensor(answer_tokens, dtype=torch.long),
         task_row=torch.tensor(list(task_row), dtype=torch.long),
         tasks=_padded([task.target_ids for task in tasks], IGNORED),
         task_weight=torch.tensor([task.weight for task in tasks]),
@@ -170,13 +177,13 @@ def collate(examples: Sequence[TrainingExample], index: Sequence[int], pad_id: i
 
 def first_difference(ids: Sequence[int], positives: Sequence[Rationale]) -> int:
     """Place of the first token after which no positive goes on like these ids; their length where one begins so."""
-    longest = 0
-    for positive in positives:
-        same = next(
-            (place for place, (one, other) in enumerate(zip(ids, positive.ids, strict=False)) if one != other), None
-        )
-        longest = max(longest, min(len(ids), len(positive.ids)) if same is None else same)
-    return longest
+    return max((common_start(ids, positive.ids) for positive in positives), default=0)
+
+
+def common_start(ids: Sequence[int], others: Sequence[int]) -> int:
+    """How many tokens two texts have in common at their beginning."""
+    differs = (place for place, (one, other) in enumerate(zip(ids, others, strict=False)) if one != other)
+    return next(differs, min(len(ids), len(others)))
 
 
 def _padded(rows: Sequence[Sequence[int] | None], filling: int) -> Tensor:
@@ -224,6 +231,7 @@ class StudentTraining(torch.nn.Module):
         super().__init__()
         self.student = student
         self.objective = objective_of(method)
+        self._answer_share = method.answer_share
         self._has_side_tasks = bool(method.wrong_weight or method.judge_weight)
         self._choices = KeptChoices(examples, method.refresh_every)
 
@@ -308,6 +316,9 @@ class StudentTraining(torch.nn.Module):
         passed = self._passed(
             encoded, batch.explain_row[places[:, 0]], targets, places[:, 0], places[:, 1], batch.differs_at[rows]
         )
+        if self._answer_share is not None and len(rows):
+            ce = mean_over_parts(passed.nats, targets, batch.answer_tokens[rows], self._answer_share)
+            passed = replace(passed, ce=ce)
         return passed.part(slice(len(place_p))), passed.part(slice(len(place_p), None))
 
     def _passed(

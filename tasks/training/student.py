@@ -24,7 +24,7 @@ from models.prefixes import EXPLAIN, PREDICT, RIGHT, WRONG, WRONGLY
 from models.seeds import derived_seed
 from models.student import Student
 from models.student_loading import load_student
-from models.student_training import Rationale, SideTask, StudentTraining, TrainingExample, collate
+from models.student_training import Rationale, SideTask, StudentTraining, TrainingExample, collate, common_start
 from models.trainer import RoundPlan, StepReport, train
 from models.watchdog import Watched
 from storage.datasets.definition import Dataset
@@ -100,9 +100,12 @@ def training_examples(
         elif len(ids := ids_of.get(key, [])) > student.max_target_tokens:
             ids_of[key] = ids[: student.max_target_tokens]
     answers = student.target_ids([row["answer"] or "" for row in rows])
+    heads = (
+        student.target_ids([target_text("", row["answer"], method) for row in rows]) if method.answer_share else None
+    )
     examples, left_out = [], 0
-    for row, predict_ids, explain_ids, answer, (good, bad), tasks in zip(
-        rows, predict, explain, answers, chosen, side_tasks, strict=True
+    for place, (row, predict_ids, explain_ids, answer, (good, bad), tasks) in enumerate(
+        zip(rows, predict, explain, answers, chosen, side_tasks, strict=True)
     ):
         if max(len(predict_ids), len(explain_ids)) > student.max_input_tokens:
             left_out += 1
@@ -120,7 +123,10 @@ def training_examples(
                 known = relative_scores(method.quality, known, negative=side is bad)
             by_itself = own.get(row["example_id"], none).ids()
             sides.append(
-                [Rationale(ids, score, key in by_itself) for (key, ids), score in zip(fitting, known, strict=True)]
+                [
+                    Rationale(ids, score, key in by_itself, common_start(ids, heads[place]) if heads else 0)
+                    for (key, ids), score in zip(fitting, known, strict=True)
+                ]
             )
         has_answer = row["answer"] is not None and method.weights[0] > 0
         if has_answer and len(answer) > student.max_target_tokens:

@@ -112,3 +112,12 @@ def test_weights_are_taken_over_where_there_are_two_tasks() -> None:
 def test_what_is_not_allowed_is_refused(key: str, value: Any) -> None:
     with pytest.raises(ValidationError):
         MethodConfig.model_validate({key: value})
+
+
+@pytest.mark.parametrize("settings", [{}, {"targets": "answer-first"}, {"targets": "apart", "negatives": False}])
+def test_an_answers_share_needs_an_answer_in_the_text_and_nothing_that_repels(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="answer_share is for targets: answer-first where no negative repels"):
+        MethodConfig.model_validate({"answer_share": 0.5, **settings})
+    allowed = MethodConfig(answer_share=0.5, targets="answer-first", contrast="none")
+    assert allowed.in_use()["answer_share"] == 0.5
+    assert "answer_share" not in MethodConfig(targets="answer-first").in_use(), "older trainings keep their ids"

@@ -64,6 +64,16 @@ def cross_entropy(student: Student, input_ids: Any, target: Any) -> Tensor:
     return torch.stack([-probabilities[place, token].log() for place, token in enumerate(target)]).mean()
 
 
+def of_positive(student: Student, method: MethodConfig, input_ids: Any, positive: Rationale) -> Tensor:
+    """Its CE; by parts where the answer has a share of it."""
+    parted = positive.answer_tokens
+    if method.answer_share is None or not 0 < parted < len(positive.ids):
+        return cross_entropy(student, input_ids, positive.ids)
+    probabilities = logits_of(student, input_ids, positive.ids).softmax(dim=-1)
+    nats = torch.stack([-probabilities[place, token].log() for place, token in enumerate(positive.ids)])
+    return method.answer_share * nats[:parted].mean() + (1 - method.answer_share) * nats[parted:].mean()
+
+
 def side(scheme: Scheme, values: list[Tensor], quality: list[float], smallest: bool, uniform: float) -> Tensor | float:
     """l_pos or l_neg of an example: eq. 6 or 7 under a scheme (the paper's Table 5)."""
     if not values:
@@ -102,7 +112,7 @@ def reference(
             sums["loss"] += a1 * l_pred
         if not a2:
             continue
-        ce_pos = [cross_entropy(student, example.explain_ids, one.ids) for one in example.positives]
+        ce_pos = [of_positive(student, method, example.explain_ids, one) for one in example.positives]
         ce_neg = [cross_entropy(student, example.explain_ids, one.ids) for one in example.negatives]
         draws = uniforms[place].tolist()
         l_pos = side(method.scheme, ce_pos, [one.score for one in example.positives], True, draws[0])
@@ -176,6 +186,25 @@ def test_without_a_discriminator_every_rationale_counts_in_full(student: Student
         for one in tiny_examples(student, 6, seed=1)
     ]
     method = MethodConfig(scheme=scheme, discriminator=False, delta=delta_among(student, examples))
+    assert_like_the_reference(student, method, examples)
+
+
+@pytest.mark.parametrize("scheme", ["sample", "mean"])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_an_answer_that_comes_first_has_its_share(student: Student, scheme: Scheme, share: float) -> None:
+    examples = [
+        replace(
+            one,
+            answer_ids=None,
+            positives=[replace(good, answer_tokens=place) for place, good in enumerate(one.positives)],
+            negatives=[],
+        )
+        for one in tiny_examples(student, 8, seed=4)
+    ]
+    assert {good.answer_tokens for one in examples for good in one.positives} >= {0, 1, 2}
+    method = MethodConfig(
+        targets="answer-first", answer_share=share, scheme=scheme, negatives=False, discriminator=False
+    )
     assert_like_the_reference(student, method, examples)
 
 

@@ -94,6 +94,19 @@ def test_without_a_discriminator_positives_count_1_and_negatives_in_full(world: 
         assert all(one.answer_ids is None for one in examples)
 
 
+def test_an_answer_that_comes_first_is_told_from_its_rationale(world: World) -> None:
+    method = {"targets": "answer-first", "answer_share": 0.5, "negatives": False, "discriminator": False}
+    prepared = ready(world, tiny_training(method=method))
+    student = load_student(Training(prepared.folder).checkpoint(INITIAL) / MODEL, spec_of(prepared).config.student)
+    rows = Training(prepared.folder).examples().to_pylist()
+    examples, _ = training_examples(spec_of(prepared), LAB, student, rows, {}, None)
+    for row, example in zip(rows, examples, strict=True):
+        for given, positive in zip(row["positives"], example.positives, strict=True):
+            parts = positive.ids[: positive.answer_tokens], positive.ids[positive.answer_tokens :]
+            answer, rationale = (student.tokenizer.decode(list(ids), skip_special_tokens=True) for ids in parts)
+            assert (answer.replace(" ", ""), rationale.strip()) == (f"{row['answer']}|", given["text"])
+
+
 def test_a_round_is_trained_once_and_the_next_goes_on_from_it(world: World) -> None:
     prepared = ready(world, tiny_training(rounds={"epochs_per_round": 2}))
     reports: list[dict[str, float]] = []
