@@ -63,6 +63,7 @@ def sample(
     seed: Annotated[int, key_option(TeacherSettings, "seed")] = DEFAULT.seed,
     logprobs: Annotated[bool, key_option(TeacherSettings, "logprobs")] = DEFAULT.logprobs,
     api: Annotated[str, key_option(TeacherSettings, "api")] = DEFAULT.api,
+    batch: Annotated[bool, key_option(TeacherSettings, "batch")] = DEFAULT.batch,
     in_flight: Annotated[int | None, key_option(TeacherSettings, "in_flight")] = DEFAULT.in_flight,
     timeout: Annotated[float, key_option(TeacherSettings, "timeout_s", "--timeout")] = DEFAULT.timeout_s,
     retries: Annotated[int, key_option(TeacherSettings, "retries")] = DEFAULT.retries,
@@ -115,6 +116,7 @@ def sample(
         logprobs=logprobs,
         seed=seed,
         api=api,
+        batch=batch,
         in_flight=in_flight,
         timeout_s=timeout,
         retries=retries,
@@ -150,9 +152,11 @@ def settings_of(**values: Any) -> TeacherSettings:
         return TeacherSettings(**values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        message = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:  # options that do not go together
+            raise UsageError(f"{message}.") from None
         key = str(first["loc"][-1])
         option = OPTIONS.get(key, f"--{key.replace('_', '-')}")
-        message = first["msg"].removeprefix("Value error, ")
         secret = option in NEVER_REPEATED
         given = "" if secret else f", not {first['input']!r}"
         raise UsageError(f"{option}: {message}{given}.") from (None if secret else error)

@@ -4,13 +4,12 @@ A run killed at any moment loses at most the last second, and the next one asks 
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
-from models.errors import TeacherFailed
 from models.teacher import (
     RequestRefused,
     SamplingConfig,
@@ -108,21 +107,12 @@ def sample_teacher(
     progress = SamplingProgress(wanted=plan.missing)
     planned = {request.request.request_id: request for request in plan.requests}
 
-    def store_replies(replies: list[TeacherReply], seconds: float) -> None:
-        rows = [
-            row
-            for reply in replies
-            for row in _rows(dataset, split, identity, rationale, planned[reply.request_id], reply, run_id)
-        ]
-        store.append(RATIONALES, pa.Table.from_pylist(rows, RATIONALES.schema))
-        progress.sampled += len(rows)
-        progress.unparsed += sum(row["answer"] is None for row in rows)
-        cut = Counter(row["finish_reason"] for row in rows if row["parse_error"] == CUT_OFF)
-        progress.cut_off += sum(cut[reason] for reason in TOO_LONG)
-        progress.filtered += sum(cut[reason] for reason in FILTERED)
-        for reply in replies:
-            progress.add(reply)
+    def store_some(replies: list[TeacherReply], seconds: float) -> None:
         progress.seconds = seconds
+        store_replies(
+            store, dataset, split, identity, rationale, [(planned[reply.request_id], reply) for reply in replies],
+            progress, run_id,
+        )  # fmt: skip
         if on_progress:
             on_progress(progress)
 
@@ -141,16 +131,38 @@ def sample_teacher(
         return [request.request for request in more]
 
     progress.seconds = receive(
-        [request.request for request in plan.requests], store_replies, config, sampling, on_refused=refused,
+        [request.request for request in plan.requests], store_some, config, sampling, on_refused=refused,
         notice=notice, further=further if plan.asking.depends else None, on_learnt=progress.learnt.append,
         recover=recover, key=key,
     )  # fmt: skip
-    if progress.refused and not progress.sampled and not plan.stored:
-        raise TeacherFailed(
-            f"The endpoint refused all {len(progress.refused):,} questions; one of them: "
-            f"{next(iter(progress.refused.values()))}"
-        )
     return progress
+
+
+def store_replies(
+    store: Store,
+    dataset: Dataset,
+    split: str,
+    identity: TeacherIdentity,
+    rationale: Rationale,
+    replies: Iterable[tuple[PlannedRequest, TeacherReply]],
+    progress: SamplingProgress,
+    run_id: str | None,
+) -> None:
+    """Stores the samples of some replies, and counts them.
+
+    Raises:
+        StoreWriteFailed: from the store; nothing is counted then.
+    """
+    came = list(replies)
+    rows = [row for asked, reply in came for row in _rows(dataset, split, identity, rationale, asked, reply, run_id)]
+    store.append(RATIONALES, pa.Table.from_pylist(rows, RATIONALES.schema))
+    progress.sampled += len(rows)
+    progress.unparsed += sum(row["answer"] is None for row in rows)
+    cut = Counter(row["finish_reason"] for row in rows if row["parse_error"] == CUT_OFF)
+    progress.cut_off += sum(cut[reason] for reason in TOO_LONG)
+    progress.filtered += sum(cut[reason] for reason in FILTERED)
+    for _, reply in came:
+        progress.add(reply)
 
 
 def _rows(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from models.errors import TeacherFailed
 from models.hardware import detect_hardware
 from models.precision import SAMPLING_FACTOR, emulated_settings, emulation_warning
 from models.revision import has_chat_template, model_revision
@@ -15,6 +16,7 @@ from models.server_settings import ServerConfig, default_served_name, served_dty
 from models.teacher import SamplingConfig, TeacherConfig, TeacherKey
 from storage.datasets.definition import Dataset
 from storage.store import Store
+from tasks.teacher.batches import BatchSampling
 from tasks.teacher.lab import build_lab
 from tasks.teacher.planning import SamplingPlan, TeacherIdentity, plan_sampling
 from tasks.teacher.read_again import read_thoughts_again
@@ -43,6 +45,7 @@ class TeacherChoice:
         server: the server to start; None if there is an endpoint.
         rationale: what students learn from where it thinks first.
         asking: how often each question is asked; None: `sampling.n` times.
+        batches: the folder where its endpoint's batches are noted; None if it is not asked through batches.
     """
 
     identity: TeacherIdentity
@@ -52,6 +55,7 @@ class TeacherChoice:
     server: ServerConfig | None = None
     rationale: Rationale = "auto"
     asking: Asking | None = None
+    batches: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ def choose_teacher(settings: TeacherSettings, home: Path) -> TeacherChoice:
         return TeacherChoice(
             TeacherIdentity(name or model), sampling, client, settings.urls,
             rationale=settings.rationale, asking=settings.asking,
+            batches=home / "batches" if settings.batch else None,
         )  # fmt: skip
     check_model(model)
     identity = TeacherIdentity(name or default_served_name(model), model_revision(model))
@@ -136,7 +141,7 @@ def teach(
         key: the endpoint's key; None takes it from the environment.
 
     Raises:
-        ServerFailed, TeacherFailed: from the teacher.
+        ServerFailed, TeacherFailed, TeacherUnavailable: from the teacher.
         StoreWriteFailed: from the store.
     """
     started = time.monotonic()
@@ -149,18 +154,37 @@ def teach(
         revised = read_thoughts_again(store, dataset, split, wanted, teacher.identity.model, teacher.rationale)
         if revised:
             notice(f"{revised:,} stored samples with thoughts, or cut off, were read again: they read differently now.")
-        plan = plan_sampling(
-            store, dataset, split, wanted, teacher.identity, teacher.sampling, run_seed, teacher.asking
-        )
+
+        def planned(ids: list[str]) -> SamplingPlan:
+            return plan_sampling(
+                store, dataset, split, ids, teacher.identity, teacher.sampling, run_seed, teacher.asking
+            )
+
+        def left(refused: frozenset[str]) -> SamplingPlan | None:
+            ids = [key for key in wanted if key not in refused]
+            return planned(ids) if ids else None
+
+        plan = planned(wanted)
         if not plan.requests:
             return Taught(plan, None, time.monotonic() - started)
         notice(f"{plan.missing:,} samples of {plan.examples:,} questions to make; {plan.stored:,} are stored already.")
         config, recover = stack.enter_context(endpoint(teacher, logs, notice))
-        done = sample_teacher(
-            store, dataset, split, plan, teacher.identity, config, teacher.sampling,
-            notice=notice, rationale=teacher.rationale, run_id=run_id, recover=recover, on_progress=on_progress,
-            key=key,
-        )  # fmt: skip
+        if teacher.batches is not None:
+            done = BatchSampling(
+                store, dataset, split, teacher.identity, config, teacher.sampling, teacher.rationale, teacher.batches,
+                left, notice, on_progress, run_id, key,
+            ).run()  # fmt: skip
+        else:
+            done = sample_teacher(
+                store, dataset, split, plan, teacher.identity, config, teacher.sampling,
+                notice=notice, rationale=teacher.rationale, run_id=run_id, recover=recover, on_progress=on_progress,
+                key=key,
+            )  # fmt: skip
+        if done.refused and not done.sampled and not plan.stored:
+            raise TeacherFailed(
+                f"The endpoint refused all {len(done.refused):,} questions; one of them: "
+                f"{next(iter(done.refused.values()))}"
+            )
         return Taught(replace(plan, samples=plan.stored + done.wanted), done, time.monotonic() - started)
 
 

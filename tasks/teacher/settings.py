@@ -164,6 +164,10 @@ class TeacherSettings(BaseModel):
         description="Role of the chat message with the instruction: `system`, or `user` for a model that knows no "
         "system role (qcrd finds that out where the endpoint says so).",
     )
+    batch: bool = Field(
+        default=False,
+        description="Ask through the endpoint's batches (OpenAI's `/v1/batches`): half the price, up to a day's wait.",
+    )
     in_flight: int | None = Field(
         default=None,
         ge=1,
@@ -203,7 +207,8 @@ class TeacherSettings(BaseModel):
             return None if url is None else plain_http_url(url)
         if not url:
             raise ValueError("the list names no endpoint")
-        return tuple(plain_http_url(one) for one in url)
+        urls = tuple(plain_http_url(one) for one in url)
+        return urls if len(urls) > 1 else urls[0]
 
     @field_validator("extra_body")
     @classmethod
@@ -228,6 +233,8 @@ class TeacherSettings(BaseModel):
             raise ValueError("source: import needs `files`")
         if self.source != "import" and self.files:
             raise ValueError("`files` belong to source: import")
+        if self.batch and (self.source != "sample" or not isinstance(self.url, str)):
+            raise ValueError("`batch` (--batch) needs one `url`, of an endpoint that has batches")
         if self.key_secret is not None and (self.url is None or self.source != "sample"):
             raise ValueError("`key_secret` belongs to `url`: no other teacher asks for a key")
         return self

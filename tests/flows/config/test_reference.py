@@ -125,7 +125,7 @@ def options_of(command: str) -> dict[str, Any]:
 TOLD: list[tuple[str, str, type[BaseModel], str]] = [
     *(("sample", name, TeacherSettings, name) for name in (
         "model", "url", "name", "n", "temperature", "top_p", "max_tokens", "seed", "logprobs", "api", "in_flight",
-        "retries", "port", "rationale", "instruction",
+        "retries", "port", "rationale", "instruction", "doubt", "batch",
     )),
     ("sample", "timeout", TeacherSettings, "timeout_s"),
     ("sample", "price_prompt", Price, "per_million_prompt"),

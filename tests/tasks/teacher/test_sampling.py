@@ -31,7 +31,7 @@ def questions(folder: Path, count: int) -> Path:
 
 
 @asynccontextmanager
-async def sampling(home: Path, endpoint: Endpoint, file: Path, *more: object, **env: str) -> Any:
+async def sampling(home: Path, endpoint: Any, file: Path, *more: object, **env: str) -> Any:
     """A running `qcrd sample`; killed on the way out if it still runs."""
     command = qcrd_command(
         home, "sample", "--dataset", "svamp", "--path", file, "--url", endpoint.url, "--model", "lab",
@@ -48,7 +48,7 @@ async def sampling(home: Path, endpoint: Endpoint, file: Path, *more: object, **
             await process.wait()
 
 
-async def sample(home: Path, endpoint: Endpoint, file: Path, *more: object, **env: str) -> tuple[int | None, str, str]:
+async def sample(home: Path, endpoint: Any, file: Path, *more: object, **env: str) -> tuple[int | None, str, str]:
     """Runs `qcrd sample` to its end: exit code, standard output, standard error."""
     async with sampling(home, endpoint, file, *more, **env) as process:
         out, err = await process.communicate()
