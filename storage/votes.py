@@ -2,9 +2,11 @@
 
 The answer with the most votes of an example wins. Every parsed sample has one, but for those with wrong arithmetic
 under `check_arithmetic`. Ties go to the highest mean log-probability, then to the lowest sample index, and are recorded
-as ties. Equal rationale texts are one target, with the number of times it was sampled. The SQL groups samples by
-(answer, text), these by answer, and these by example. Its largest intermediate result has one row per distinct text, so
-it runs on about a million samples at a time, chosen by a hash of their example.
+as ties. Where answers are sets of labels, each label is voted on by itself: those in more than half of the votes make
+the winner. That may be no sample's own answer, and then nothing is a positive. Equal rationale texts are one target,
+with the number of times it was sampled. The SQL groups samples by (answer, text), these by answer, and these by
+example. Its largest intermediate result has one row per distinct text, so it runs on about a million samples at a time,
+chosen by a hash of their example.
 """
 
 import json
@@ -21,7 +23,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from storage.columns import no_rows
 from storage.datasets.arithmetic_steps import miscalculates
-from storage.datasets.definition import Dataset
+from storage.datasets.definition import LABEL_SETS, Dataset
+from storage.datasets.label_sets import BETWEEN, NO_LABELS
 from storage.errors import NothingToDo, UnknownName
 from storage.files import folder_value
 from storage.ids import content_id, rationale_hash
@@ -212,7 +215,8 @@ def _fill_result(
     for number in range(passes):
         chosen = f"(SELECT * FROM {samples} WHERE hash(example_id) % {passes} = {number})" if passes > 1 else samples
         head = "CREATE TEMP TABLE voted AS" if number == 0 else "INSERT INTO voted"
-        store.execute(con, f"{head} {_vote_sql(chosen, gold, right, rule.positives)}")
+        sql = _vote_sql(chosen, gold, right, rule.positives, dataset.answer_kind == LABEL_SETS)
+        store.execute(con, f"{head} {sql}")
     # Examples that an earlier vote had samples of and this one has not (a damaged file was set aside).
     gone = (
         f"(SELECT example_id FROM {store.relation(VOTES, partition)} WHERE vote_id = $vote_id AND n_sampled > 0) "
@@ -294,14 +298,41 @@ def _judge(con: duckdb.DuckDBPyConnection, dataset: Dataset, samples: str) -> No
     con.register("judged", judged)
 
 
-def _vote_sql(samples: str, gold: str, right: str, positives: Positives) -> str:
+def _vote_sql(samples: str, gold: str, right: str, positives: Positives, per_label: bool) -> str:
     """One row per example: the columns of the votes table, except those that are the same in every row.
 
     Args:
         samples: SQL for the selected samples, each with whether it `votes`.
         gold: SQL for (example_id, label) and what `right` needs.
         right: SQL for "this answer equals the gold label"; NULL or false if not.
+        per_label: whether answers are sets of labels.
     """
+    majorities, of_majorities = "", ""
+    # The last term decides even if everything else is equal.
+    winner = "arg_max(answer, (n_votes, logprob, -first_index, answer)) FILTER (answer IS NOT NULL AND n_votes > 0)"
+    most_votes = "coalesce(max(n_votes) FILTER (answer IS NOT NULL), 0)"
+    ties = """
+        SELECT example_id, count(*) > 1 AS tie, bool_or(is_right AND answer = winner) AS winner_is_right
+        FROM answers JOIN (SELECT example_id, most_votes, winner FROM winners) USING (example_id)
+        WHERE answer IS NOT NULL AND n_votes > 0 AND n_votes = most_votes GROUP BY example_id"""
+    if per_label:
+        majorities = f"""of_label AS (
+        SELECT example_id, one_label, sum(n_votes) AS votes_for
+        FROM (SELECT example_id, n_votes, unnest(string_split(answer, '{BETWEEN}')) AS one_label
+              FROM answers WHERE n_votes > 0 AND answer <> '{NO_LABELS}') GROUP BY ALL
+    ), majorities AS MATERIALIZED (
+        SELECT example_id, bool_or(2 * votes_for = in_all) AS undecided,
+               coalesce(string_agg(one_label, '{BETWEEN}' ORDER BY one_label) FILTER (2 * votes_for > in_all),
+                        '{NO_LABELS}') AS majority
+        FROM (SELECT example_id, sum(n_votes) AS in_all FROM answers WHERE answer IS NOT NULL AND n_votes > 0
+              GROUP BY example_id) LEFT JOIN of_label USING (example_id) GROUP BY example_id
+    ), """
+        of_majorities = "LEFT JOIN majorities USING (example_id)"
+        winner = "any_value(majority)"
+        most_votes = "coalesce(max(n_votes) FILTER (answer = majority), 0)"
+        ties = """
+        SELECT example_id, coalesce(undecided, false) AS tie, winner = label AS winner_is_right
+        FROM winners JOIN majorities USING (example_id)"""
     is_positive = {
         "majority": "votes AND answer = winner",
         "gold": "votes AND is_right",
@@ -330,23 +361,17 @@ def _vote_sql(samples: str, gold: str, right: str, positives: Positives) -> str:
                         '-infinity'::DOUBLE) AS logprob,
                any_value(label) AS label, coalesce(any_value({right}), false) AS is_right
         FROM texts LEFT JOIN {gold} USING (example_id) GROUP BY example_id, answer
-    ), winners AS MATERIALIZED (
+    ), {majorities} winners AS MATERIALIZED (
         SELECT example_id, sum(samples)::INTEGER AS n_sampled,
                coalesce(sum(n_votes) FILTER (answer IS NOT NULL), 0)::INTEGER AS n_parsed,
                coalesce(sum(samples - n_votes) FILTER (answer IS NOT NULL), 0)::INTEGER AS n_miscalculated,
-               -- the last term decides even if everything else is equal
-               arg_max(answer, (n_votes, logprob, -first_index, answer)) FILTER (answer IS NOT NULL AND n_votes > 0)
-                   AS winner,
-               coalesce(max(n_votes) FILTER (answer IS NOT NULL), 0)::INTEGER AS most_votes,
+               {winner} AS winner, ({most_votes})::INTEGER AS most_votes,
                -- entropy of the shares v/n: ln n - sum(v ln v) / n; rounding may take it just below zero
                greatest(0, ln(greatest(1, n_parsed)) - sum(n_votes * ln(greatest(1, n_votes)))
                                FILTER (answer IS NOT NULL) / nullif(n_parsed, 0)) AS entropy,
                any_value(label) AS label, coalesce(sum(samples) FILTER (is_right), 0)::INTEGER AS right_samples
-        FROM answers GROUP BY example_id
-    ), ties AS (
-        SELECT example_id, count(*) > 1 AS tie, bool_or(is_right AND answer = winner) AS winner_is_right
-        FROM answers JOIN (SELECT example_id, most_votes, winner FROM winners) USING (example_id)
-        WHERE answer IS NOT NULL AND n_votes > 0 AND n_votes = most_votes GROUP BY example_id
+        FROM answers {of_majorities} GROUP BY example_id
+    ), ties AS ({ties}
     ), targets AS (
         -- A text is one target, however often and with whatever answers it was sampled. A text that is a positive is
         -- not a negative too, and an empty text explains nothing.

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from storage.datasets.definition import Dataset, Example, Exemplar, Parsed
+from storage.datasets.definition import LABEL_SETS, Dataset, Example, Exemplar, Parsed
+from storage.datasets.label_sets import LabelSetReader
 from storage.datasets.layout import Layout, examples_from_file
 from storage.datasets.parsing import LabelReader, normalise_choice, normalise_number, parse_choice, parse_number
 from storage.datasets.prompts import few_shot, render_question
@@ -19,7 +20,7 @@ class Answers:
     """How answers of one kind are read and spelled.
 
     Attributes:
-        kind: "number", "choice", "label" or "custom".
+        kind: "number", "choice", "label", "labels" or "custom".
         parse: (text, choices) -> rationale and answer.
         normalise: (answer, choices) -> its canonical spelling, or None.
         allowed: the labels, if they are the same for every question.
@@ -43,6 +44,12 @@ def labels(
     """Answers from a fixed set of class labels; see `parsing.LabelReader` for the arguments."""
     reader = LabelReader(names, synonyms, short_answers)
     return Answers("label", reader.parse, reader.normalise, reader.labels)
+
+
+def label_sets(names: Sequence[str], synonyms: Mapping[str, Sequence[str]] | None = None) -> Answers:
+    """Answers that are sets of class labels; see `label_sets.LabelSetReader` for the arguments."""
+    reader = LabelSetReader(names, synonyms)
+    return Answers(LABEL_SETS, reader.parse, reader.normalise, reader.labels)
 
 
 def assemble(

@@ -2,7 +2,7 @@
 
     name: tickets                      # stored in every row; letters, digits, - and _
     description: how urgent a support ticket is
-    answers: label                     # number, choice, label, or custom (with a parser, see below)
+    answers: label                     # number, choice, label, labels, or custom (with a parser, see below)
     labels: [low, high]                # for label: in the order of the codes 0, 1, ...
     synonyms: {high: [urgent, asap]}   # other words for a label
     question: "Ticket: {ticket}"       # columns in braces; "{question}" by default
@@ -31,9 +31,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from storage.datasets.assembly import CHOICES, NUMBERS, Answers, assemble, labels
+from storage.datasets.assembly import CHOICES, NUMBERS, Answers, assemble, label_sets, labels
 from storage.datasets.choices import choices_in_columns
-from storage.datasets.definition import Dataset, Exemplar, Parsed
+from storage.datasets.definition import LABEL_SETS, Dataset, Exemplar, Parsed
 from storage.datasets.layout import renamed
 from storage.datasets.own_functions import entry_point, guarded_normaliser, guarded_parser
 from storage.datasets.parsing import NO_ANSWER, normalise_choice
@@ -69,11 +69,11 @@ class CustomDataset(BaseModel):
     description: str = Field(default="", description="What the dataset is, in one line.")
 
     # The answers
-    answers: Literal["number", "choice", "label", "custom"] = Field(
-        description="`number`, `choice`, `label`, or `custom` with a `parser`."
+    answers: Literal["number", "choice", "label", "labels", "custom"] = Field(
+        description="`number`, `choice`, `label`, `labels` (any number of them at once), or `custom` with a `parser`."
     )
     labels: tuple[Text, ...] = Field(
-        default=(), description="For answers: label, the labels in the order of their codes 0, 1, ..."
+        default=(), description="For answers: label or labels, the labels in the order of their codes 0, 1, ..."
     )
     synonyms: Mapping[str, tuple[Text, ...]] = Field(
         default_factory=dict, description="Other words for a label, as label: [word, ...]."
@@ -124,10 +124,11 @@ class CustomDataset(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "CustomDataset":
-        if self.answers == "label" and len(self.labels) < 2:
+        of_labels = self.answers in ("label", LABEL_SETS)
+        if of_labels and len(self.labels) < 2:
             raise ValueError("labels: list at least two, since answers are labels")
-        if self.answers != "label" and (self.labels or self.synonyms):
-            raise ValueError(f"labels: only for answers: label, not for answers: {self.answers}")
+        if not of_labels and (self.labels or self.synonyms):
+            raise ValueError(f"labels: only for answers: label or labels, not for answers: {self.answers}")
         if self.answers == "custom" and not self.parser:
             raise ValueError('parser: name a function as "package.module:function", since answers are custom')
         for label in self.synonyms:
@@ -229,7 +230,7 @@ def _first_problem(error: ValidationError) -> str:
     if problem["type"] == "missing":
         return f"the key {key!r} is missing"
     if problem["type"] == "literal_error":
-        return f"{key} is {value!r}; {_allowed(value, ('number', 'choice', 'label', 'custom'))}"
+        return f"{key} is {value!r}; {_allowed(value, ('number', 'choice', 'label', 'labels', 'custom'))}"
     if problem["input"] is None:
         return f"{key} is empty; write a text (the word null in quotes)"
     if problem["type"] == "value_error":
@@ -308,6 +309,7 @@ def _answers(settings: CustomDataset, file: Path) -> Answers:
         "number": lambda: NUMBERS,
         "choice": lambda: CHOICES,
         "label": lambda: labels(settings.labels, settings.synonyms),
+        LABEL_SETS: lambda: label_sets(settings.labels, settings.synonyms),
         "custom": lambda: Answers("custom", _unparsed, _tidy),
     }[settings.answers]()
     normalise = answers.normalise

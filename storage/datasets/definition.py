@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+LABEL_SETS = "labels"
+"""The answer kind of sets of labels, of which each is voted on by itself."""
+
 
 @dataclass(frozen=True)
 class Example:
@@ -91,7 +94,7 @@ class Dataset:
     Attributes:
         name: its name on the command line and in every row.
         description: one line for people.
-        answer_kind: "number", "choice", "label" or "custom": what its parser reads.
+        answer_kind: "number", "choice", "label", "labels" or "custom": what its parser reads.
         splits: the splits that `load` knows.
         load: yields examples of a split.
         teacher_prompt: the few-shot prompt for one question with its choices.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 _QUOTED = r"\"(?P<double>(?:[^\"\\]|\\.){0,4000})\"|'(?P<single>(?:[^'\\]|\\.){0,4000})'"
 _ANSWER = re.compile(
-    r"[\"'](?:(?:final|correct|best|predicted|selected|my)[_ -]?)?(?:answer|choice|option|label|prediction)"
+    r"[\"'](?:(?:final|correct|best|predicted|selected|my)[_ -]?)?(?:answers?|choice|option|labels?|prediction)"
     rf"(?:[_ -]?(?:letter|choice|key|value|label|text))?[\"']\s{{0,4}}:\s{{0,4}}(?:{_QUOTED}"
     r"|(?P<list>\[[^\[\]{}]{0,200}\])|(?P<bare>[^\s,\"'{}\[\]]{1,60}))",
     re.IGNORECASE,
@@ -66,7 +66,7 @@ def _value(match: re.Match[str]) -> str | None:
     if fields["single"] is not None:
         return fields["single"].replace("\\'", "'")
     if fields.get("list") is not None:
-        return fields["list"].strip("[] \n").replace('"', "").replace("'", "")
+        return fields["list"].strip("[] \n").replace('"', "").replace("'", "") or "[]"
     bare = fields["bare"]
     return None if bare.lower() in ("null", "none") else bare
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from storage.datasets.choices import Choices, named_choices, read_choices
 from storage.datasets.definition import Example
+from storage.datasets.label_sets import BETWEEN, NO_LABELS
 from storage.datasets.values import as_text, jsonable
 from storage.errors import BadFile, UnknownName
 from storage.rows import missing_column, read_rows
@@ -78,6 +79,8 @@ class Layout:
         return named_choices(self.choice_labels[: len(choices.texts)], choices.texts)
 
     def _label(self, value: Any, choices: Choices) -> str | None:
+        if isinstance(value, (list, tuple)):  # several labels; an empty list is none of them, and known
+            value = BETWEEN.join(as_text(one, "label") for one in value) or NO_LABELS
         text = as_text(value, "label").strip()
         allowed = self.allowed or choices.texts
         # A number may well be -1; where there are classes or choices, it is none of them.

@@ -55,7 +55,7 @@ class Statement:
 # before it (so, the, final ...), which is far cheaper than trying them at every position. Each alternative begins with
 # a plain letter, for which Python looks much faster than for [Aa] or a word's boundary.
 _ANNOUNCED = re.compile(
-    r"(?P<noun>answers?|Answers?|ANSWER|Ans|choice|Choice|option|Option|conclusion|Conclusion|label|Label|Prediction|Verdict"
+    r"(?P<noun>answers?|Answers?|ANSWER|Ans|choice|Choice|option|Option|conclusion|Conclusion|labels?|Labels?|Prediction|Verdict"
     r"|Classification)\b\**"
     r"(?:\s{1,3}(?:choice|option|here|to (?:the|this) question))?"
     r"(?:\s{0,3}[(\[](?![A-Za-z][)\]])[^()\[\]\n]{1,60}[)\]])?"  # "the answer (yes or no) is"

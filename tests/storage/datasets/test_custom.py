@@ -233,7 +233,7 @@ def test_only_names_between_braces(tmp_path: Path, question: str) -> None:
         ({"labels": ["one"], "synonyms": None}, "labels: list at least two, since answers are labels"),
         ({"synonyms": {"hihg": ["x"]}}, "synonyms: 'hihg' is not a label; allowed: low, high. Did you mean 'high'?"),
         ({"synonyms": {"low": ["High"]}}, "'high' means both 'low' and 'high'"),
-        ({"answers": "number"}, "labels: only for answers: label, not for answers: number"),
+        ({"answers": "number"}, "labels: only for answers: label or labels, not for answers: number"),
         ({"labels": ["low", None]}, "labels.1 is empty; write a text (the word null in quotes)"),
         ({"fields": {"label": ["a", "b"]}}, "fields: label must name one column; only choices may stand in several"),
         ({"choice_labels": ["a", "b"]}, "choice_labels: only where there are choices"),
