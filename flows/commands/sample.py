@@ -184,7 +184,10 @@ def stored_questions(store: Store, dataset: Dataset, split: str, path: str | Non
     from tasks.questions.stored import store_examples
 
     try:
-        return store_examples(store, dataset, split, dataset.load(split, path, limit)).example_ids
+        stored = store_examples(store, dataset, split, dataset.load(split, path, limit))
+        for note in stored.notes:
+            notice(note)
+        return stored.example_ids
     except StorageError as error:
         if path is not None:
             raise

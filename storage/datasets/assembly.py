@@ -65,6 +65,7 @@ def assemble(
     has_choices: bool | None = None,
     adapt: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
     choice_labels: tuple[str, ...] = (),
+    most_words: Mapping[str, int] | None = None,
 ) -> Dataset:
     """A dataset from its parts.
 
@@ -80,12 +81,21 @@ def assemble(
         has_choices: whether rows have choices; by default if answers are choices.
         adapt: renames published columns to canonical fields.
         choice_labels: what gold labels call the choices, where the rows give them no names.
+        most_words: column -> words of it that a question takes at most.
 
     Raises:
         ValueError: the parser does not read an exemplar's reply as its answer.
     """
     with_choices = answers.kind == "choice" if has_choices is None else has_choices
-    layout = Layout(template, with_choices, answers.normalise, answers.allowed, adapt, choice_labels)
+    layout = Layout(
+        template,
+        with_choices,
+        answers.normalise,
+        answers.allowed,
+        adapt,
+        choice_labels,
+        tuple((most_words or {}).items()),
+    )
 
     def load(split: str, path: str | None = None, limit: int | None = None) -> Iterator[Example]:
         if path is not None:

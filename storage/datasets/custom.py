@@ -34,6 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from storage.datasets.assembly import CHOICES, NUMBERS, Answers, assemble, label_sets, labels
 from storage.datasets.choices import choices_in_columns
 from storage.datasets.definition import LABEL_SETS, Dataset, Exemplar, Parsed
+from storage.datasets.hub import HubSource, HubSplit
 from storage.datasets.layout import renamed
 from storage.datasets.own_functions import entry_point, guarded_normaliser, guarded_parser
 from storage.datasets.parsing import NO_ANSWER, normalise_choice
@@ -44,6 +45,17 @@ from storage.rows import missing_column, read_rows
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 RESERVED_FIELDS = (*SAMPLE_FIELDS, "samples", "label")  # these have another meaning in files of recorded samples
+
+
+class HubDataset(BaseModel):
+    """A dataset on the Hugging Face hub."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    repository: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")] = Field(description="owner/name.")
+    configuration: Annotated[str, StringConstraints(pattern=r"^[\w.-]+$")] = Field(
+        default="default", description="Its configuration (the hub's page calls it the subset)."
+    )
 
 
 class CustomExemplar(BaseModel):
@@ -104,10 +116,18 @@ class CustomDataset(BaseModel):
         description="Columns that have other names in the files, as field: column. Choices that stand in a column each "
         "are choices: [column, column, ...].",
     )
+    most_words: Mapping[str, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict,
+        description="How many words of a column a question takes at most, as column: number; the rest is left out, "
+        "which the run says. A token is about three quarters of a word.",
+    )
     splits: Mapping[str, Text] = Field(
         min_length=1,
         description="Files with the questions, as split: file; JSONL, JSON, CSV or TSV (also .gz), or Parquet, beside "
-        "the YAML file.",
+        "the YAML file. With `hub`, the names of the splits there.",
+    )
+    hub: HubDataset | None = Field(
+        default=None, description="Where on the Hugging Face hub the splits are, instead of files."
     )
     split_column: Text | None = Field(
         default=None,
@@ -137,6 +157,12 @@ class CustomDataset(BaseModel):
         for field, column in self.fields.items():
             if field != "choices" and not isinstance(column, str):
                 raise ValueError(f"fields: {field} must name one column; only choices may stand in several")
+        if self.hub is not None and self.split_column is not None:
+            raise ValueError("split_column: only for files; a hub dataset has its splits by name")
+        inputs = [name for _, name, _, _ in Formatter().parse(self.question) if name]
+        for column in self.most_words:
+            if column not in inputs:
+                raise ValueError(f"most_words: {column!r} is not in the question; {_allowed(column, tuple(inputs))}")
         if self.choice_labels and not self.has_choices:
             raise ValueError("choice_labels: only where there are choices")
         columns = self.fields.get("choices", "")
@@ -169,6 +195,7 @@ def load_custom(path: str | Path) -> Dataset:
             answers=answers,
             splits=tuple(settings.splits),
             rows=lambda split: _rows(settings, file, split),
+            most_words=settings.most_words,
             instruction=settings.instruction.strip(),
             exemplars=[
                 Exemplar(item.question, item.rationale, item.answer, item.choices) for item in settings.exemplars
@@ -274,6 +301,13 @@ def _check_template(template: str, file: Path) -> None:
 
 
 def _rows(settings: CustomDataset, file: Path, split: str) -> Iterator[Mapping[str, Any]]:
+    if settings.hub is not None:
+        source = HubSource(
+            settings.hub.repository, settings.hub.configuration,
+            {name: HubSplit(there) for name, there in settings.splits.items()},
+        )  # fmt: skip
+        yield from source.rows(split)
+        return
     path, column = file.parent / settings.splits[split], settings.split_column
     if column is None:
         yield from read_rows(path)

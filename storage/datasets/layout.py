@@ -5,6 +5,7 @@ of `question`. Other column names are mapped onto these by `--map`, a YAML file'
 `adapt`, which knows the published names. All other columns go into `extra`.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +21,9 @@ from storage.rows import missing_column, read_rows
 
 NO_MAPPING: Mapping[str, str] = {}
 NO_LABEL = ("-", "-1", "-1.0")  # published where the annotators did not agree, or the label is hidden
+CUT = "cut_from_words"
+"""Key of an example's extra that says how many words the cut fields had."""
+_WORD = re.compile(r"\S+")
 _MAP_HINT = "Name the right one with --map {field}=COLUMN."
 
 
@@ -34,6 +38,7 @@ class Layout:
         allowed: the labels, for the message about a row with another one; empty if they are not fixed.
         adapt: renames published columns to canonical fields; leaves canonical rows alone.
         choice_labels: what gold labels call the choices, in order, where the rows themselves give them no names.
+        most_words: (field, words of it that a question takes at most).
     """
 
     template: str
@@ -42,6 +47,7 @@ class Layout:
     allowed: tuple[str, ...] = ()
     adapt: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
     choice_labels: tuple[str, ...] = ()
+    most_words: tuple[tuple[str, int], ...] = ()
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -61,12 +67,17 @@ class Layout:
         """
         adapted = dict(self.adapt(row) if self.adapt else row)
         values = {name: _text(adapted, name) for name in self.inputs}
+        left_out: dict[str, int] = {}
+        for name, most in self.most_words:
+            values[name], words = first_words(values[name], most)
+            if words > most:
+                left_out[name] = words
         question = self.template.format_map(values)
         choices = self._choices(adapted) if self.has_choices else Choices()
         label = self._label(adapted.get("label"), choices)
         used = {*self.inputs, "label", *(("choices",) if self.has_choices else ())}
         extra = {str(column): jsonable(value) for column, value in adapted.items() if column not in used}
-        return Example(question, choices.texts, label, extra)
+        return Example(question, choices.texts, label, extra | ({CUT: left_out} if left_out else {}))
 
     def _choices(self, row: Mapping[str, Any]) -> Choices:
         if "choices" not in row:
@@ -93,6 +104,12 @@ class Layout:
             expected = f"one of {', '.join((*choices.names, *allowed))}" if allowed else "a number"
             raise BadFile(f"label {text[:80]!r} must be {expected}")
         return label
+
+
+def first_words(text: str, most: int) -> tuple[str, int]:
+    """The text up to its `most`-th word, with " ..." where more follows, and how many words it has."""
+    words = [*_WORD.finditer(text)]
+    return (text if len(words) <= most else f"{text[: words[most - 1].end()]} ..."), len(words)
 
 
 def examples_from_file(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from storage.datasets.definition import Dataset, Example
+from storage.datasets.layout import CUT
 from storage.ids import example_id
 from storage.schemas import EXAMPLES
 from storage.store import Store, now
@@ -20,6 +21,7 @@ class ExamplesStored:
         example_ids: one per distinct question, in order of first appearance.
         added, changed, unchanged: how many were new, had a new label or new extra fields, or were known already.
         repeated: repetitions of a question, which are the same example.
+        notes: what was left out of questions, a sentence for each field.
     """
 
     example_ids: list[str]
@@ -27,6 +29,7 @@ class ExamplesStored:
     changed: int
     unchanged: int
     repeated: int
+    notes: list[str]
 
 
 def store_examples(store: Store, dataset: Dataset, split: str, examples: Iterable[Example]) -> ExamplesStored:
@@ -61,7 +64,22 @@ def store_examples(store: Store, dataset: Dataset, split: str, examples: Iterabl
             for key, example in incoming.items()
         ]
         counts = store.upsert(EXAMPLES, pa.Table.from_pylist(rows, EXAMPLES.schema))
-    return ExamplesStored(list(incoming), *counts, repeated)
+    return ExamplesStored(list(incoming), *counts, repeated, _cut(incoming.values()))
+
+
+def _cut(examples: Iterable[Example]) -> list[str]:
+    """What was left out of questions, a sentence for each field."""
+    words: dict[str, list[int]] = {}
+    total = 0
+    for example in examples:
+        total += 1
+        for field, count in example.extra.get(CUT, {}).items():
+            words.setdefault(field, []).append(count)
+    return [
+        f"{len(counts):,} of {total:,} questions hold only the beginning of {field!r} (the longest has {max(counts):,} "
+        f"words): most_words.{field} says how much."
+        for field, counts in words.items()
+    ]
 
 
 def _joined(known: Example, new: Example) -> Example:

@@ -75,7 +75,10 @@ def store_questions(workspace: Workspace, config: DatasetConfig) -> Questions:
     for split, limit in wanted.items():
         path = config.paths.get(split)
         try:
-            new += store_examples(store, dataset, split, dataset.load(split, path, limit)).added
+            stored = store_examples(store, dataset, split, dataset.load(split, path, limit))
+            new += stored.added
+            for note in stored.notes:
+                log.info("%s: %s", split, note)
         except OutOfReach as error:
             if path is not None or not _is_stored(store, dataset.name, split):
                 raise
