@@ -175,6 +175,7 @@ class Teacher:
         most = (self.config.in_flight or MOST_IN_FLIGHT) * len(self._pool.places)
         finished: asyncio.Queue[TeacherReply | Exception | None] = asyncio.Queue(maxsize=most)
         self._over.clear()
+        self._pool.open()
 
         async def work() -> None:
             # All workers draw from the one source; there is no await in the drawing, so none draws twice.
@@ -208,6 +209,7 @@ class Teacher:
                 if item is not None and failure is None:
                     failure = item
                     self._over.set()
+                    await self._pool.shut()
                     arrival = asyncio.get_running_loop().time() + self._arrival_s()
             if failure is not None:
                 raise failure

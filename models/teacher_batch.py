@@ -5,8 +5,10 @@ keeps its id and collects later what came (`tasks.teacher.batches`).
 """
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import httpx2
@@ -25,8 +27,12 @@ TAG = "qcrd"
 """Key of a batch's metadata under which it is found again if nobody noted its id."""
 OVER = ("completed", "failed", "expired", "cancelled")
 LOOKED_THROUGH = 100  # of the newest batches, when one is looked for
-RETRIES = 5
+RETRIES, WAIT_S = 5, 2.0
 Answer = TypeVar("Answer")
+
+
+class BatchGone(TeacherFailed):
+    """The endpoint does not know a batch, or a file of it, that it once had."""
 
 
 @dataclass(frozen=True)
@@ -121,23 +127,37 @@ class BatchEndpoint:
         Raises:
             TeacherFailed, TeacherUnavailable: it is refused, or nobody answers.
         """
-        file = self._tried(lambda: self._client.files.create(file=(f"{tag}.jsonl", content), purpose="batch"))
+        # What is read of an answer is read inside the call: a page that is no answer has none of it.
+        file = self._tried(lambda: self._client.files.create(file=(f"{tag}.jsonl", content), purpose="batch").id)
         # The path is one of few that the package's types know; any endpoint of the kind takes it.
         path: Any = f"/v1{request_path(self._sampling)}"
-        batch = self._tried(
-            lambda: self._client.batches.create(
-                input_file_id=file.id, endpoint=path, completion_window="24h", metadata={TAG: tag}
-            )
-        )
-        return batch.id
+        once = self._client.with_options(max_retries=0)
+
+        def make() -> str:
+            return once.batches.create(
+                input_file_id=file, endpoint=path, completion_window="24h", metadata={TAG: tag}
+            ).id
+
+        for left in reversed(range(RETRIES + 1)):
+            try:
+                return self._tried(make)
+            except TeacherUnavailable:
+                # It may have been made, and only the answer been lost. Made twice, it is paid twice.
+                if (made := self.find(tag)) is not None:
+                    return made
+                if not left:
+                    raise
+                time.sleep(WAIT_S)
+        raise AssertionError("unreachable")
 
     def find(self, tag: str) -> str | None:
         """The id of a batch that was submitted with this tag; None if none of the newest was."""
 
-        def newest() -> list[Any]:
-            return list(self._client.batches.list(limit=LOOKED_THROUGH).data)
+        def newest() -> list[tuple[str, Any]]:
+            listed = self._client.batches.list(limit=LOOKED_THROUGH).data
+            return [(batch.id, (batch.metadata or {}).get(TAG)) for batch in listed]
 
-        return next((batch.id for batch in self._tried(newest) if (batch.metadata or {}).get(TAG) == tag), None)
+        return next((batch_id for batch_id, of in self._tried(newest) if of == tag), None)
 
     def state(self, batch_id: str) -> BatchState:
         """How a batch stands.
@@ -145,14 +165,18 @@ class BatchEndpoint:
         Raises:
             TeacherFailed, TeacherUnavailable: the endpoint does not know it, or does not answer.
         """
-        batch = self._tried(lambda: self._client.batches.retrieve(batch_id))
-        counts = batch.request_counts
-        errors = (batch.errors.data or []) if batch.errors else []
-        return BatchState(
-            batch.id, batch.status, counts.completed if counts else 0, counts.failed if counts else 0,
-            counts.total if counts else 0, tuple(file for file in (batch.output_file_id, batch.error_file_id) if file),
-            tuple(self._redact(str(error.message)) for error in errors),
-        )  # fmt: skip
+
+        def read() -> BatchState:
+            batch = self._client.batches.retrieve(batch_id)
+            counts = batch.request_counts
+            errors = (batch.errors.data or []) if batch.errors else []
+            files = tuple(file for file in (batch.output_file_id, batch.error_file_id) if file)
+            return BatchState(
+                batch.id, batch.status, counts.completed if counts else 0, counts.failed if counts else 0,
+                counts.total if counts else 0, files, tuple(self._redact(str(error.message)) for error in errors),
+            )  # fmt: skip
+
+        return self._tried(read, of=f"the batch {batch_id}")
 
     def outcomes(
         self, state: BatchState, asked: Mapping[str, tuple[TeacherRequest, Mapping[str, Any]]]
@@ -163,7 +187,7 @@ class BatchEndpoint:
             asked: id of a line -> its request and the parameters that were sent.
         """
         for file in state.files:
-            content = self._tried(lambda name=file: self._client.files.content(name).content)  # type: ignore[misc]
+            content = self._tried(partial(self._content, file), of=f"the file {file} of the batch {state.id}")
             for line in content.splitlines():
                 if not line.strip():
                     continue
@@ -176,6 +200,9 @@ class BatchEndpoint:
                     ) from None
                 if key in asked:
                     yield key, self._outcome(row, *asked[key])
+
+    def _content(self, file: str) -> bytes:
+        return self._client.files.content(file).content
 
     def _outcome(
         self, row: Mapping[str, Any], request: TeacherRequest, sent: Mapping[str, Any]
@@ -198,27 +225,35 @@ class BatchEndpoint:
             return Passed(request.request_id, words)
         return RequestRefused(request.request_id, words)
 
-    def _tried(self, call: Callable[[], Answer]) -> Answer:
+    def _tried(self, call: Callable[[], Answer], of: str | None = None) -> Answer:
         """A call's answer; the openai package has tried it several times.
+
+        Args:
+            of: what the call is about, where the endpoint once had it.
 
         Raises:
             TeacherFailed, TeacherUnavailable: in our words, without the key.
         """
+        url = self._config.base_url
         try:
             return call()
         except openai.APIConnectionError as error:
             failure: Exception = TeacherUnavailable(
-                f"cannot reach {self._config.base_url}: {self._redact(str(error.__cause__ or error))}"
+                f"cannot reach {url}: {self._redact(str(error.__cause__ or error))}"
             )
         except openai.APIStatusError as error:
-            failure = self._explained(error)
+            failure = self._explained(error, of)
+        except (AttributeError, TypeError, ValueError):  # the package hands on whatever a page with status 200 says
+            failure = TeacherFailed(f"{url} answers with what is neither batch nor file - should the URL end in /v1?")
         raise failure  # after the handler: the package's exception holds the request with its key
 
-    def _explained(self, error: openai.APIStatusError) -> Exception:
+    def _explained(self, error: openai.APIStatusError, of: str | None) -> Exception:
         refusal = Refusal.of(error.status_code, error.response.content, error.response.headers)
         quote, url = self._redact(refusal.words), self._config.base_url
         if error.status_code >= 500 or error.status_code == 429:
-            return TeacherUnavailable(f"{url} failed {RETRIES + 1} times in a row; last: {error.status_code}: {quote}")
+            return TeacherUnavailable(f"{url} keeps failing; last: {error.status_code}: {quote}")
+        if error.status_code in (404, 405) and of is not None:
+            return BatchGone(f"{url} does not know {of} any more (another key, or deleted): {quote}")
         if error.status_code in (404, 405):
             return TeacherFailed(f"{url} knows no batches ({error.status_code}): {quote} - leave out teacher.batch")
         return TeacherFailed(refusal_text(error.status_code, url, quote, self._key_place))

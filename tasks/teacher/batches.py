@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from models.errors import TeacherFailed, TeacherUnavailable
 from models.teacher import RequestRefused, SamplingConfig, TeacherConfig, TeacherKey, TeacherReply, TeacherRequest
-from models.teacher_batch import MOST_BYTES, MOST_REQUESTS, BatchEndpoint, BatchState
+from models.teacher_batch import MOST_BYTES, MOST_REQUESTS, BatchEndpoint, BatchGone, BatchState
 from storage.datasets.definition import Dataset
 from storage.ids import content_id
 from storage.schemas import RATIONALES
@@ -89,11 +89,21 @@ class Noted:
             os.fsync(opened.fileno())
         partial.replace(self.file)
 
+    def is_of(self, identity: TeacherIdentity, dataset: str, split: str) -> bool:
+        """Whether it holds samples of a teacher on a split."""
+        wanted = {"dataset": dataset, "split": split, **asdict(identity)}
+        return wanted.items() <= self.where.items()
+
     @classmethod
     def read(cls, file: Path) -> "Noted":
         content = json.loads(file.read_text(encoding="utf-8"))
         lines = {key: Line(**line) for key, line in content["lines"].items()}
         return cls(file, content["tag"], content["where"], content["batch_id"], lines)
+
+
+def all_noted(folder: Path) -> list[Noted]:
+    """The batches that are noted in a folder."""
+    return [Noted.read(file) for file in sorted(folder.glob("*.json"))]
 
 
 class BatchSampling:
@@ -127,7 +137,11 @@ class BatchSampling:
         self._rationale, self._plan, self._run_id = rationale, plan, run_id
         self._notice, self._on_progress = notice, on_progress
         self._folder = folder
-        self._where = {"url": config.base_url, "dataset": dataset.name, "split": split, **asdict(identity)}
+        # With what the reading of its replies goes by: a batch asked for otherwise waits until that is set again.
+        self._where = {
+            "url": config.base_url, "api": sampling.api, "logprobs": sampling.logprobs, "dataset": dataset.name,
+            "split": split, **asdict(identity),
+        }  # fmt: skip
         self._endpoint = BatchEndpoint(config, sampling, key or TeacherKey.of_environment())
         self._progress = SamplingProgress(wanted=0)
         self._passed = ""  # what was last said of a request that may be answered another time
@@ -146,23 +160,25 @@ class BatchSampling:
                 self._progress.wanted = sum(line.n for batch in noted for line in batch.lines.values())
                 self._notice(f"Waiting for {len(noted)} batches that an earlier run asked for.")
                 self._collect(noted, start)
+                self._progress.refused.clear()  # they may have been asked otherwise
             while (plan := self._plan(frozenset(self._progress.refused))) is not None and plan.requests:
-                # What was refused is no longer in the plan, and still wanted.
-                self._progress.wanted = max(self._progress.wanted, self._progress.sampled + plan.missing)
+                self._progress.wanted = self._progress.sampled + plan.missing
                 before = self._progress.sampled, len(self._progress.refused)
                 self._collect(list(self._submit(plan)), start)
                 if before == (self._progress.sampled, len(self._progress.refused)):
-                    raise TeacherUnavailable(
-                        f"{self._where['url']} answered none of a batch's requests; {self._passed}"
-                    )
+                    if not self._progress.sampled and not plan.stored:
+                        raise TeacherUnavailable(
+                            f"{self._where['url']} answered none of a batch's requests; {self._passed}"
+                        )
+                    # It answers others, so it is these questions' trouble.
+                    self._progress.refused |= {one.question.example_id: self._passed for one in plan.requests}
             return self._progress
         finally:
             self._endpoint.close()
 
     def _noted(self) -> list[Noted]:
         """The batches of earlier runs."""
-        noted = [Noted.read(file) for file in sorted(self._folder.glob("*.json"))]
-        return [batch for batch in noted if batch.where == self._where]
+        return [batch for batch in all_noted(self._folder) if batch.where == self._where]
 
     def _submit(self, plan: SamplingPlan) -> Iterator[Noted]:
         """Has a plan's requests answered, in as few batches as may be."""
@@ -201,11 +217,16 @@ class BatchSampling:
         waiting = [batch for batch in batches if self._was_submitted(batch)]
         wait_s, shown = FIRST_WAIT_S, ""
         while waiting:
-            states = [(batch, self._endpoint.state(batch.batch_id or "")) for batch in waiting]
-            self._progress.seconds = time.monotonic() - start
-            for batch, state in states:
-                if state.over:
-                    self._take(batch, state)
+            states = []
+            for batch in waiting:
+                try:
+                    state = self._endpoint.state(batch.batch_id or "")
+                    self._progress.seconds = time.monotonic() - start
+                    if state.over:
+                        self._take(batch, state)
+                except BatchGone as gone:
+                    raise TeacherFailed(f"{gone} - remove {batch.file} to have its questions asked again") from gone
+                states.append((batch, state))
             waiting = [batch for batch, state in states if not state.over]
             if waiting:
                 told = _told([state for _, state in states])

@@ -21,7 +21,10 @@ from tasks.teacher.reading import CUT_SHORT, Rationale, read_sample
 
 ROWS_AT_ONCE = 100_000
 COLUMNS = ", ".join(f'r."{name}"' for name in RATIONALES.schema.names)
-MARKS = r"(?i)think(ing)?\s?[\]>▷]|thoughts?\s?>|reasoning\s?>|scratchpad\s?>|_thought\||<\|channel|thought process:"
+MARKS = (
+    r"(?i)think(ing)?\s?[\]>▷]|<(\w+:)?think\s|thoughts?\s?>|reasoning\s?>|scratchpad\s?>|_thought\||_THINKING\||"
+    r"_think:plamo|<\|channel|assistantfinal|thought process:"
+)
 """What a text with a thought in it holds, as DuckDB finds it; a text that only looks like it is read as it was."""
 
 

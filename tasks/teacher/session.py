@@ -16,7 +16,7 @@ from models.server_settings import ServerConfig, default_served_name, served_dty
 from models.teacher import SamplingConfig, TeacherConfig, TeacherKey
 from storage.datasets.definition import Dataset
 from storage.store import Store
-from tasks.teacher.batches import BatchSampling
+from tasks.teacher.batches import BatchSampling, all_noted
 from tasks.teacher.lab import build_lab
 from tasks.teacher.planning import SamplingPlan, TeacherIdentity, plan_sampling
 from tasks.teacher.read_again import read_thoughts_again
@@ -45,7 +45,8 @@ class TeacherChoice:
         server: the server to start; None if there is an endpoint.
         rationale: what students learn from where it thinks first.
         asking: how often each question is asked; None: `sampling.n` times.
-        batches: the folder where its endpoint's batches are noted; None if it is not asked through batches.
+        batches: the folder where its endpoint's batches are noted.
+        batch: whether it is asked through batches.
     """
 
     identity: TeacherIdentity
@@ -56,6 +57,7 @@ class TeacherChoice:
     rationale: Rationale = "auto"
     asking: Asking | None = None
     batches: Path | None = None
+    batch: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def choose_teacher(settings: TeacherSettings, home: Path) -> TeacherChoice:
         return TeacherChoice(
             TeacherIdentity(name or model), sampling, client, settings.urls,
             rationale=settings.rationale, asking=settings.asking,
-            batches=home / "batches" if settings.batch else None,
+            batches=home / "batches", batch=settings.batch,
         )  # fmt: skip
     check_model(model)
     identity = TeacherIdentity(name or default_served_name(model), model_revision(model))
@@ -164,12 +166,20 @@ def teach(
             ids = [key for key in wanted if key not in refused]
             return planned(ids) if ids else None
 
+        noted = [
+            batch for batch in (all_noted(teacher.batches) if teacher.batches else [])
+            if batch.is_of(teacher.identity, dataset.name, split)
+        ]  # fmt: skip
+        if noted and not teacher.batch:
+            notice(
+                f"{len(noted)} batches of this teacher are still noted; --batch waits for them instead of asking again."
+            )
         plan = planned(wanted)
-        if not plan.requests:
+        if not plan.requests and not (noted and teacher.batch):
             return Taught(plan, None, time.monotonic() - started)
         notice(f"{plan.missing:,} samples of {plan.examples:,} questions to make; {plan.stored:,} are stored already.")
         config, recover = stack.enter_context(endpoint(teacher, logs, notice))
-        if teacher.batches is not None:
+        if teacher.batch and teacher.batches is not None:
             done = BatchSampling(
                 store, dataset, split, teacher.identity, config, teacher.sampling, teacher.rationale, teacher.batches,
                 left, notice, on_progress, run_id, key,
@@ -185,7 +195,8 @@ def teach(
                 f"The endpoint refused all {len(done.refused):,} questions; one of them: "
                 f"{next(iter(done.refused.values()))}"
             )
-        return Taught(replace(plan, samples=plan.stored + done.wanted), done, time.monotonic() - started)
+        samples = planned(wanted).samples if teacher.batch else plan.stored + done.wanted
+        return Taught(replace(plan, samples=samples), done, time.monotonic() - started)
 
 
 @contextmanager

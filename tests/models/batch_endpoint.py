@@ -34,6 +34,8 @@ class BatchServer:
         answer: what becomes of a line, by how often it was asked before; None: it expires unanswered.
         looks: how often a batch is looked at before it is over.
         hangs: whether a batch is made and nobody is told.
+        loses: how many batches are made whose reply is lost: a gateway answers 502.
+        forgets: whether batches are unknown from now on.
         status: that a batch ends with.
         errors: of a batch that fails as a whole.
         asked: custom_id -> how often.
@@ -42,6 +44,8 @@ class BatchServer:
     answer: Callable[[Line, int], Line | None] = lambda line, _: answers(line)
     looks: int = 2
     hangs: bool = False
+    loses: int = 0
+    forgets: bool = False
     status: str = "completed"
     errors: tuple[str, ...] = ()
     url: str = ""
@@ -65,7 +69,8 @@ class BatchServer:
 
     async def create(self, request: web.Request) -> web.Response:
         body = await request.json()
-        assert (body["endpoint"], body["completion_window"]) == ("/v1/completions", "24h")
+        assert body["endpoint"] in ("/v1/completions", "/v1/chat/completions")
+        assert body["completion_window"] == "24h"
         batch = {
             "id": f"batch-{len(self.batches)}", "object": "batch", "created_at": 0, "status": "in_progress",
             "request_counts": {"total": 0, "completed": 0, "failed": 0}, "looks": 0, **body,
@@ -73,12 +78,17 @@ class BatchServer:
         self.batches[batch["id"]] = batch
         if self.hangs:
             await asyncio.Event().wait()
+        if self.loses:
+            self.loses -= 1
+            return web.json_response({"error": {"message": "bad gateway"}}, status=502)
         return web.json_response(batch)
 
     async def listed(self, _: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [*self.batches.values()][::-1], "has_more": False})
 
     async def shown(self, request: web.Request) -> web.Response:
+        if self.forgets:
+            return web.json_response({"error": {"message": "No batch found"}}, status=404)
         batch = self.batches[request.match_info["id"]]
         batch["looks"] += 1
         if batch["looks"] > self.looks and batch["status"] == "in_progress":
@@ -125,5 +135,23 @@ async def serving_batches(**settings: Any) -> AsyncIterator[BatchServer]:
     server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
     try:
         yield server
+    finally:
+        await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def serving_page() -> AsyncIterator[BatchServer]:
+    """A site that answers every path with a page."""
+
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="<html>Welcome</html>", content_type="text/html")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", page)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield BatchServer(url=f"http://127.0.0.1:{runner.addresses[0][1]}")
     finally:
         await runner.cleanup()

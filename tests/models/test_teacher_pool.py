@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from models.errors import TeacherUnavailable
+from models.errors import TeacherFailed, TeacherUnavailable
 from models.teacher import Teacher
 from models.teacher_endpoint import AttemptError
 from models.teacher_pool import FIRST_LIMIT, LESS, OUT_FIRST_S, WINDOW, Place
 from models.teacher_settings import MOST_IN_FLIGHT
-from tests.models.endpoint import SAMPLING, Endpoint, ask, config, good, hangs_up, serving
+from tests.models.endpoint import SAMPLING, Endpoint, ask, config, good, hangs_up, says, serving
 
 pytestmark = pytest.mark.usefixtures("planted_key")
 LIMITED = AttemptError("429", limited=True)
@@ -70,6 +70,23 @@ def test_it_shrinks_where_replies_wait_in_a_queue() -> None:
     assert queueing.limit < most
 
 
+@pytest.mark.parametrize("sigma", [0.3, 0.5, 0.7])
+def test_latency_that_varies_by_itself_is_no_queue(sigma: float) -> None:
+    luck, (varying, clock) = random.Random(1), place()
+    for _ in range(8_000):
+        clock.now += 0.01
+        varying.answered(luck.lognormvariate(0.0, sigma), full=True)
+    assert varying.limit > 100
+
+
+def test_what_takes_longer_for_good_is_no_queue_for_long() -> None:
+    growing, clock = place()
+    for seconds in [1.0] * 1_000 + [3.0] * 4_000:
+        clock.now += 0.1
+        growing.answered(seconds, full=True)
+    assert growing.limit > 100
+
+
 def test_a_fixed_number_stays() -> None:
     fixed, _ = place(7)
     for _ in range(100):
@@ -81,7 +98,8 @@ def test_a_fixed_number_stays() -> None:
 def test_an_endpoint_that_is_away_is_left_out_ever_longer_and_not_after_it_answers() -> None:
     away, clock = place()
     gone = AttemptError("no connection", connection=True, server=True)
-    away.failed(gone, 0.1)
+    for _ in range(32):
+        away.failed(gone, 0.1)
     assert away.out_for() == OUT_FIRST_S
     clock.now += OUT_FIRST_S
     assert away.out_for() == 0
@@ -155,6 +173,30 @@ def test_one_that_comes_back_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> 
     assert replies == 40
     assert first + second == 41
     assert first > 5
+
+
+@pytest.mark.parametrize("reply", [(400, "no"), (404, "no such model"), (401, "no key"), (200, "<html>")])
+@pytest.mark.parametrize("first", [True, False])
+def test_of_several_one_that_refuses_everything_takes_no_question_with_it(reply: tuple[int, str], first: bool) -> None:
+    async def scenario() -> tuple[int, int]:
+        async with serving(*[says(*reply)] * 500) as refusing, serving(*[slowly(0.01)] * 500) as answering:
+            both = [refusing, answering] if first else [answering, refusing]
+            replies = await sampled(both, 100, in_flight=4, retries=1)
+            return len(replies), len(refusing.bodies)
+
+    replies, asked = asyncio.run(scenario())
+    assert replies == 100
+    assert asked < 40
+
+
+def test_after_a_failure_for_good_nothing_more_is_sent() -> None:
+    async def scenario() -> int:
+        async with serving(slowly(0.05), says(402, "pay first"), *[slowly(0.2)] * 500) as endpoint:
+            with pytest.raises(TeacherFailed, match="402"):
+                await sampled([endpoint], 500)
+            return len(endpoint.bodies)
+
+    assert asyncio.run(scenario()) <= FIRST_LIMIT + 1
 
 
 def test_none_that_answers_is_one_line_with_all_of_them() -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from storage.store import Store
 from tasks.teacher.settings import TeacherSettings
-from tests.models.batch_endpoint import Line, answers, refuses, serving_batches
+from tests.models.batch_endpoint import Line, answers, refuses, serving_batches, serving_page
 from tests.models.endpoint import KEY, serving
 from tests.tasks.teacher.test_asking_less import stored, wanted
 from tests.tasks.teacher.test_sampling import assert_every_sample_once, questions, sample, sampling
@@ -139,6 +140,93 @@ def test_an_endpoint_of_one_sample_a_request_gets_several(tmp_path: Path, home: 
     asyncio.run(scenario())
 
 
+async def stopped(home: Path, endpoint: Any, file: Path, *more: object) -> None:
+    """A run that is killed while it waits for its batch."""
+    async with sampling(home, endpoint, file, "--batch", *more) as process:
+        while not any(batch["looks"] for batch in endpoint.batches.values()):
+            await asyncio.sleep(0.01)
+        process.kill()
+        await process.wait()
+
+
+def test_a_question_that_always_fails_is_passed_over(tmp_path: Path, home: Path) -> None:
+    def answer(line: Line, _: int) -> Line:
+        return refuses(line, 500, "oops") if apples(line) == 4 else answers(line)
+
+    async def scenario() -> None:
+        async with serving_batches(answer=answer, looks=0) as endpoint:
+            figures = await run(home, endpoint, questions(tmp_path, 20))
+            assert (figures["sampled"], figures["samples"]) == (95, 100)
+            assert ["500: oops" in reason for reason in figures["refused"].values()] == [True]
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_that_was_asked_for_otherwise_waits_until_it_is_asked_for_so_again(tmp_path: Path, home: Path) -> None:
+    async def scenario() -> None:
+        async with serving_batches(looks=10**6) as endpoint:
+            file = questions(tmp_path, 20)
+            await stopped(home, endpoint, file, "--api", "chat")
+            endpoint.looks = 0
+            assert (await run(home, endpoint, file))["sampled"] == 100
+            assert (await run(home, endpoint, file, "--api", "chat"))["sampled"] == 100
+            assert (len(endpoint.batches), len(Store(home / "store").query("SELECT 1 FROM rationales"))) == (2, 200)
+            assert not [*(home / "batches").iterdir()]
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_whose_reply_is_lost_is_not_made_twice(tmp_path: Path, home: Path) -> None:
+    async def scenario() -> None:
+        async with serving_batches(loses=1) as endpoint:
+            await run(home, endpoint, questions(tmp_path, 20))
+            assert len(endpoint.batches) == 1
+            assert_every_sample_once(home, 20)
+
+    asyncio.run(scenario())
+
+
+def test_what_was_refused_is_asked_again_with_other_settings(tmp_path: Path, home: Path) -> None:
+    def answer(line: Line, _: int) -> Line:
+        return refuses(line, 400, "seed is not supported") if "seed" in line["body"] else answers(line)
+
+    async def scenario() -> None:
+        async with serving_batches(answer=answer, looks=10**6) as endpoint:
+            file = questions(tmp_path, 5)
+            await stopped(home, endpoint, file)
+            endpoint.looks = 0
+            figures = await run(home, endpoint, file, "--extra-body", '{"seed": null}')
+            assert (figures["sampled"], figures["samples"], figures["refused"]) == (25, 25, {})
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_that_is_gone_is_one_line_that_says_what_to_do(tmp_path: Path, home: Path) -> None:
+    async def scenario() -> str:
+        async with serving_batches(looks=10**6) as endpoint:
+            await stopped(home, endpoint, questions(tmp_path, 5))
+            endpoint.forgets = True
+            code, _, err = await sample(home, endpoint, questions(tmp_path, 5), "--batch")
+            assert code == 2
+            return err.strip().splitlines()[-1]
+
+    line = asyncio.run(scenario())
+    [noted] = (home / "batches").glob("*.json")
+    assert "does not know the batch batch-0 any more (another key, or deleted): No batch found - remove " in line
+    assert line.endswith(f"{noted} to have its questions asked again")
+
+
+def test_without_batch_a_noted_one_is_pointed_out(tmp_path: Path, home: Path) -> None:
+    async def scenario() -> str:
+        async with serving_batches(looks=10**6) as batches, serving() as endpoint:
+            await stopped(home, batches, questions(tmp_path, 5))
+            code, _, err = await sample(home, endpoint, questions(tmp_path, 5))
+            assert code == 0
+            return err
+
+    assert "1 batches of this teacher are still noted; --batch waits for them" in asyncio.run(scenario())
+
+
 def refused(tmp_path: Path, home: Path, make: Callable[[], Any], batch: bool = True) -> str:
     async def scenario() -> str:
         async with make() as endpoint:
@@ -167,6 +255,11 @@ def test_a_batch_that_answers_nothing_ends_the_run(tmp_path: Path, home: Path) -
     line = refused(tmp_path, home, lambda: serving_batches(answer=lambda *_: None, status="expired"))
     assert "answered none of a batch's requests; of one request it says: " in line
     assert "batch_expired" in line
+
+
+def test_a_page_that_is_no_api_is_one_line(tmp_path: Path, home: Path) -> None:
+    line = refused(tmp_path, home, serving_page)
+    assert line.endswith("answers with what is neither batch nor file - should the URL end in /v1?")
 
 
 @pytest.mark.parametrize("url", [None, ("http://one/v1", "http://two/v1")])
