@@ -184,9 +184,9 @@ def test_what_cannot_be_learnt_can_be_set() -> None:
         ({"messages": []}, "`messages` is what qcrd itself sends"),
         ({"n": 3}, "`n` is set elsewhere; here it can only be null"),
         (
-            {"api_key": "sk-1"},
+            {"api_key": "sk-1"},  # pragma: allowlist secret
             "`api_key` looks like a key, which belongs in QCRD_TEACHER_API_KEY",
-        ),  # pragma: allowlist secret
+        ),
     ],
 )
 def test_fields_that_belong_elsewhere_are_refused(fields: dict[str, Any], line: str) -> None:
