@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from storage.datasets.custom import RESERVED_FIELDS
+from storage.datasets.definition import LABEL_SETS
 from storage.datasets.file_columns import FileColumns
 from storage.datasets.guessing import NONE, PARTS, columns_in, listed
 from storage.datasets.registry import BUILT_IN
@@ -94,8 +95,11 @@ def dataset_text(name: str, file: FileColumns, chosen: Mapping[str, str], splits
     if choices != ["choices"] and choices:
         fields["choices"] = choices[0] if len(choices) == 1 else choices
     lines = [f"# What the questions of {Path(file.path).name} are: qcrd init guessed it from {file.rows:,} rows."]
-    lines += [_line("name", _scalar(name)), _line("answers", answers, "number, choice, label, or custom with a parser")]
-    if answers == "label":
+    lines += [
+        _line("name", _scalar(name)),
+        _line("answers", answers, "number, choice, label, labels, or custom with a parser"),
+    ]
+    if answers in ("label", LABEL_SETS):
         labels = listed(chosen["labels"])
         lines.append(_line("labels", _flow(labels), "in the order of the codes 0, 1, ..., where a file has these"))
         lines.append(f"# synonyms: {{{_scalar(labels[0])}: [other, words]}}   # what else a teacher may call a label")

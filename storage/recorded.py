@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from storage.datasets.definition import Dataset, Example
+from storage.datasets.definition import LABEL_SETS, Dataset, Example
+from storage.datasets.label_sets import label_text
 from storage.datasets.layout import NO_MAPPING, check_mapping, renamed
 from storage.datasets.values import as_text
 from storage.errors import BadFile
@@ -87,11 +88,11 @@ def _question(row: Mapping[str, Any], dataset: Dataset, mapping: Mapping[str, st
         of_sample = {field: column for field, column in mapping.items() if field in SAMPLE_FIELDS}
         row = renamed(row, of_row)
         fallback = as_text(row.get("teacher"), "teacher") or UNKNOWN_TEACHER
-        samples = tuple(_sample(item, of_sample, fallback) for item in _sample_list(row["samples"]))
+        samples = tuple(_sample(item, of_sample, fallback, dataset) for item in _sample_list(row["samples"]))
         taken: tuple[str, ...] = ("samples", "teacher")
     else:
         row = renamed(row, mapping)
-        samples = (_sample(row, NO_MAPPING, UNKNOWN_TEACHER),)
+        samples = (_sample(row, NO_MAPPING, UNKNOWN_TEACHER, dataset),)
         taken = (*SAMPLE_FIELDS, THOUGHT_OF_THE_API)
     rest = {column: value for column, value in row.items() if column not in taken}
     return RecordedQuestion(dataset.example_from_row(rest), samples)
@@ -108,7 +109,7 @@ def _sample_list(value: Any) -> list[Any]:
     return value
 
 
-def _sample(item: Any, mapping: Mapping[str, str], teacher: str) -> RecordedSample:
+def _sample(item: Any, mapping: Mapping[str, str], teacher: str, dataset: Dataset) -> RecordedSample:
     if isinstance(item, (str, bytes)):
         return RecordedSample(teacher, as_text(item, "text"))
     if not isinstance(item, Mapping):
@@ -116,10 +117,11 @@ def _sample(item: Any, mapping: Mapping[str, str], teacher: str) -> RecordedSamp
     fields = renamed(item, mapping)
     if "text" not in fields:
         raise missing_column("text", fields, _HINT)
+    answer = fields.get("answer")
     return RecordedSample(
         teacher=as_text(fields.get("teacher"), "teacher") or teacher,
         text=as_text(fields["text"], "text"),
-        answer=as_text(fields.get("answer"), "answer") or None,
+        answer=(label_text(answer) if dataset.answer_kind == LABEL_SETS else as_text(answer, "answer")) or None,
         thought=as_text(fields.get("thought", fields.get(THOUGHT_OF_THE_API)), "thought").strip() or None,
         finish_reason=as_text(fields.get("finish_reason"), "finish_reason") or None,
     )

@@ -170,7 +170,10 @@ def _json(file: Path, lines: TextIOWrapper) -> Iterator[Row]:
     """A list of objects, or one object per line: the hub and pandas write both under this name."""
     start = lines.read(1)
     while start[-1:].isspace():
-        start += lines.read(1)
+        more = lines.read(1)
+        if not more:
+            return
+        start += more
     if not start.endswith("["):
         yield from _jsonl(file, _after(start, lines))
         return

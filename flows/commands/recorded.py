@@ -78,5 +78,7 @@ def import_file(
         )
     if not summary.labelled:
         notice("No question has a label. If the file has one under another name: --map label=COLUMN.")
+    for note in summary.notes:
+        notice(note)
     if summary.repeated_questions:
         notice(f"{summary.repeated_questions:,} questions occur more than once; each is one example.")

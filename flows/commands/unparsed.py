@@ -18,6 +18,7 @@ from flows.commands.options import (
 )
 from flows.terminal import notice, out, percent, plain, print_json
 from storage.datasets.definition import Dataset
+from storage.datasets.label_sets import NO_SUCH_LABEL
 from storage.datasets.own_functions import PARSER_FAILED
 from storage.datasets.parsing import (
     DENIED,
@@ -37,6 +38,8 @@ REMEDIES = {
     NO_ANSWER: 'nothing announces an answer: let the instruction ask for a last sentence "So the answer is ...", '
     "or name other words for the labels as synonyms",
     SEVERAL_ANSWERS: "the text names more than one: let the instruction ask for exactly one",
+    NO_SUCH_LABEL: "the answer names what is no label: list it under labels or synonyms, or let the instruction name "
+    "all labels",
     EMPTY_TEXT: "the teacher sent no text: look at its server, or raise --max-tokens if it thinks first",
     UNFINISHED_THOUGHT: "the teacher was still thinking: raise --max-tokens",
     ONLY_A_THOUGHT: "the teacher thought and said nothing: raise --max-tokens, or lower --reasoning-effort",

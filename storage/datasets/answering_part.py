@@ -7,6 +7,7 @@ of their own after the answer. Neither is the answer, and both are full of numbe
 import re
 import unicodedata
 
+from storage.datasets.statements import find_statements
 from storage.thoughts import split_thought
 
 _END_MARK = re.compile(r"<\|(?:end|return|im_end|eot_id|endoftext|end_of_text|eom_id)\|>\s*$|</s>\s*$")
@@ -19,6 +20,9 @@ _NEXT_QUESTION = re.compile(
     r"|<\|im_start\|>user|<\|user\|>|<\|start_header_id\|>user|\[INST\])",
     re.MULTILINE,
 )
+
+_BLANK_LINE = re.compile(r"\n[ \t]*\n\s*$")
+_GIVEN = re.compile(r"\W{0,5}(?:given|known|facts?|problem|gegeben|已知)\b", re.IGNORECASE)
 
 # Full-width forms (Ｂ, ４, ：) and the digits of other scripts, each for one character, so that offsets stay.
 _PLAIN = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20, 0x066B: 0x2E, 0x066C: 0x2C}
@@ -48,5 +52,8 @@ def _before_next_question(text: str) -> str:
         if not text[: match.start()].strip():
             numbered = number is not None
         elif not (number and numbered):  # "Question 1: ... Question 2: ...": a question taken apart
-            return text[: match.start()].rstrip()
+            before = text[: match.start()]
+            # "Given: 8 apples. Question: How many are left?" repeats its own; what answers stands behind it.
+            if find_statements(before) or (_BLANK_LINE.search(before) and not _GIVEN.match(text)):
+                return before.rstrip()
     return text

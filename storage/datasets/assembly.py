@@ -95,6 +95,7 @@ def assemble(
         adapt,
         choice_labels,
         tuple((most_words or {}).items()),
+        answers.kind == LABEL_SETS,
     )
 
     def load(split: str, path: str | None = None, limit: int | None = None) -> Iterator[Example]:

@@ -159,10 +159,6 @@ class CustomDataset(BaseModel):
                 raise ValueError(f"fields: {field} must name one column; only choices may stand in several")
         if self.hub is not None and self.split_column is not None:
             raise ValueError("split_column: only for files; a hub dataset has its splits by name")
-        inputs = [name for _, name, _, _ in Formatter().parse(self.question) if name]
-        for column in self.most_words:
-            if column not in inputs:
-                raise ValueError(f"most_words: {column!r} is not in the question; {_allowed(column, tuple(inputs))}")
         if self.choice_labels and not self.has_choices:
             raise ValueError("choice_labels: only where there are choices")
         columns = self.fields.get("choices", "")
@@ -243,6 +239,10 @@ def _settings(file: Path) -> CustomDataset:
     except ValidationError as error:
         raise BadFile(f"{file}: {_first_problem(error)}") from error
     _check_template(settings.question, file)
+    inputs = tuple(name for _, name, _, _ in Formatter().parse(settings.question) if name)
+    for column in settings.most_words:
+        if column not in inputs:
+            raise BadFile(f"{file}: most_words: {column!r} is not in the question; {_allowed(column, inputs)}")
     return settings
 
 
@@ -252,12 +252,17 @@ def _first_problem(error: ValidationError) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     value = str(problem["input"])[:60]
     if problem["type"] == "extra_forbidden":
-        known = CustomExemplar.model_fields if key.startswith("exemplars.") else CustomDataset.model_fields
+        parts: dict[str, type[BaseModel]] = {"exemplars": CustomExemplar, "hub": HubDataset}
+        known = (
+            parts.get(key.partition(".")[0], CustomDataset).model_fields if "." in key else CustomDataset.model_fields
+        )
         return f"unknown key {key!r} (value {value!r}); {_allowed(key.rpartition('.')[2], tuple(known))}"
     if problem["type"] == "missing":
         return f"the key {key!r} is missing"
     if problem["type"] == "literal_error":
         return f"{key} is {value!r}; {_allowed(value, ('number', 'choice', 'label', 'labels', 'custom'))}"
+    if key == "hub.repository":
+        return f"hub.repository is {value!r}; write owner/name, as the hub's page has it"
     if problem["input"] is None:
         return f"{key} is empty; write a text (the word null in quotes)"
     if problem["type"] == "value_error":

@@ -6,12 +6,16 @@ equally well nothing is guessed: the error lists them.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from storage.datasets.choices import read_choices
+from storage.datasets.definition import LABEL_SETS
 from storage.datasets.file_columns import Column, FileColumns
+from storage.datasets.label_sets import NO_LABELS, label_text
 from storage.datasets.layout import NO_LABEL
+from storage.datasets.parsing import normalise_number
 from storage.errors import BadFile, UnknownName, UsageError
 from storage.rows import read_rows
 
@@ -53,6 +57,9 @@ PARTS = {
     "test": ("test", "testing", "eval"),
 }
 """Part of a distillation -> what files call it."""
+
+
+KINDS = ("number", "choice", "label", LABEL_SETS)
 
 
 @dataclass(frozen=True)
@@ -161,22 +168,25 @@ def guess_answers(file: FileColumns, chosen: Chosen) -> Guess:
         return Guess("number", f"every {column.name} is a number")
     if kind == "label":
         return Guess("label", f"{len(classes(column))} values of {column.name} that repeat")
-    what = "lists" if column.nested else "texts that are neither numbers nor a few classes"
+    if column.nested:
+        return Guess(LABEL_SETS, f"{column.name} holds lists")
+    what = "texts that are neither numbers nor a few classes"
     example = next(iter(column.values), "")
     raise UsageError(
         f"{column.name} of {file.path} holds {what}" + (f", such as {example[:60]!r}" if example else "") + ". "
-        "Name another column with --label, or the kind with --answers (number, choice, label); any other kind needs a "
-        "parser of your own: docs/datasets.md."
+        "Name another column with --label, or the kind with --answers (number, choice, label, labels); any other kind "
+        "needs a parser of your own: docs/datasets.md."
     )
 
 
 def guess_labels(file: FileColumns, chosen: Chosen) -> Guess:
     """The classes, most frequent first, or numbers in their order."""
-    if chosen["answers"] != "label":
+    if chosen["answers"] not in ("label", LABEL_SETS):
         return Guess(NONE, "answers are no classes")
     if chosen["label"] == NONE:
         raise UsageError("Without a label column, list the classes: --labels low,high")
-    found = classes(file.columns[chosen["label"]])
+    several = chosen["answers"] == LABEL_SETS
+    found = _in_sets(file, chosen["label"]) if several else classes(file.columns[chosen["label"]])
     if len(found) < 2:
         raise UsageError(f"{chosen['label']} of {file.path} has one value only; list the classes: --labels low,high")
     return Guess(joined(found), f"all that {chosen['label']} holds")
@@ -247,11 +257,26 @@ def classes(column: Column) -> list[str]:
     """The classes in a column; spellings that differ only in case or spaces are one, by its most frequent spelling."""
     values = [value for value, _ in column.values.most_common() if value not in NO_LABEL]
     if column.is_number:
-        return sorted({value.removesuffix(".0") for value in values}, key=float)
+        return sorted(
+            {value.removesuffix(".0") for value in values}, key=lambda value: float(normalise_number(value) or 0)
+        )
     spelled: dict[str, str] = {}
     for value in values:
         spelled.setdefault(" ".join(value.split()).casefold(), value)
     return list(spelled.values())
+
+
+def _in_sets(file: FileColumns, name: str) -> list[str]:
+    """The labels in a column of sets, most frequent first."""
+    count: Counter[str] = Counter()
+    for row in read_rows(file.path):
+        try:
+            text = label_text(row.get(name))
+        except BadFile as error:
+            raise UsageError(f"{name} of {file.path} holds no sets of labels: {error}.") from error
+        if text != NO_LABELS:
+            count.update(item.strip() for item in re.split(r"[,;|\n]", text.strip("[]")) if item.strip(" '\""))
+    return [label.strip("'\"") for label, _ in count.most_common()]
 
 
 def check_given(file: FileColumns, step: str, value: str) -> None:
@@ -263,8 +288,8 @@ def check_given(file: FileColumns, step: str, value: str) -> None:
     """
     option = f"--{step}"
     if step == "answers":
-        if value not in ("number", "choice", "label"):
-            raise UnknownName(f"value of {option}", value, ("number", "choice", "label"))
+        if value not in KINDS:
+            raise UnknownName(f"value of {option}", value, KINDS)
     elif step in ("labels", "choice-labels"):
         if value != NONE and len(listed(value)) < 2:
             raise UsageError(f"{option} takes at least two, separated by commas, not {value!r}.")

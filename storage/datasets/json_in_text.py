@@ -12,7 +12,7 @@ _QUOTED = r"\"(?P<double>(?:[^\"\\]|\\.){0,4000})\"|'(?P<single>(?:[^'\\]|\\.){0
 _ANSWER = re.compile(
     r"[\"'](?:(?:final|correct|best|predicted|selected|my)[_ -]?)?(?:answers?|choice|option|labels?|prediction)"
     rf"(?:[_ -]?(?:letter|choice|key|value|label|text))?[\"']\s{{0,4}}:\s{{0,4}}(?:{_QUOTED}"
-    r"|(?P<list>\[[^\[\]{}]{0,200}\])|(?P<bare>[^\s,\"'{}\[\]]{1,60}))",
+    r"|(?P<list>\[[^\[\]{}]{0,200}\])|(?P<bare>-?\d{1,3}(?:,\d{3})+(?!\d|,\d)(?:\.\d+)?|[^\s,\"'{}\[\]]{1,60}))",
     re.IGNORECASE,
 )
 _EXPLANATION = re.compile(

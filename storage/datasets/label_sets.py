@@ -6,19 +6,24 @@ equal strings, and SQL can count the votes of each label (`storage.votes`).
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from storage.datasets.answering_part import answering_part, plain_characters
 from storage.datasets.definition import Parsed
+from storage.datasets.negation import affirmed
 from storage.datasets.options_in_text import LabelReader
 from storage.datasets.spellings import key
 from storage.datasets.statements import (
+    DENIED,
     EMPTY_TEXT,
     NO_ANSWER,
+    SEVERAL_ANSWERS,
     UNFINISHED_THOUGHT,
     by_trust,
     find_statements,
     rationale_of,
 )
+from storage.datasets.values import as_text
 
 NO_LABELS = "none"
 """The set without labels."""
@@ -29,6 +34,10 @@ _LIST = re.compile(r"\s*(?:[,;|\n]|(?:^|(?<=[\n,;]))\s*[-*•])\s*")
 _AND = re.compile(r"\s+(?:and|as well as|&|\+)\s+", re.IGNORECASE)
 _BEFORE = re.compile(r"\s*(?:and|both|as well as|&|\+)\s+", re.IGNORECASE)
 MOST_ANDS = 12  # in one item of a list
+_CODE = re.compile(r"\d+(?:\.0)?")
+_MORE_ITEMS = re.compile(r"(?:\n[ \t]*(?:[-*•]|\d{1,2}[.)])[ \t]+[^\n]{1,200})+")
+_NUMBERED = re.compile(r"(?:^|\n)\s*\d{1,2}[.)]\s+")
+_ALTERNATIVE = re.compile(r"\s(?:or|oder|ou|o)\s", re.IGNORECASE)
 _BECAUSE = re.compile(r"\s+(?:because|since|as)\b|\s[-–—]\s|\.(?:\s|$)|[:(]")
 
 
@@ -67,18 +76,26 @@ class LabelSetReader:
             return Parsed(text.strip(), None, UNFINISHED_THOUGHT)
         if not part.strip():
             return Parsed("", None, EMPTY_TEXT)
-        statements = find_statements(plain_characters(part))
+        plain = plain_characters(part)
+        statements = find_statements(plain)
         rationale = rationale_of(part, statements)
         for statement in by_trust(statements):
-            said = statement.said.strip()
+            more = _MORE_ITEMS.match(plain, statement.end)
+            said = _NUMBERED.sub("\n", statement.said + (more.group() if more else "")).strip()
             found = self.normalise(said)
             if found is None:
-                found = self.normalise(_BECAUSE.split(said, maxsplit=1)[0])
-            return Parsed(rationale, found, None if found is not None else NO_SUCH_LABEL)
+                said, *reason = _BECAUSE.split(said, maxsplit=1)
+                found = self.normalise(said)
+                if found is not None and self._one.mentioned(" ".join(reason)) - {*found.split(BETWEEN)}:
+                    return Parsed(rationale, None, SEVERAL_ANSWERS)  # "billing (twice) and outage (all day)"
+            return Parsed(rationale, found, None if found is not None else _why_not(said))
         found = self.normalise(part)
         return Parsed("" if found is not None else rationale, found, None if found is not None else NO_ANSWER)
 
     def _set(self, plain: str) -> str | None:
+        codes = [item.strip() for item in _LIST.split(plain) if _CODE.fullmatch(item.strip())]
+        if len(set(codes)) < len(codes):
+            return None  # "1, 0, 0, 1" says of each label whether it holds, and in which order nobody knows
         names: set[str] = set()
         for item in _LIST.split(plain):
             if not item.strip():
@@ -102,3 +119,22 @@ class LabelSetReader:
             if first is not None and rest is not None:
                 return {first, *rest}
         return None
+
+
+def label_text(value: Any) -> str:
+    """A set of labels, as a file holds it, as one text: a list's items with commas between them, `NO_LABELS` for an
+    empty list, and "" where nothing is known.
+
+    Raises:
+        BadFile: it is no text, and no list of texts.
+    """
+    if not isinstance(value, (list, tuple)):
+        return as_text(value, "label").strip()
+    known = [text for one in value if (text := as_text(one, "label").strip())]
+    return BETWEEN.join(known) if known or value else NO_LABELS
+
+
+def _why_not(said: str) -> str:
+    if not affirmed(said).strip():
+        return DENIED
+    return SEVERAL_ANSWERS if _ALTERNATIVE.search(said) else NO_SUCH_LABEL

@@ -14,7 +14,7 @@ from typing import Any
 
 from storage.datasets.choices import Choices, named_choices, read_choices
 from storage.datasets.definition import Example
-from storage.datasets.label_sets import BETWEEN, NO_LABELS
+from storage.datasets.label_sets import label_text
 from storage.datasets.values import as_text, jsonable
 from storage.errors import BadFile, UnknownName
 from storage.rows import missing_column, read_rows
@@ -39,6 +39,7 @@ class Layout:
         adapt: renames published columns to canonical fields; leaves canonical rows alone.
         choice_labels: what gold labels call the choices, in order, where the rows themselves give them no names.
         most_words: (field, words of it that a question takes at most).
+        label_sets: whether a gold label is a set, which a row may hold as a list.
     """
 
     template: str
@@ -48,6 +49,7 @@ class Layout:
     adapt: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
     choice_labels: tuple[str, ...] = ()
     most_words: tuple[tuple[str, int], ...] = ()
+    label_sets: bool = False
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -90,9 +92,7 @@ class Layout:
         return named_choices(self.choice_labels[: len(choices.texts)], choices.texts)
 
     def _label(self, value: Any, choices: Choices) -> str | None:
-        if isinstance(value, (list, tuple)):  # several labels; an empty list is none of them, and known
-            value = BETWEEN.join(as_text(one, "label") for one in value) or NO_LABELS
-        text = as_text(value, "label").strip()
+        text = label_text(value) if self.label_sets else as_text(value, "label").strip()
         allowed = self.allowed or choices.texts
         # A number may well be -1; where there are classes or choices, it is none of them.
         if not text or (text in NO_LABEL and allowed and text not in allowed):

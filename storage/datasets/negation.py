@@ -24,7 +24,8 @@ MAX_BEFORE = 48  # characters before a mention that are looked at
 
 # "not 5 but 7": what counts stands behind.
 _NOT_BUT = re.compile(
-    r"^\W{0,6}(?:\w{1,8}\s{1,2})?not\s[^.;\n]{1,80}?,?\s(?:but|it is|it's)\s(?:rather\s)?", re.IGNORECASE
+    r"^\W{0,6}(?:\w{1,8}\s{1,2})?(?:not|(?:is|was)n['’]t)\s[^.;\n]{1,80}?,?\s(?:but|it is|it's)\s(?:rather\s)?",
+    re.IGNORECASE,
 )
 # "B, not C", "B because it is no park": what counts stands before.
 _REASON = re.compile(
@@ -34,7 +35,8 @@ _REASON = re.compile(
 )
 # "not B", "definitely not B": nothing counts.
 _DENIAL = re.compile(
-    r"^[\W_]{0,6}(?:(?:is|it|definitely|clearly|certainly|probably|most likely)\s)?(?:not|nicht|kein\w{0,2}|pas|не)\s"
+    r"^[\W_]{0,6}(?:(?:is|it|definitely|clearly|certainly|probably|most likely)\s)?"
+    r"(?:not|never|(?:is|was)n['’]t|nicht|kein\w{0,2}|pas|не)\s"
     r"(?!only\b|just\b)",
     re.IGNORECASE,
 )

@@ -42,7 +42,7 @@ _ARITHMETIC = re.compile(rf"(?:{_SIGN}[$€£]?[.(]*\d|\()[\d\s.,$€£*/()×÷�
 _ONE_NUMBER = re.compile(rf"(?:{_SIGN}[$€£]?)?{NUMBER}")
 _TRAILING = " \t\n.,+*/×÷·⋅x$€£(" + _DASHES
 _GOES_ON = re.compile(r"[\d)]\s{1,2}[+*/×÷·⋅]\s{0,2}\(?$")  # "10 + John's age"
-_UNKNOWN = re.compile(r"[\d)]\s{0,2}[+*/×÷·⋅-]\s{0,2}\d{0,9}x(?!\s{0,2}[\d(])")  # "10 + 2x"
+_UNKNOWN = re.compile(r"\dx\s{0,2}[+-]\s?[\d(]|[\d)]\s{0,2}[+*/×÷·⋅-]\s{0,2}\d{0,9}x(?!\s{0,2}[\d(])")  # "10 + 2x"
 # "10-12" is a range, and so is "10 - 12"; "18 - 4" is none. "2021-03-05" and "555-12-34" are no subtractions.
 _DIFFERENCE = re.compile(rf"({NUMBER})\s?[{_DASHES}]\s?({NUMBER})")
 _CODE = re.compile(rf"\d+(?:[{_DASHES}]\d+){{2,}}")
@@ -52,6 +52,7 @@ _LATEX = [
     (re.compile(r"(?<=\d)\s?\\d?t?frac\s?\{(\d{1,9})\}\s?\{(\d{1,9})\}"), r" \1/\2"),
     (re.compile(r"\\d?t?frac\s?\{([^{}]{1,60})\}\s?\{([^{}]{1,60})\}"), r"((\1)/(\2))"),
     (re.compile(r"\\(?:times|cdot)"), "*"),
+    (re.compile(r"\d*\s?\\(?:sqrt|pi\b|log|ln|binom)[\s_]?[({\[]?\s?\d*[)}\]]?"), RANGE),
     (re.compile(r"\\div"), "/"),
     (re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf)\s?\{([^{}]{0,60})\}"), r" \1 "),
     (re.compile(r"\\[,;! ]|\\left|\\right|\\quad"), ""),

@@ -93,6 +93,10 @@ class LabelReader:
         word = key(plain_characters(answer))
         return self._exact.get(word) or self._exact.get(word.removesuffix(".0"))
 
+    def mentioned(self, text: str) -> set[str]:
+        """The labels that a text names and does not deny."""
+        return {name for name, denied in mentioned(text, self._options, deny=True).items() if not denied}
+
     def parse(self, text: str, choices: Sequence[str] = ()) -> Parsed:  # noqa: ARG002
         """Reads the label that a sampled text settles on."""
         return _parse_option(text, self._options, self._exact)

@@ -38,7 +38,7 @@ _UNSPACED = re.compile(
     r"(?:答案|答え|正解|解答|回答|정답|답)(?:应该|應該|应当|選項|选项)?(?:是|为|為|就是|选择|选|選|は|은|는|:|=)[\s:]{0,3}(?:选项|選項)?"
 )
 _THAI = re.compile(r"คำตอบ(?:ที่ถูกต้อง)?(?:คือ|:)\s{0,3}")
-_POINT_DECIMALS = re.compile(r"उत्तर|الإجابة|الجواب", re.IGNORECASE)
+_POINT_DECIMALS = re.compile(r"उत्तर|الإجابة|الجواب|پاسخ|คำตอบ", re.IGNORECASE)
 # "Die falsche Antwort ist": announces nothing.
 _DENIED = re.compile(
     r"(?:falsch\w{0,2}|keine|andere|mauvaise|fausse|autre|incorrecta|errónea|errada|sbagliata|altra|verkeerde|foute|fel|"

@@ -59,7 +59,7 @@ _ANNOUNCED = re.compile(
     r"|Classification)\b\**"
     r"(?:\s{1,3}(?:choice|option|here|to (?:the|this) question))?"
     r"(?:\s{0,3}[(\[](?![A-Za-z][)\]])[^()\[\]\n]{1,60}[)\]])?"  # "the answer (yes or no) is"
-    r"(?:\s{0,3}\**[:=]\**|\s{1,3}(?:is|would be|will be|should be|must be|was)\b:?)"
+    r"(?:\s{0,3}\**[:=]\**|\s{1,3}(?:is|would be|will be|should be|must be|was)\b:?|(?=\s(?:is|was)n['’]t\s))"
 )
 _LEAD_IN = re.compile(
     r"(?:\b(?:so|thus|hence|therefore|then|and|in conclusion|finally|overall|we conclude that|i think)\b,?:?\s{1,3})*"
@@ -112,6 +112,7 @@ _LABEL = r"\**(?:rationale|explanation|reasoning)\**\s?:"
 _RATIONALE_LABEL = re.compile(rf"^\s{{0,8}}{_LABEL}\**\s{{0,8}}", re.IGNORECASE)
 _FIRST_LINE = re.compile(rf"\s{{0,8}}([^\n:]{{1,80}})\n\s{{0,8}}(?={_LABEL})", re.IGNORECASE)
 _BLANK = re.compile(r"\s{0,20}")
+_FIRST_OF_A_LIST = re.compile(r"\s{0,20}(?<=\n)1[.)]\s{1,3}(?=\S)")  # "The answer is:\n1. entailment"
 _MACHINE_MARK = re.compile(
     r"####(?!#|\s{0,3}\**(?:Step|Part|Case|Method|Option|Choice)\b)|\\boxed\s?\{|\\fbox\s?\{|<answer>"
 )
@@ -272,6 +273,8 @@ def _announcement_start(text: str, match: re.Match[str]) -> int | None:
 def _said_from(text: str, start: int, said_start: int) -> Statement:
     # "The answer is:\n\n42": the answer is on the next line that is not blank.
     blank = _BLANK.match(text, said_start)
+    if listed := _FIRST_OF_A_LIST.match(text, said_start):
+        blank, said_start = listed, listed.end()
     end = end_of_sentence(text, blank.end() if blank else said_start)
     return Statement(start, end, text[said_start:end])
 

@@ -70,7 +70,11 @@ _SCALE_WORD = "|".join(sorted((word for word in _SCALES if len(word) > 1), key=l
 _SCALED = re.compile(
     rf"(?<![\w.]){_PLAIN}\s?-?(?:{_SCALE_WORD})\b(?:(?:,|,? and)? {_PLAIN}\s?-?(?:{_SCALE_WORD})\b)*", re.IGNORECASE
 )
+_MYRIADS = {"千": 10**3, "천": 10**3, "万": 10**4, "萬": 10**4, "만": 10**4, "亿": 10**8, "億": 10**8, "억": 10**8}
+_MYRIAD = re.compile(rf"({_PLAIN}|\d{{1,3}}(?:,\d{{3}})+)?\s?([{''.join(_MYRIADS)}])")
+_IN_MYRIADS = re.compile(rf"(?<![\d.,])(?:\d[\d.,]*\s?[{''.join(_MYRIADS)}]+\s?)+(?:{_PLAIN})?(?![\d.,]*\d)")
 _NUMBER_AND_SCALE = re.compile(rf"({_PLAIN})\s?-?({_SCALE_WORD})\b", re.IGNORECASE)
+_SCALE_OF_SCALE = re.compile(rf"(?<![\w.])({_PLAIN}) hundred (thousand|million|billion|trillion)s?\b", re.IGNORECASE)
 _SUFFIXED = re.compile(rf"(?<![\w.])({_PLAIN})([kKM])(?![\w^])")
 _DOZEN = re.compile(
     rf"(?<![\w.]){_PLAIN} dozens?\b|\b(?:a|one|two|three|four|five|six|seven|eight|nine|ten) dozens?\b", re.IGNORECASE
@@ -98,6 +102,7 @@ def rewritten(text: str, comma_decimals: bool = False) -> str:
     if not text.isascii():
         text = _SUPERSCRIPT.sub(_superscript, text)
         text = _EM_DASH.sub(RANGE, _VULGAR_MIXED.sub(_vulgar, text))
+        text = _IN_MYRIADS.sub(_in_myriads, text)
     if "^" in text or "**" in text:
         text = _POWER.sub(_power, _UNIT_POWER.sub("", text))
     if _DATE_HINT.search(text):
@@ -110,6 +115,7 @@ def rewritten(text: str, comma_decimals: bool = False) -> str:
         text = _MIXED.sub(_mixed, text)
     if _WORDY.search(text):
         text = _AND_A_HALF.sub(lambda match: f"({match[1]}+1/{PARTS[match[2].lower()]})", text)
+        text = _SCALE_OF_SCALE.sub(lambda match: f"{_decimal(Fraction(match[1]) * 100)} {match[2]}", text)
         text = _DOZEN.sub(RANGE, _SUFFIXED.sub(_suffixed, _SCALED.sub(_scaled, text)))
         text = _SIGN_WORD.sub(lambda match: f"{match['before']}- " if match["before"] else "-", text)
         text = _LIST.sub(RANGE, _BETWEEN.sub(RANGE, _TO.sub(_either, text)))
@@ -146,6 +152,29 @@ def _run(match: re.Match[str], text: str, comma_decimals: bool) -> str:
 def _is_decimal(groups: list[str]) -> bool:
     """Whether "3,5" in an English text is a decimal number: nobody groups digits so."""
     return len(groups[1]) < 3 or groups[0] == "0" or len(groups[0]) > 3
+
+
+def _in_myriads(match: re.Match[str]) -> str:
+    """Chinese, Japanese and Korean count in myriads: "1万2千" is 12,000. RANGE where the order of the signs is none."""
+    text, total, last = match.group(), Fraction(), None
+    position = 0
+    while (one := _MYRIAD.match(text, position)) is not None:
+        if one[1] is None:  # "3千万": the scales multiply
+            if last is None:
+                return RANGE
+            total += last[0] * (_MYRIADS[one[2]] - 1)
+            last = (last[0] * _MYRIADS[one[2]], last[1] * _MYRIADS[one[2]])
+        else:
+            value = Fraction(one[1].replace(",", "")) * _MYRIADS[one[2]]
+            if last is not None and value >= last[1]:
+                return RANGE
+            total += value
+            last = (value, _MYRIADS[one[2]])
+        position = one.end()
+    rest = text[position:].strip()
+    if rest and not re.fullmatch(_PLAIN, rest):
+        return RANGE
+    return _decimal(total + Fraction(rest or 0))
 
 
 def _superscript(match: re.Match[str]) -> str:

@@ -73,7 +73,8 @@ def _cut(examples: Iterable[Example]) -> list[str]:
     total = 0
     for example in examples:
         total += 1
-        for field, count in example.extra.get(CUT, {}).items():
+        cut = example.extra.get(CUT)
+        for field, count in cut.items() if isinstance(cut, dict) else ():  # a file may have a column of that name
             words.setdefault(field, []).append(count)
     return [
         f"{len(counts):,} of {total:,} questions hold only the beginning of {field!r} (the longest has {max(counts):,} "

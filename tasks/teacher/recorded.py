@@ -26,7 +26,8 @@ later error leaves its first part; importing the corrected file adds only the re
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """What an import did, in counts; `added`, `changed` and `unchanged` count samples."""
+    """What an import did, in counts; `added`, `changed` and `unchanged` count samples. `notes` say what was left out of
+    questions."""
 
     questions: int
     repeated_questions: int
@@ -37,6 +38,7 @@ class ImportSummary:
     changed: int
     unchanged: int
     teachers: dict[str, int]
+    notes: tuple[str, ...] = ()
 
 
 def import_recorded(
@@ -101,6 +103,7 @@ def import_recorded(
             added=total.added + counts[0],
             changed=total.changed + counts[1],
             unchanged=total.unchanged + counts[2],
+            notes=(*total.notes, *stored.notes),
         )
         if on_progress:
             on_progress(total.questions, total.samples)

@@ -14,7 +14,7 @@ from models.revision import has_chat_template, model_revision
 from models.server import VllmServer, check_model
 from models.server_settings import ServerConfig, default_served_name, served_dtype
 from models.teacher import SamplingConfig, TeacherConfig, TeacherKey
-from storage.datasets.definition import Dataset
+from storage.datasets.definition import LABEL_SETS, Dataset
 from storage.store import Store
 from tasks.teacher.batches import BatchSampling, all_noted
 from tasks.teacher.lab import build_lab
@@ -157,10 +157,10 @@ def teach(
         if revised:
             notice(f"{revised:,} stored samples with thoughts, or cut off, were read again: they read differently now.")
 
+        asking = teacher.asking and replace(teacher.asking, per_label=dataset.answer_kind == LABEL_SETS)
+
         def planned(ids: list[str]) -> SamplingPlan:
-            return plan_sampling(
-                store, dataset, split, ids, teacher.identity, teacher.sampling, run_seed, teacher.asking
-            )
+            return plan_sampling(store, dataset, split, ids, teacher.identity, teacher.sampling, run_seed, asking)
 
         def left(refused: frozenset[str]) -> SamplingPlan | None:
             ids = [key for key in wanted if key not in refused]

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from storage.datasets.label_sets import BETWEEN
+
 
 @dataclass(frozen=True)
 class Asking:
@@ -23,11 +25,13 @@ class Asking:
     Attributes:
         least, most: samples of each question; equal ones ask for no doubt.
         allowed: the doubt about a majority with which it stays.
+        per_label: whether answers are sets of labels, and the doubt is that about each label.
     """
 
     least: int
     most: int
     allowed: float = 0.0
+    per_label: bool = False
 
     @property
     def depends(self) -> bool:
@@ -42,7 +46,8 @@ class Asking:
                 a gap are not among them, so the outcome does not depend on what arrives first.
         """
         for count in range(self.least, self.most):
-            if len(answers) < count or doubt(answers[:count], self.most - count) <= self.allowed:
+            of_these = label_doubt if self.per_label else doubt
+            if len(answers) < count or of_these(answers[:count], self.most - count) <= self.allowed:
                 return count
         return self.most
 
@@ -63,6 +68,29 @@ def doubt(answers: Sequence[str | None], left: int) -> float:
     if not votes:
         return 1.0
     return _overtaken(sum(votes), votes[0], votes[1] if len(votes) > 1 else 0, left)
+
+
+def label_doubt(answers: Sequence[str | None], left: int) -> float:
+    """The largest chance, over the labels, that further samples would put one into the majority or out of it.
+
+    A label is in it with more than half of the votes (`storage.votes`).
+    """
+    read = [set(answer.split(BETWEEN)) for answer in answers if answer is not None]
+    if left <= 0:
+        return 0.0
+    if not read:
+        return 1.0
+    votes = Counter(label for one in read for label in one)
+    return max(_crossed(len(read), count, left) for count in votes.values())
+
+
+@cache
+def _crossed(read: int, votes: int, left: int) -> float:
+    from scipy.stats import betabinom
+
+    most_out = (read + left) // 2 - votes  # further votes with which it ends outside the majority
+    outside = float(betabinom.cdf(most_out, left, 1 + votes, 1 + read - votes)) if most_out >= 0 else 0.0
+    return outside if 2 * votes > read else 1.0 - outside
 
 
 @cache

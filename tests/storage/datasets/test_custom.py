@@ -216,12 +216,13 @@ def test_only_names_between_braces(tmp_path: Path, question: str) -> None:
         (
             {"anwsers": "label"},
             "unknown key 'anwsers' (value 'label'); allowed: name, description, answers, labels, synonyms, "
-            "choice_labels, parser, normaliser, question, fields, splits, split_column, instruction, exemplars. "
+            "choice_labels, parser, normaliser, question, fields, most_words, splits, hub, split_column, instruction, "
+            "exemplars. "
             "Did you mean 'answers'?",
         ),
         (
             {"answers": "lable"},
-            "answers is 'lable'; allowed: number, choice, label, custom. Did you mean 'label'?",
+            "answers is 'lable'; allowed: number, choice, label, labels, custom. Did you mean 'label'?",
         ),
         ({"name": "svamp"}, "name: 'svamp' is a built-in dataset; choose another name"),
         (

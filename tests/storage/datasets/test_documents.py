@@ -53,7 +53,12 @@ def test_first_words(text: str, most: int) -> None:
     [
         ("most_words: {text: 5}", "most_words: 'text' is not in the question; allowed: title, report."),
         ("most_words: {report: 0}", "most_words.report is '0'"),
-        ("hub: {repository: nobody}", "hub.repository is 'nobody'"),
+        ("hub: {repository: nobody}", "hub.repository is 'nobody'; write owner/name"),
+        (
+            "hub: {repository: o/n, subset: x}",
+            "unknown key 'hub.subset' (value 'x'); allowed: repository, configuration.",
+        ),
+        ("question: '{q'", "write {column}, and {{ for a brace"),
         ("hub: {repository: o/n}\nsplit_column: part", "split_column: only for files"),
     ],
 )

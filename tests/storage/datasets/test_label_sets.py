@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from storage.datasets.custom import load_custom
 from storage.datasets.definition import Example
 from storage.datasets.label_sets import NO_LABELS, NO_SUCH_LABEL, LabelSetReader
-from storage.datasets.parsing import NO_ANSWER
+from storage.datasets.parsing import DENIED, NO_ANSWER, SEVERAL_ANSWERS
 from storage.datasets.registry import get_dataset
 from storage.errors import BadFile
 from storage.rationales import rationale_row
@@ -53,6 +53,9 @@ exemplars:
         ("#### billing\n", "billing"),
         ("billing, outage", "billing, outage"),
         ("- billing\n- outage", "billing, outage"),
+        ("So the answer is:\n- billing\n- outage", "billing, outage"),
+        ("Labels:\n1. billing\n2. outage", "billing, outage"),
+        ("### Final answer\n- billing\n- outage", "billing, outage"),
     ],
 )
 def test_what_is_announced_is_read(text: str, answer: str) -> None:
@@ -64,9 +67,11 @@ def test_what_is_announced_is_read(text: str, answer: str) -> None:
     ("text", "reason"),
     [
         ("So the answer is billing, shipping.", NO_SUCH_LABEL),
-        ("So the answer is not billing.", NO_SUCH_LABEL),
+        ("So the answer is not billing.", DENIED),
+        ("The answer is billing (they were charged twice) and outage (all day).", SEVERAL_ANSWERS),
+        ("So the answer is billing: high, outage: high.", SEVERAL_ANSWERS),
         ("It is about billing, and maybe an outage.", NO_ANSWER),
-        ("So the answer is billing or outage.", NO_SUCH_LABEL),
+        ("So the answer is billing or outage.", SEVERAL_ANSWERS),
     ],
 )
 def test_what_is_open_is_no_answer(text: str, reason: str) -> None:
@@ -91,11 +96,23 @@ def test_labels_that_cannot_stand_in_a_list(label: str) -> None:
 def test_a_files_labels(tmp_path: Path) -> None:
     (tmp_path / "topics.yaml").write_text(YAML, encoding="utf-8")
     dataset = get_dataset(str(tmp_path / "topics.yaml"))
-    rows: tuple[Any, ...] = (["outage", "billing"], "outage; billing", "['outage', 'billing']", [], "none", None, "")
+    rows: tuple[Any, ...] = (
+        ["outage", "billing"],
+        "outage; billing",
+        "['outage', 'billing']",
+        [],
+        "none",
+        None,
+        "",
+        [None],
+    )
     read = [dataset.example_from_row({"text_of_ticket": "t", "label": label}).label for label in rows]
-    assert read == ["billing, outage"] * 3 + [NO_LABELS] * 2 + [None] * 2
+    assert read == ["billing, outage"] * 3 + [NO_LABELS] * 2 + [None] * 3
     with pytest.raises(BadFile, match=r"label 'outage, shipping' must be one of"):
         dataset.example_from_row({"text_of_ticket": "t", "label": ["outage", "shipping"]})
+    for vector in ([1, 0, 0, 1], "0,1,0,1"):
+        with pytest.raises(BadFile, match="must be one of"):
+            dataset.example_from_row({"text_of_ticket": "t", "label": vector})
 
 
 SETS = st.frozensets(st.sampled_from(LABELS), max_size=3)

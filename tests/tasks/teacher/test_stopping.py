@@ -5,11 +5,11 @@ from math import comb
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import beta
 
-from tasks.teacher.stopping import doubt
+from tasks.teacher.stopping import doubt, label_doubt
 
 
 def slowly(read: int, leader: int, second: int, left: int) -> float:
@@ -22,6 +22,7 @@ def slowly(read: int, leader: int, second: int, left: int) -> float:
     )
 
 
+@settings(deadline=None)  # the first call imports scipy
 @given(st.lists(st.sampled_from(["1", "2", "3", None]), max_size=12), st.integers(0, 12))
 def test_as_defined(answers: list[str | None], left: int) -> None:
     votes = [*sorted(Counter(filter(None, answers)).values(), reverse=True), 0, 0]
@@ -57,3 +58,26 @@ def test_majorities_change_no_oftener_than_it_says() -> None:
         said.append(doubt(list(answers[:3]), 5))
         changed.append(late[0][0] != early[0][0] and len({votes for _, votes in late}) == len(late))
     assert np.mean(changed) == pytest.approx(np.mean(said), abs=0.02)
+
+
+@settings(deadline=None)
+@given(st.lists(st.sets(st.sampled_from("ab")), min_size=1, max_size=6), st.integers(1, 6))
+def test_of_sets_the_doubt_is_that_about_a_label(sets: list[set[str]], left: int) -> None:
+    def crossed(votes: int) -> float:
+        read, (a, b) = len(sets), (1 + votes, 1 + len(sets) - votes)
+        inside = 2 * votes > read
+        return sum(
+            comb(left, more) * float(beta(a + more, b + left - more) / beta(a, b))
+            for more in range(left + 1)
+            if (2 * (votes + more) > read + left) != inside
+        )
+
+    labels = set().union(*sets) or {"none"}
+    expected = max(
+        crossed(sum(label in one or (not one and label == "none") for one in sets))
+        for label in labels | ({"none"} if set() in sets else set())
+    )
+    answers = [", ".join(sorted(one)) or "none" for one in sets]
+    assert label_doubt(answers, left) == pytest.approx(expected, abs=1e-9)
+    assert label_doubt([], left) == label_doubt([None], left) == 1
+    assert label_doubt(answers, 0) == 0
