@@ -52,7 +52,9 @@ class HubDataset(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    repository: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")] = Field(description="owner/name.")
+    repository: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")] = Field(
+        description="The dataset's id on the hub, as owner/name."
+    )
     configuration: Annotated[str, StringConstraints(pattern=r"^[\w.-]+$")] = Field(
         default="default", description="Its configuration (the hub's page calls it the subset)."
     )

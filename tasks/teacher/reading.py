@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from storage.datasets.definition import Dataset, Parsed
-from storage.datasets.statements import find_statements
+from storage.datasets.statements import UNFINISHED_THOUGHT, find_statements
 from storage.thoughts import explains, split_thought
 
 Rationale = Literal["auto", "final", "thought", "both"]
@@ -55,7 +55,7 @@ def read_sample(
     thought = thought or split.thought
     final = split.final or ""
     if (thought and not final) or split.final is None:
-        parsed = Parsed("", None, ONLY_A_THOUGHT)
+        parsed = Parsed("", None, UNFINISHED_THOUGHT if split.final is None else ONLY_A_THOUGHT)
     else:
         parsed = dataset.parse(final, choices)
     if finish_reason in CUT_SHORT and not _announced(dataset, choices, final, parsed.answer):

@@ -93,7 +93,10 @@ def test_unknown_option_command_and_missing_option(complaint: Complain) -> None:
 
 def test_n_that_is_not_at_least_one(complaint: Complain) -> None:
     assert complaint("vote", "--dataset", "svamp", "--n", 0) == "--n must be at least 1, not 0."
-    assert complaint("sample", "--dataset", "svamp", "--n", -3) == "--n must be at least 1, not -3."
+    sampled = ("sample", "--dataset", "lab", "--url", "http://x/v1", "--model", "m")
+    expected = "--n: it is a number from 1 to 1,024, or the least and the most of them, such as 2..8, not"
+    assert complaint(*sampled, "--n", -3) == f"{expected} '-3'."
+    assert complaint(*sampled, "--n", "8..2") == f"{expected} '8..2'."
     assert complaint("sample", "--dataset", "lab", "--url", "http://x/v1", "--model", "m", "--temperature", -1) == (
         "--temperature: Input should be greater than or equal to 0, not -1.0."
     )

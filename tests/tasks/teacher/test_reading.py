@@ -8,6 +8,7 @@ from typing import Any, get_args
 import pytest
 from aiohttp import web
 
+from storage.datasets.parsing import UNFINISHED_THOUGHT
 from storage.datasets.registry import get_dataset
 from storage.schemas import RATIONALES
 from storage.store import Store
@@ -66,7 +67,7 @@ def test_a_label_is_read_behind_the_thought() -> None:
 @pytest.mark.parametrize(
     ("text", "more", "answer", "reason"),
     [
-        ("<think>So the answer is 9? Let me", {}, None, ONLY_A_THOUGHT),
+        ("<think>So the answer is 9? Let me", {}, None, UNFINISHED_THOUGHT),
         ("<think>So the answer is 9.</think>", {}, None, ONLY_A_THOUGHT),
         ("", {"thought": THOUGHT}, None, ONLY_A_THOUGHT),
         ("", {"thought": THOUGHT, "finish_reason": "length"}, None, CUT_OFF),
