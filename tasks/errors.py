@@ -20,7 +20,8 @@
     │   │   └── PortTaken          its port is in use
     │   ├── TeacherFailed          the endpoint refused for good: wrong key, wrong model name, wrong request
     │   │   ├── TeacherUnavailable  it kept failing past the retries; trying later may help
-    │   │   └── RequestRefused     it refused this one request; others may pass (models/teacher_refusals.py)
+    │   │   ├── RequestRefused     it refused this one request; others may pass (models/teacher_refusals.py)
+    │   │   └── BatchGone          it does not know a batch any more that it once had (models/teacher_batch.py)
     │   ├── TrainingDiverged       the loss is not a number or grew without bound
     │   ├── TrainingFailed         one of several training processes died
     │   ├── WorkerDied             the process that did the heavy work died
