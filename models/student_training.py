@@ -316,6 +316,7 @@ class StudentTraining(torch.nn.Module):
         passed = self._passed(
             encoded, batch.explain_row[places[:, 0]], targets, places[:, 0], places[:, 1], batch.differs_at[rows]
         )
+        # In the loss alone: schemes that compare candidates go by the plain mean.
         if self._answer_share is not None and len(rows):
             ce = mean_over_parts(passed.nats, targets, batch.answer_tokens[rows], self._answer_share)
             passed = replace(passed, ce=ce)

@@ -6,7 +6,7 @@ keeps its id and collects later what came (`tasks.teacher.batches`).
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ import openai
 from models.errors import TeacherFailed, TeacherUnavailable
 from models.teacher_api import TeacherReply, TeacherRequest, request_body, request_path
 from models.teacher_dialect import Dialect
+from models.teacher_endpoint import is_loopback
 from models.teacher_refusals import Refusal, RequestRefused, TeacherKey, redactor, refusal_text
 from models.teacher_replies import ErrorInReplyError, NonsenseError, read_reply
 from models.teacher_settings import SamplingConfig, TeacherConfig
@@ -63,9 +64,12 @@ class BatchState:
 
 @dataclass(frozen=True)
 class Passed:
-    """A request that may be answered another time: an expired batch, or a server's error."""
+    """A request that may be answered another time: an expired batch, or a server's error.
 
-    request_id: str
+    Attributes:
+        what: for people.
+    """
+
     what: str
 
 
@@ -91,29 +95,29 @@ class BatchEndpoint:
             api_key=key.value or "none",
             base_url=config.base_url,
             max_retries=RETRIES,
-            timeout=httpx2.Timeout(config.request_timeout_s, connect=config.connect_timeout_s),
+            http_client=openai.DefaultHttpxClient(
+                timeout=httpx2.Timeout(config.request_timeout_s, connect=config.connect_timeout_s),
+                trust_env=not is_loopback(config.base_url),
+            ),
         )
 
     def close(self) -> None:
         """Closes all connections."""
         self._client.close()
 
-    def lines(self, requests: Sequence[TeacherRequest]) -> Iterator[tuple[TeacherRequest, dict[str, Any], bytes]]:
-        """(the request, the body that is sent, its line of the file). An endpoint that gives one sample a request gets
-        several requests; their ids differ by the index of the sample."""
-        for request in requests:
-            most = self._dialect.most_choices or request.n
-            for offset in range(0, request.n, most):
-                part = request.part(offset, min(most, request.n - offset))
-                standard = request_body(self._config.model, self._sampling, part, token_ids=False)
-                body = self._dialect.body(standard, self._sampling.extra_body)
-                line = {
-                    "custom_id": f"{request.request_id}+{offset}" if offset else request.request_id,
-                    "method": "POST",
-                    "url": f"/v1{request_path(self._sampling)}",
-                    "body": body,
-                }
-                yield part, body, json.dumps(line, ensure_ascii=False).encode() + b"\n"
+    def lines(self, request: TeacherRequest) -> Iterator[tuple[str, TeacherRequest, dict[str, Any], bytes]]:
+        """(id of the line, the request, the body that is sent, the line itself).
+
+        An endpoint that gives one sample a request gets several, whose ids differ by the index of the sample.
+        """
+        most = self._dialect.most_choices or request.n
+        for offset in range(0, request.n, most):
+            part = request.part(offset, min(most, request.n - offset))
+            standard = request_body(self._config.model, self._sampling, part, token_ids=False)
+            body = self._dialect.body(standard, self._sampling.extra_body)
+            key = f"{request.request_id}+{offset}" if offset else request.request_id
+            line = {"custom_id": key, "method": "POST", "url": f"/v1{request_path(self._sampling)}", "body": body}
+            yield key, part, body, json.dumps(line, ensure_ascii=False).encode() + b"\n"
 
     def submit(self, content: bytes, tag: str) -> str:
         """Uploads a file of requests and has it answered.
@@ -210,19 +214,19 @@ class BatchEndpoint:
         response = row.get("response") or {}
         status = response.get("status_code")
         if not isinstance(status, int):  # "batch_expired" and the like
-            return Passed(request.request_id, self._redact(json.dumps(row.get("error"))))
+            return Passed(self._redact(json.dumps(row.get("error"))))
         body = json.dumps(response.get("body")).encode()
         try:
             if status == 200:
                 return read_reply(body, self._sampling, request, sent)
             refusal = Refusal.of(status, body, {})
         except NonsenseError as nonsense:
-            return Passed(request.request_id, self._redact(str(nonsense)))
+            return Passed(self._redact(str(nonsense)))
         except ErrorInReplyError as error:
             refusal = Refusal.inside(error.error)
         words = f"{refusal.status}: {self._redact(refusal.words)}"
         if refusal.status >= 500 or refusal.status in (408, 409, 425, 429):
-            return Passed(request.request_id, words)
+            return Passed(words)
         return RequestRefused(request.request_id, words)
 
     def _tried(self, call: Callable[[], Answer], of: str | None = None) -> Answer:

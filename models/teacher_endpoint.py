@@ -118,7 +118,7 @@ class TeacherEndpoint:
                 ),
                 timeout=httpx2.Timeout(config.request_timeout_s, connect=config.connect_timeout_s),
                 # A proxy that is set for the outside world cannot reach this machine's own server.
-                trust_env=not _is_loopback(config.base_url),
+                trust_env=not is_loopback(config.base_url),
             ),
         )
 
@@ -270,6 +270,7 @@ def _refusal(error: openai.APIStatusError) -> Refusal:
     return Refusal.of(error.status_code, error.response.content, error.response.headers)
 
 
-def _is_loopback(url: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """Whether a URL's host is this machine."""
     host = urlsplit(url).hostname or ""
     return host in ("localhost", "::1") or host.startswith("127.")

@@ -31,7 +31,8 @@ class Passed:
         column: (N,) which of its example's candidates of this role each is; 0 for an answer.
         ids: (N, T) its tokens, padded with IGNORED.
         nats: (N, T) the student's surprise at each token, -log p; 0 at padding.
-        ce: (N,) CE, the mean of its nats.
+        ce: (N,) CE, the mean of its nats; of an answer and a rationale in one text the mean by parts, where
+            `MethodConfig.answer_share` is set.
         differs_at: (N,) place of its first token that no positive of its example shares, in the same place after the
             same beginning; past its end where there is none. 0 for answers.
         logits: (N, T, V), or None where the objective does not read them.

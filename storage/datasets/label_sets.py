@@ -33,6 +33,7 @@ _NO_LABELS = ("none", "none of them", "none of these", "none of the above", "no 
 _LIST = re.compile(r"\s*(?:[,;|\n]|(?:^|(?<=[\n,;]))\s*[-*•])\s*")
 _AND = re.compile(r"\s+(?:and|as well as|&|\+)\s+", re.IGNORECASE)
 _BEFORE = re.compile(r"\s*(?:and|both|as well as|&|\+)\s+", re.IGNORECASE)
+_AROUND = "'\"`*. \t\r\n"
 MOST_ANDS = 12  # in one item of a list
 _CODE = re.compile(r"\d+(?:\.0)?")
 _MORE_ITEMS = re.compile(r"(?:\n[ \t]*(?:[-*•]|\d{1,2}[.)])[ \t]+[^\n]{1,200})+")
@@ -79,22 +80,32 @@ class LabelSetReader:
         plain = plain_characters(part)
         statements = find_statements(plain)
         rationale = rationale_of(part, statements)
-        for statement in by_trust(statements):
-            more = _MORE_ITEMS.match(plain, statement.end)
-            said = _NUMBERED.sub("\n", statement.said + (more.group() if more else "")).strip()
-            found = self.normalise(said)
-            if found is None:
-                said, *reason = _BECAUSE.split(said, maxsplit=1)
-                found = self.normalise(said)
-                if found is not None and self._one.mentioned(" ".join(reason)) - {*found.split(BETWEEN)}:
-                    return Parsed(rationale, None, SEVERAL_ANSWERS)  # "billing (twice) and outage (all day)"
-            return Parsed(rationale, found, None if found is not None else _why_not(said))
-        found = self.normalise(part)
-        return Parsed("" if found is not None else rationale, found, None if found is not None else NO_ANSWER)
+        if not statements:
+            found = self.normalise(part)
+            return Parsed("" if found is not None else rationale, found, None if found is not None else NO_ANSWER)
+        announced = by_trust(statements)[0]
+        more = _MORE_ITEMS.match(plain, announced.end)
+        found, reason = self._announced(announced.said + (more.group() if more else ""))
+        return Parsed(rationale, found, reason)
+
+    def _announced(self, said: str) -> tuple[str | None, str | None]:
+        """The set that an announcement names, or why it names none."""
+        said = _NUMBERED.sub("\n", said).strip()
+        found = self.normalise(said)
+        if found is not None:
+            return found, None
+        said, *because = _BECAUSE.split(said, maxsplit=1)
+        found = self.normalise(said)
+        if found is None:
+            return None, _why_not(said)
+        if self._one.mentioned(" ".join(because)) - {*found.split(BETWEEN)}:
+            return None, SEVERAL_ANSWERS  # "billing (twice) and outage (all day)"
+        return found, None
 
     def _set(self, plain: str) -> str | None:
-        codes = [item.strip() for item in _LIST.split(plain) if _CODE.fullmatch(item.strip())]
-        if len(set(codes)) < len(codes):
+        codes = [item.strip().removesuffix(".0") for item in _LIST.split(plain) if _CODE.fullmatch(item.strip())]
+        each = len(codes) == len(self.labels) and {*codes} <= {"0", "1"}
+        if each or len({*codes}) < len(codes):
             return None  # "1, 0, 0, 1" says of each label whether it holds, and in which order nobody knows
         names: set[str] = set()
         for item in _LIST.split(plain):
@@ -110,11 +121,11 @@ class LabelSetReader:
     def _joined(self, item: str) -> set[str] | None:
         """The labels that an item names with "and" between them; a label may hold an "and" of its own, so the longest
         counts."""
-        name = self._one.normalise(item.strip().strip("'\"`* ."))
+        name = self._one.normalise(item.strip(_AROUND))
         if name is not None:
             return {name}
         for place in [*_AND.finditer(item)][-1 : -1 - MOST_ANDS : -1]:
-            first = self._one.normalise(item[: place.start()].strip("'\"`* ."))
+            first = self._one.normalise(item[: place.start()].strip(_AROUND))
             rest = self._joined(item[place.end() :]) if first is not None else None
             if first is not None and rest is not None:
                 return {first, *rest}

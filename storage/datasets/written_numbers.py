@@ -70,7 +70,10 @@ _SCALE_WORD = "|".join(sorted((word for word in _SCALES if len(word) > 1), key=l
 _SCALED = re.compile(
     rf"(?<![\w.]){_PLAIN}\s?-?(?:{_SCALE_WORD})\b(?:(?:,|,? and)? {_PLAIN}\s?-?(?:{_SCALE_WORD})\b)*", re.IGNORECASE
 )
-_MYRIADS = {"千": 10**3, "천": 10**3, "万": 10**4, "萬": 10**4, "만": 10**4, "亿": 10**8, "億": 10**8, "억": 10**8}
+_MYRIADS = {
+    "十": 10, "십": 10, "百": 100, "백": 100, "千": 10**3, "천": 10**3, "万": 10**4, "萬": 10**4, "만": 10**4,
+    "亿": 10**8, "億": 10**8, "억": 10**8,
+}  # fmt: skip
 _MYRIAD = re.compile(rf"({_PLAIN}|\d{{1,3}}(?:,\d{{3}})+)?\s?([{''.join(_MYRIADS)}])")
 _IN_MYRIADS = re.compile(rf"(?<![\d.,])(?:\d[\d.,]*\s?[{''.join(_MYRIADS)}]+\s?)+(?:{_PLAIN})?(?![\d.,]*\d)")
 _NUMBER_AND_SCALE = re.compile(rf"({_PLAIN})\s?-?({_SCALE_WORD})\b", re.IGNORECASE)

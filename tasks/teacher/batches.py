@@ -96,6 +96,7 @@ class Noted:
 
     @classmethod
     def read(cls, file: Path) -> "Noted":
+        """What `save` wrote."""
         content = json.loads(file.read_text(encoding="utf-8"))
         lines = {key: Line(**line) for key, line in content["lines"].items()}
         return cls(file, content["tag"], content["where"], content["batch_id"], lines)
@@ -158,7 +159,7 @@ class BatchSampling:
             noted = self._noted()
             if noted:
                 self._progress.wanted = sum(line.n for batch in noted for line in batch.lines.values())
-                self._notice(f"Waiting for {len(noted)} batches that an earlier run asked for.")
+                self._notice(f"Waiting for what an earlier run asked for (batches: {len(noted)}).")
                 self._collect(noted, start)
                 self._progress.refused.clear()  # they may have been asked otherwise
             while (plan := self._plan(frozenset(self._progress.refused))) is not None and plan.requests:
@@ -195,13 +196,13 @@ class BatchSampling:
 
     def _lines(self, planned: PlannedRequest) -> Iterator[tuple[str, Line, bytes]]:
         question = planned.question
-        for part, sent, text in self._endpoint.lines([planned.request]):
+        for key, part, sent, text in self._endpoint.lines(planned.request):
             shown = {name: value for name, value in sent.items() if name in ("temperature", "top_p", "seed")}
             line = Line(
                 question.example_id, list(question.choices), question.prompt_hash, planned.sample_ids,
                 planned.first_index, part.first_index, part.n, shown,
             )  # fmt: skip
-            yield json.loads(text)["custom_id"], line, text
+            yield key, line, text
 
     def _submitted(self, lines: dict[str, Line], content: bytes) -> Noted:
         tag = content_id(self._where, [[key, line.sample_ids] for key, line in lines.items()], time.time_ns())

@@ -172,7 +172,8 @@ def teach(
         ]  # fmt: skip
         if noted and not teacher.batch:
             notice(
-                f"{len(noted)} batches of this teacher are still noted; --batch waits for them instead of asking again."
+                f"An earlier run asked this teacher in batches ({len(noted)} not collected): --batch waits for them "
+                "instead of asking again."
             )
         plan = planned(wanted)
         if not plan.requests and not (noted and teacher.batch):

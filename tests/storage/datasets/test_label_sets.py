@@ -93,6 +93,13 @@ def test_labels_that_cannot_stand_in_a_list(label: str) -> None:
         LabelSetReader(["other", label])
 
 
+def test_of_two_labels_a_vector_and_two_codes_cannot_be_told_apart() -> None:
+    two = LabelSetReader(["billing", "outage"])
+    assert [two.normalise(text) for text in ("0, 1", "[1, 0]", "1.0,0.0", "1", "billing, outage")] == [
+        None, None, None, "outage", "billing, outage",
+    ]  # fmt: skip
+
+
 def test_a_files_labels(tmp_path: Path) -> None:
     (tmp_path / "topics.yaml").write_text(YAML, encoding="utf-8")
     dataset = get_dataset(str(tmp_path / "topics.yaml"))

@@ -224,7 +224,7 @@ def test_without_batch_a_noted_one_is_pointed_out(tmp_path: Path, home: Path) ->
             assert code == 0
             return err
 
-    assert "1 batches of this teacher are still noted; --batch waits for them" in asyncio.run(scenario())
+    assert "asked this teacher in batches (1 not collected): --batch waits for them" in asyncio.run(scenario())
 
 
 def refused(tmp_path: Path, home: Path, make: Callable[[], Any], batch: bool = True) -> str:
