@@ -113,7 +113,8 @@ def test_questions_without_samples_are_refused(tmp_path: Path) -> None:
 
 def test_recorded_svamp_votes_as_published(tmp_path: Path) -> None:
     """564 questions with ten samples of one teacher each: about 67% single, 79% for the majority of 5, with 3.7
-    agreeing; and our own parser reads at least as well as the one that made the file."""
+    agreeing; and our own parser reads at least as well as the one that made the file. It reads a few texts less: of one
+    that says "either 5 or 6" or "cannot be determined" the file has the last number, where we have none."""
     store = Store(tmp_path / "store")
     file = str(recorded_file("svamp_train"))
     rule = VoteRule(dataset="svamp", teachers=("gpt-3.5-turbo",), n=5, seed=0)
@@ -132,7 +133,7 @@ def test_recorded_svamp_votes_as_published(tmp_path: Path) -> None:
     assert recorded.majority_accuracy is not None
     assert parsed.single_accuracy >= recorded.single_accuracy
     assert parsed.majority_accuracy >= recorded.majority_accuracy
-    assert parsed.unparsed <= recorded.unparsed
+    assert parsed.unparsed <= 0.01 * parsed.samples
 
 
 @pytest.mark.parametrize(
