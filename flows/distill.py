@@ -22,6 +22,7 @@ from flows.prefect.own_server import has_configured_server
 from flows.prefect.verdict import show_verdict
 from flows.results import DistillResult, MethodResult, distill_result, method_result, registered_result
 from flows.runs import recorded_run
+from flows.shards import ask_in_shards
 from models.methods import MethodConfig
 from storage.votes import VoteRule
 from tasks.running.slots import slot
@@ -56,7 +57,8 @@ def distill(config: DistillConfig, home: Path = Path(".qcrd"), resume: str | Non
         stored = questions.store_questions(workspace, config.dataset)
         if config.teacher.needs_lab():
             teacher.build_lab_teacher(workspace)
-        sampled = teacher.ask_teacher(workspace, config.dataset, config.teacher)
+        ask = ask_in_shards if config.teacher.shards > 1 else teacher.ask_teacher
+        sampled = ask(workspace, config.dataset, config.teacher)
         rule = VoteRule(dataset=stored.dataset, teachers=sampled.teachers, **config.votes.model_dump())
         summary = votes.count_votes(workspace, rule, config.dataset)
         report.show_votes(rule, summary, sampled)

@@ -107,6 +107,32 @@ class DatasetConfig(BaseModel):
         )
 
 
+class Shard(BaseModel):
+    """One of several parts of a set of questions, each about as large; which one a question is in follows from its id.
+
+    Attributes:
+        number: from 0 to `of` - 1.
+        of: how many there are.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    number: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.number + 1} of {self.of}"
+
+    def halves(self) -> tuple["Shard", "Shard"]:
+        """The two parts that it consists of: a number modulo `of` leaves two remainders modulo twice as many."""
+        return Shard(number=self.number, of=2 * self.of), Shard(number=self.number + self.of, of=2 * self.of)
+
+    @property
+    def condition(self) -> str:
+        """SQL over the column `example_id`: whether a question is in it."""
+        return f"{_bucket(17)} % {self.of} = {self.number}"
+
+
 class QuestionSet(BaseModel):
     """A rule that chooses stored examples.
 
@@ -148,15 +174,22 @@ class QuestionSet(BaseModel):
             f"ORDER BY md5(example_id), example_id {limit})"
         )
 
-    def ids(self, store: Store) -> list[str]:
+    def ids(self, store: Store, shard: Shard | None = None) -> list[str]:
         """The ids of the chosen examples, in an order that depends on them alone.
 
+        Args:
+            shard: only those that are in it.
+
         Raises:
-            NothingToDo: there are none.
+            NothingToDo: there are none; a shard may be empty.
         """
+        held = "true" if shard is None else shard.condition
         with store.connect() as con:
-            rows = store.execute(con, f"SELECT example_id FROM {self.sql(store)} ORDER BY md5(example_id), example_id")
-        if not rows.num_rows:
+            rows = store.execute(
+                con,
+                f"SELECT example_id FROM {self.sql(store)} WHERE {held} ORDER BY md5(example_id), example_id",
+            )
+        if not rows.num_rows and shard is None:
             raise NothingToDo(
                 f"No {self.part or 'stored'} questions of {self.dataset!r}, split {self.split!r}; "
                 "store some with `qcrd sample` or `qcrd import`, or name another split in the configuration."

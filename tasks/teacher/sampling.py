@@ -59,8 +59,8 @@ class SamplingProgress:
     refused: dict[str, str] = field(default_factory=dict)
     learnt: list[str] = field(default_factory=list)
 
-    def add(self, reply: TeacherReply) -> None:
-        """Counts a reply's tokens."""
+    def add(self, reply: "TeacherReply | SamplingProgress") -> None:
+        """Counts the tokens of a reply, or of another sampling."""
         for name in ("prompt_tokens", "completion_tokens", "reasoning_tokens"):
             before, more = getattr(self, name), getattr(reply, name)
             setattr(self, name, None if before is None or more is None else before + more)

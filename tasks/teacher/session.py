@@ -16,6 +16,7 @@ from models.server_settings import ServerConfig, default_served_name, served_dty
 from models.teacher import SamplingConfig, TeacherConfig, TeacherKey
 from storage.datasets.definition import LABEL_SETS, Dataset
 from storage.store import Store
+from tasks.questions.sets import Shard
 from tasks.teacher.batches import BatchSampling, all_noted
 from tasks.teacher.lab import build_lab
 from tasks.teacher.planning import SamplingPlan, TeacherIdentity, plan_sampling
@@ -130,6 +131,7 @@ def teach(
     on_progress: OnProgress | None = None,
     run_id: str | None = None,
     key: TeacherKey | None = None,
+    shard: Shard | None = None,
 ) -> Taught:
     """Samples what is missing. Of two processes that want the same, one waits, so that nothing is sampled twice.
 
@@ -141,17 +143,14 @@ def teach(
         notice: called with sentences that say what is going on.
         on_progress: called after each stored part.
         key: the endpoint's key; None takes it from the environment.
+        shard: the shard that the questions are; whoever shares out the shards holds the right to sample all.
 
     Raises:
         ServerFailed, TeacherFailed, TeacherUnavailable: from the teacher.
         StoreWriteFailed: from the store.
     """
     started = time.monotonic()
-    with ExitStack() as stack:
-        what = f"sample {dataset.name}/{split} {teacher.identity.model}"
-        if not stack.enter_context(store.lock(what, wait=False)):
-            notice("Another process is sampling this teacher on this split; waiting for it, then taking the rest.")
-            stack.enter_context(store.lock(what))
+    with sampling_right(store, dataset, split, teacher, notice, shard), ExitStack() as stack:
         wanted = list(example_ids)
         revised = read_thoughts_again(store, dataset, split, wanted, teacher.identity.model, teacher.rationale)
         if revised:
@@ -198,6 +197,35 @@ def teach(
             )
         samples = planned(wanted).samples if teacher.batch else plan.stored + done.wanted
         return Taught(replace(plan, samples=samples), done, time.monotonic() - started)
+
+
+@contextmanager
+def sampling_right(
+    store: Store, dataset: Dataset, split: str, teacher: TeacherChoice, notice: Notice, shard: Shard | None = None
+) -> Iterator[None]:
+    """Holds the exclusive right to sample a teacher on a split, or on a shard of it; waits for whoever holds it.
+
+    Object stores have no locks: see `Store.lock`.
+    """
+    what = f"sample {dataset.name}/{split} {teacher.identity.model}"
+    with ExitStack() as stack:
+        if shard is not None:
+            # A shard that was split leaves its questions to its halves; its process may take a moment to end.
+            for of in _before_splits(shard.of):
+                with store.lock(f"{what} shard {Shard(number=shard.number % of, of=of)}"):
+                    pass
+            what += f" shard {shard}"
+        if not stack.enter_context(store.lock(what, wait=False)):
+            notice("Another process is sampling this teacher on this split; waiting for it, then taking the rest.")
+            stack.enter_context(store.lock(what))
+        yield
+
+
+def _before_splits(of: int) -> Iterator[int]:
+    """How many shards there may have been before some were split in two."""
+    while of % 2 == 0:
+        of //= 2
+        yield of
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from tasks.teacher.stopping import Asking
 
 LAB = "lab"
 MOST_SAMPLES = 1024
+MOST_SHARDS = 4096
 Api = Literal["auto", "chat", "completions"]
 
 
@@ -184,6 +185,24 @@ class TeacherSettings(BaseModel):
         description="Times a request is tried again after 429, 5xx, a timeout, a lost connection or an unreadable "
         "reply.",
     )
+    shards: int = Field(
+        default=1,
+        ge=1,
+        le=MOST_SHARDS,
+        description="Flow runs that share the questions among them, each with a server of its own or with `url`; the "
+        "samples are the same as without.",
+    )
+    shards_on: str | None = Field(
+        default=None,
+        pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Deployment of the flow `sample-shard` whose work pool runs the shards, such as `kubernetes` of "
+        "deploy/prefect.yaml; null runs them on this machine.",
+    )
+    split_s: float | None = Field(
+        default=600.0,
+        gt=0,
+        description="Split a shard in two when others are done and it needs more seconds than this; null never does.",
+    )
     port: int | None = Field(default=None, ge=1, le=65535, description="Port of vLLM's server; a free one by default.")
     server_args: tuple[str, ...] = Field(
         default=(), description="More arguments of vLLM's server, as on its command line; they win over qcrd's own."
@@ -235,6 +254,14 @@ class TeacherSettings(BaseModel):
             raise ValueError("`files` belong to source: import")
         if self.batch and (self.source != "sample" or not isinstance(self.url, str)):
             raise ValueError("`batch` (--batch) needs one `url`, of an endpoint that has batches")
+        if self.shards > 1 and (self.source != "sample" or self.batch):
+            raise ValueError(
+                "`shards` belong to source: sample, and not to `batch`, which is one job of the endpoint's"
+            )
+        if self.shards > 1 and self.port is not None:
+            raise ValueError("`port` is for one server, and each of the `shards` starts its own")
+        if self.shards_on is not None and self.shards == 1:
+            raise ValueError("`shards_on` needs `shards`: how many runs share the questions")
         if self.key_secret is not None and (self.url is None or self.source != "sample"):
             raise ValueError("`key_secret` belongs to `url`: no other teacher asks for a key")
         return self
