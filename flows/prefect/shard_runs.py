@@ -192,8 +192,8 @@ class ShardRuns:
             except ObjectNotFound:
                 flow, name = deployment.split("/")
                 raise UsageError(
-                    f"teacher.shards_on: the flow {flow} has no deployment {name!r}. Make it with `prefect deploy "
-                    f"--prefect-file deploy/prefect.yaml --name shards-{name}`, or leave shards_on out."
+                    f"teacher.shards_on: the flow {flow} has no deployment {name!r}. Make it with `prefect "
+                    f"--no-prompt deploy --prefect-file deploy/shards.yaml --name {name}`, or leave shards_on out."
                 ) from None
 
     def start(self, shard: Shard) -> UUID:

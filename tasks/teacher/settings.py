@@ -196,7 +196,7 @@ class TeacherSettings(BaseModel):
         default=None,
         pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="Deployment of the flow `sample-shard` whose work pool runs the shards, such as `kubernetes` of "
-        "deploy/prefect.yaml; null runs them on this machine.",
+        "deploy/shards.yaml; null runs them on this machine.",
     )
     split_s: float | None = Field(
         default=600.0,

@@ -1,5 +1,6 @@
 """deploy/: what its files say about each other, and about the code."""
 
+import importlib
 import json
 import re
 from pathlib import Path
@@ -8,14 +9,15 @@ from typing import Any
 import yaml
 
 from flows.config.distill import checked, load_config
+from flows.shards import sample_shard
 from tests.deploy import compose
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 
 
-def deployments() -> list[dict[str, Any]]:
-    content = yaml.safe_load((DEPLOY / "prefect.yaml").read_text(encoding="utf-8"))
+def deployments(file: str = "prefect.yaml") -> list[dict[str, Any]]:
+    content = yaml.safe_load((DEPLOY / file).read_text(encoding="utf-8"))
     return list(content["deployments"])
 
 
@@ -30,6 +32,15 @@ def test_the_deployments_run_the_lab_as_it_is_shipped() -> None:
         assert config == load_config("lab", ["compare=[]"]), deployment["name"]
 
 
+def test_shards_have_pools_of_their_own() -> None:
+    """A run that waits for its shards keeps its place in its pool: in a pool of one place they would never begin."""
+    pools = {one["name"]: one["work_pool"]["name"] for one in deployments("shards.yaml")}
+    assert pools.keys() == {one["name"] for one in deployments()}
+    assert not set(pools.values()) & {one["work_pool"]["name"] for one in deployments()}
+    module, name = deployments("shards.yaml")[0]["entrypoint"].rsplit(".", 1)
+    assert getattr(importlib.import_module(module), name) is sample_shard
+
+
 def test_the_job_template_declares_what_it_uses_and_uses_what_it_declares() -> None:
     template = job_template()
     used = set(re.findall(r"\{\{ (\w+) \}\}", json.dumps(template["job_configuration"])))
@@ -37,10 +48,11 @@ def test_the_job_template_declares_what_it_uses_and_uses_what_it_declares() -> N
 
 
 def test_a_deployment_sets_no_job_variable_that_its_pool_does_not_know() -> None:
-    [kubernetes] = [one for one in deployments() if one["name"] == "kubernetes"]
-    variables = kubernetes["work_pool"]["job_variables"]
-    assert variables.keys() <= job_template()["variables"]["properties"].keys()
-    assert set(job_template()["variables"]["required"]) <= variables.keys()
+    for one in [*deployments(), *deployments("shards.yaml")]:
+        if one["name"] == "kubernetes":
+            variables = one["work_pool"]["job_variables"]
+            assert variables.keys() <= job_template()["variables"]["properties"].keys()
+            assert set(job_template()["variables"]["required"]) <= variables.keys()
 
 
 def test_a_job_runs_without_rights() -> None:

@@ -1,0 +1,172 @@
+"""A teacher sampled in shards: the store is that of one run, whatever happens to the shards on the way."""
+
+import asyncio
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped,unused-ignore]
+import pytest
+from aiohttp import web
+
+from storage.store import Store
+from tests.conftest import qcrd_command
+from tests.flows.own_data import family, still_running, write_own_data
+from tests.flows.test_planted_secret import endpoint
+from tests.models.endpoint import Endpoint, good
+
+CONFIG = """
+dataset: {name: sums.yaml, validation_split: null}
+teacher: {url: URL, model: big, n: 3, in_flight: 2, split_s: SPLIT, shards: SHARDS}
+method: {name: finetune}
+student:
+  model: new
+  new: {hidden: 16, layers: 1, heads: 2, intermediate: 24, vocab_size: 320}
+  max_input_tokens: 80
+  max_target_tokens: 40
+optimisation: {batch_size: 16, device: cpu}
+rounds: {rounds: 1, epochs_per_round: 1, answer_tokens: 4, threads: 1}
+registry: {register_model: false}
+"""
+SAMPLES = (
+    "SELECT * EXCLUDE (created_at, run_id) FROM rationales ORDER BY sample_id",
+    "SELECT * EXCLUDE (created_at) FROM votes ORDER BY example_id",
+)
+
+
+@pytest.fixture
+def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """60 questions for training, 10 for test; the working directory."""
+    write_own_data(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+async def adds_up(_: Endpoint, body: dict[str, Any]) -> web.StreamResponse:
+    """A teacher that is right, except in its second sample of some questions."""
+    a, b = map(int, re.findall(r"(\d+) nuts and gets (\d+)", body["messages"][-1]["content"])[-1])
+    reply = good(body)
+    for choice in reply["choices"]:
+        total = a + b + (choice["index"] == 1 and a % 3 == 0)
+        choice["message"]["content"] = f"{a} + {b} = {total}. So the answer is {total}."
+    return web.json_response(reply)
+
+
+async def never(_: Endpoint, __: dict[str, Any]) -> web.StreamResponse:
+    """Hangs until whoever asked is gone."""
+    await asyncio.sleep(3600)
+    raise AssertionError
+
+
+async def takes_its_time(served: Endpoint, body: dict[str, Any]) -> web.StreamResponse:
+    await asyncio.sleep(0.5)
+    return await adds_up(served, body)
+
+
+async def no_key(_: Endpoint, __: dict[str, Any]) -> web.StreamResponse:
+    return web.json_response({"error": {"message": "Invalid API key"}}, status=401)
+
+
+@contextmanager
+def teacher(answer: Callable[..., Any] = adds_up) -> Iterator[Endpoint]:
+    """An endpoint that always answers so."""
+    with endpoint(*[answer] * 1000) as served:
+        yield served
+
+
+def configure(served: Endpoint, shards: int, split_s: str = "null", more: str = "") -> None:
+    text = CONFIG.replace("URL", f'"{served.url}"').replace("SPLIT", split_s).replace("SHARDS", f"{shards}{more}")
+    Path("small.yaml").write_text(text, encoding="utf-8")
+
+
+def begin(home: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        qcrd_command(home, "distill", "small.yaml"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def shards_below(run: "subprocess.Popen[str]") -> list[psutil.Process]:
+    """The processes of shards."""
+    found = []
+    for process in family(run.pid):
+        try:
+            line = process.cmdline()
+        except psutil.Error:
+            continue
+        if line[-1:] == ["prefect.engine"]:
+            found.append(process)
+    return found
+
+
+def stored(home: Path) -> list[list[dict[str, Any]]]:
+    store = Store(home / "store")
+    return [store.query(sql).to_pylist() for sql in SAMPLES]
+
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_data")]
+
+
+def test_the_store_is_that_of_one_run_though_a_shard_was_killed() -> None:
+    with teacher() as served:
+        configure(served, shards=1)
+        subprocess.run(qcrd_command(Path("alone"), "distill", "small.yaml"), check=True, capture_output=True)
+        assert len(served.bodies) == 60
+        asked = len(served.bodies)
+
+        served.script[:] = [adds_up] * 20 + [never] * 2 + [adds_up] * 1000
+        configure(served, shards=3)
+        with begin(Path("shared")) as run:
+            while len(served.bodies) < asked + 24:
+                assert run.poll() is None, run.communicate()
+                time.sleep(0.1)
+            below = family(run.pid)[1:]
+            for process in shards_below(run):
+                process.send_signal(signal.SIGKILL)
+            _, told = run.communicate(timeout=900)
+            assert run.returncode == 0, told
+        assert "is started again" in told
+        assert still_running(below) == [], "the workers end with the run"
+    assert stored(Path("shared")) == stored(Path("alone"))
+    assert len({body["seed"] for body in served.bodies}) == 60
+
+
+def test_a_straggler_is_split() -> None:
+    """Of two shards the larger one still has seconds of work when the other is done."""
+    with teacher(takes_its_time) as served:
+        configure(served, shards=2, split_s="1.0")
+        done = subprocess.run(
+            qcrd_command(Path("home"), "distill", "small.yaml"), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "is split in two" in done.stderr
+        asked = len(served.bodies)
+    [samples, _] = stored(Path("home"))
+    assert len({row["sample_id"] for row in samples}) == len(samples) == 180
+    assert 60 <= asked < 70, "only what was under way is asked for again"
+
+
+def test_a_teacher_that_refuses_the_key_ends_all_shards_in_one_line() -> None:
+    with teacher(no_key) as served:
+        configure(served, shards=2)
+        done = subprocess.run(
+            qcrd_command(Path("home"), "distill", "small.yaml"), capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 2
+    assert "Invalid API key" in done.stderr.splitlines()[-1]
+    assert "is started again" not in done.stderr
+
+
+def test_a_deployment_that_is_not_there_is_named() -> None:
+    with teacher() as served:
+        configure(served, shards=2, more=", shards_on: nowhere")
+        done = subprocess.run(
+            qcrd_command(Path("home"), "distill", "small.yaml"), capture_output=True, text=True, check=False
+        )
+        assert served.bodies == []
+    assert done.returncode == 2
+    assert "no deployment 'nowhere'" in done.stderr.splitlines()[-1]
