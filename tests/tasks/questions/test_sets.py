@@ -15,7 +15,7 @@ from storage.errors import NothingToDo
 from storage.ids import example_id
 from storage.schemas import EXAMPLES
 from storage.store import Store, now
-from tasks.questions.sets import DatasetConfig, Part
+from tasks.questions.sets import DatasetConfig, Part, Shard
 from tests.models.tiny_round import lasting_folder
 
 ALL = 600
@@ -50,6 +50,22 @@ def ids(store: Store, config: DatasetConfig) -> dict[Part, list[str]]:
         except NothingToDo:
             found[part] = []
     return found
+
+
+# ---- shards ----
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(1, 40), st.integers(0, 39))
+def test_every_question_is_in_one_shard_and_a_shard_is_its_halves(of: int, number: int) -> None:
+    questions, store = DatasetConfig(name="lab").question_set("lab", "train"), many()
+    shards = [questions.ids(store, Shard(number=one, of=of)) for one in range(of)]
+    assert sorted(key for shard in shards for key in shard) == sorted(questions.ids(store))
+    assert max(map(len, shards)) < 2 * ALL / of + 12, "they are about as large"
+    one = Shard(number=number % of, of=of)
+    halves = [questions.ids(store, half) for half in one.halves()]
+    assert sorted(halves[0] + halves[1]) == sorted(shards[one.number])
+    assert not set(halves[0]) & set(halves[1])
 
 
 # ---- folds ----
