@@ -3,10 +3,11 @@
     python -m benchmarks.months                                     # 365 nights of 1,000 questions, 5 samples each
     python -m benchmarks.months --nights 30 --show 1 30 --questions 100
 
-Every night stores new questions, samples (in as many part files as a teacher's run of a minute leaves), votes, figures
-and the run's row, through the store's own writers. A second store gets the same files and is compacted every seventh
-night. On the nights that are shown, each is read by processes of their own, as `qcrd vote` and as a run that finds
-nothing new: it stores all questions again, plans the sampling, votes, looks for drift and assembles the training set.
+Every night stores new samples (in as many part files as a teacher leaves in half a minute), figures and the run's row,
+through the store's own writers; questions and votes come in every seventh night, for speed. A second store gets the
+same files and is compacted then. On the nights that are shown, each is read by processes of their own, as `qcrd vote`
+and as a run that finds nothing new: it stores all questions again, plans the sampling, votes, looks for drift and
+assembles the training set. The figures are processor seconds, which another program on the machine changes little.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,20 +28,21 @@ from rich.console import Console
 from rich.table import Table
 
 from models.methods import MethodConfig
-from models.teacher import SamplingConfig, TeacherReply, TeacherSample
+from models.teacher import SamplingConfig
 from storage.compaction import compact
-from storage.datasets.definition import Example
+from storage.datasets.definition import Example, Parsed
 from storage.datasets.registry import get_dataset
-from storage.schemas import RUNS, TABLES
+from storage.parts import PART, REVISION
+from storage.rationales import rationale_row
+from storage.schemas import FIGURES, RATIONALES, RUNS, TABLES
 from storage.store import Store, now
 from storage.votes import VoteRule, vote
 from tasks.questions.sets import QuestionSet
 from tasks.questions.stored import store_examples
 from tasks.teacher.planning import TeacherIdentity, plan_sampling
-from tasks.teacher.sampling import SamplingProgress, store_replies
 from tasks.training.training_set import training_set
 from tasks.watching.drift import new_samples
-from tasks.watching.figures import last_with, store_figures
+from tasks.watching.figures import last_with
 
 DATASET, SPLIT, TEACHER, SEED = get_dataset("svamp"), "train", TeacherIdentity("made-up"), 0
 SAMPLING = SamplingConfig()
@@ -55,40 +58,43 @@ def questions(night: int, count: int) -> Iterator[Example]:
         yield Example(text, (), str(first + 4 * second), {"night": night})
 
 
-def run_night(store: Store, night: int, count: int, parts: int) -> None:
-    """What a nightly run writes into the store: nothing of it depends on the nights before."""
-    rng = random.Random(night)
-    asked = store_examples(store, DATASET, SPLIT, questions(night, count)).example_ids
-    labels = dict(zip(asked, (int(one.label or 0) for one in questions(night, count)), strict=True))
-    plan = plan_sampling(store, DATASET, SPLIT, asked, TEACHER, SAMPLING, SEED)
-    progress = SamplingProgress(wanted=plan.missing)
-    size = -(-len(plan.requests) // parts)
-    for start in range(0, len(plan.requests), size):
-        replies = []
-        for planned in plan.requests[start : start + size]:
-            samples = []
-            for index in range(planned.request.n):
-                label = labels[planned.question.example_id] + (rng.random() < 0.2) * rng.randint(1, 9)
-                words = " ".join(f"Then there are {rng.randint(2, 999)} more." for _ in range(8))
-                text = f"She buys 4 apples a bag. {words} The answer is {label}."
-                samples.append(TeacherSample(index, index, text, None, "stop", 60, None, -rng.random()))
-            replies.append((planned, TeacherReply(planned.request.request_id, tuple(samples), 60, 300, 0, 0.7, 1.0)))
-        store_replies(store, DATASET, SPLIT, TEACHER, "auto", replies, progress, f"run-{night}")
-    summary = vote(store, DATASET, RULE)
-    run = {"run_id": f"run-{night}", "dataset": DATASET.name, "config": "{}", "created_at": now()}
-    for state in ("running", "finished"):
-        store.upsert(RUNS, pa.Table.from_pylist([run | {"state": state}], RUNS.schema))
-        store_figures(store, f"run-{night}", DATASET.name, {f"agreement {state}": summary.mean_share})
+def run_nights(store: Store, nights: range, count: int, parts: int) -> None:
+    """What nightly runs write: each night its samples in so many part files, its run and its figures."""
+    every = [example for night in nights for example in questions(night, count)]
+    asked = store_examples(store, DATASET, SPLIT, every).example_ids
+    labels = dict(zip(asked, (int(one.label or 0) for one in every), strict=True))
+    planned = plan_sampling(store, DATASET, SPLIT, asked, TEACHER, SAMPLING, SEED).requests
+    rng, size = random.Random(nights[0]), -(-count // parts)
+    for place, night in enumerate(nights):
+        tonight = planned[place * count : (place + 1) * count]
+        for start in range(0, count, size):
+            rows = [
+                rationale_row(
+                    "teacher", sample_id=sample_id, example_id=request.question.example_id, dataset=DATASET.name,
+                    split=SPLIT, model=TEACHER.model, sample_index=index, text=text,
+                    parsed=Parsed(text, answer, None), run_id=f"run-{night}",
+                )
+                for request in tonight[start : start + size]
+                for index, sample_id in enumerate(request.sample_ids)
+                for answer in [str(labels[request.question.example_id] + rng.choice((0, 0, 0, 0, 1)))]
+                for text in [f"She buys 4 apples a bag: {rng.getrandbits(900):x}. The answer is {answer}."]
+            ]  # fmt: skip
+            store.append(RATIONALES, pa.Table.from_pylist(rows, RATIONALES.schema))
+        for kind, state in ((PART, "running"), (REVISION, "finished")):
+            row = {"run_id": f"run-{night}", "dataset": DATASET.name, "created_at": now()}
+            store.append(RUNS, pa.Table.from_pylist([row | {"config": "{}", "state": state}], RUNS.schema), kind=kind)
+            store.append(FIGURES, pa.Table.from_pylist([row | {"name": state, "value": 0.5}], FIGURES.schema))
+    vote(store, DATASET, RULE)
 
 
 def read_one(way: str, root: Path, nights: int, count: int) -> dict[str, float]:
-    """Seconds of each step, in a process of its own."""
+    """Processor seconds of each step, all threads, in a process of its own."""
     store, took = Store(root), {}
 
     def timed(name: str, step: Callable[[], object]) -> None:
-        start = time.perf_counter()
+        start = time.process_time()
         step()
-        took[name] = time.perf_counter() - start
+        took[name] = time.process_time() - start
 
     if way == "vote":
         timed("vote", lambda: vote(store, DATASET, RULE))
@@ -128,7 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nights", type=int, default=365)
     parser.add_argument("--questions", type=int, default=1000)
-    parser.add_argument("--parts", type=int, default=60, help="part files that a night's sampling leaves")
+    parser.add_argument("--parts", type=int, default=30, help="part files that a night's sampling leaves")
     parser.add_argument("--compact-every", type=int, default=7, help="nights between two compactions")
     parser.add_argument("--show", type=int, nargs="+", default=[1, 100, 365], help="after how many nights to measure")
     parser.add_argument("--one", choices=("vote", "run"), help=argparse.SUPPRESS)
@@ -137,33 +143,32 @@ def main() -> None:
     if options.one:
         print(json.dumps(read_one(options.one, options.root, options.nights, options.questions)))
         return
-    table = Table("nights", "store", "part files", "vote, s", "a run that finds nothing new, s", "of that", box=None)
+    table = Table("nights", "store", "part files", "vote", "a run that finds nothing new", "of that", box=None)
     compactions: dict[int, float] = {}
+    stops = sorted({*range(0, options.nights, options.compact_every), options.nights, *options.show})
     with TemporaryDirectory() as folder:
         roots = {way: Path(folder, way) for way in WAYS}
-        for night in range(1, options.nights + 1):
-            with TemporaryDirectory(dir=folder) as tonight:
-                store = Store(tonight)
-                run_night(store, night - 1, options.questions, options.parts)
+        for before, night in pairwise(stops):
+            with TemporaryDirectory(dir=folder) as apart:
+                run_nights(Store(apart), range(before, night), options.questions, options.parts)
                 for root in roots.values():
-                    linked(store, root)
-            if night % options.compact_every == 0 or night in options.show:
-                start = time.perf_counter()
-                compact(Store(roots["compacted"]), kept_for=timedelta(0))
-                compactions[night] = time.perf_counter() - start
-            if night not in options.show:
-                continue
-            for way, root in roots.items():
+                    linked(Store(apart), root)
+            start = time.process_time()
+            compact(Store(roots["compacted"]), kept_for=timedelta(0))
+            compactions[night] = time.process_time() - start
+            for way, root in roots.items() if night in options.show else ():
                 files = sum(len(Store(root).parts(one)) for one in TABLES.values())
                 voted, run = (read(what, root, night, options.questions) for what in ("vote", "run"))
                 steps = ", ".join(f"{name} {took:.1f}" for name, took in run.items() if name != "all")
                 row = (str(night), way, f"{files:,}", f"{voted['vote']:.1f}", f"{run['all']:.1f}", steps)
                 print("\t".join(row), file=sys.stderr, flush=True)
                 table.add_row(*row)
-            print(f"compaction of night {night}: {compactions[night]:.1f} s", file=sys.stderr, flush=True)
     Console(width=160).print(table)
     longest = max(compactions, key=lambda night: compactions[night])
-    print(f"{len(compactions)} compactions: {sum(compactions.values()):.0f} s in all, the longest {longest}")
+    print(
+        f"{len(compactions)} compactions, processor seconds: {sum(compactions.values()):.0f} in all, at most "
+        f"{compactions[longest]:.1f} (night {longest})"
+    )
 
 
 if __name__ == "__main__":

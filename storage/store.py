@@ -375,7 +375,9 @@ class Store:
             return result.to_arrow_table() if result is not None else pa.table({})
         except duckdb.Error as error:
             self.raise_if_damaged()
-            raise BadFile(f"DuckDB: {one_line(error)}") from error
+            gone = isinstance(error, duckdb.IOException) and self.files.root in str(error)
+            hint = ". If the store was compacted since this began, begin again" if gone else ""
+            raise BadFile(f"DuckDB: {one_line(error)}{hint}") from error
 
     def raise_if_damaged(self) -> None:
         """Reads the footer of every part file.

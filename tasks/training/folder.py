@@ -280,7 +280,7 @@ class Training:
 
 def trainings_in(home: Path) -> list[Training]:
     """The trainings of a state folder, the oldest specification first."""
-    found = [Training(folder) for folder in (home / TRAININGS).glob("*")]
+    found = [Training(folder) for folder in (home / TRAININGS).glob("[!.]*")]  # others are being removed
     return sorted((training for training in found if training.is_one), key=lambda training: training.written_at)
 
 

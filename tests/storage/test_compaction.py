@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from storage.checking import check_store
 from storage.compaction import compact, rewrite, rewriting
-from storage.errors import DamagedPart
+from storage.errors import BadFile, DamagedPart
 from storage.parts import is_compacted, kind_of
 from storage.schemas import EXAMPLES, RATIONALES, TABLES
 from storage.store import Store
@@ -138,6 +138,15 @@ def test_whoever_listed_the_files_before_reads_on(store: Store) -> None:
         compact(Store(store.files.given))
         assert con.execute(query).fetchall() == [(40, 40)]
         assert sum(map(len, [*read, *begun])) == 40
+
+
+def test_whoever_reads_on_for_longer_than_replaced_files_stay_is_told_why_they_are_gone(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    with store.connect() as con:
+        store.create_views(con)
+        compact(store, kept_for=AT_ONCE)
+        with pytest.raises(BadFile, match=r"^DuckDB: IO Error: .*If the store was compacted since this began, begin"):
+            store.execute(con, "SELECT count(text) FROM rationales")
 
 
 def _write(root: str) -> None:
