@@ -125,7 +125,7 @@ def rewrite(
     """
     paths = sorted(group)
     folder, kind = paths[0].rpartition("/")[0], kind_of(paths[0])
-    schema = with_unknown(table, store.schema(table, paths[0]))
+    schema = with_unknown(table, store.footers.schema(table, paths[0]))
     # The files that these replaced, too, as long as they are there: they must not count again when these are deleted.
     earlier = [path for path, by in _replaced(store, table, folder).items() if not set(by).isdisjoint(paths)]
     with store.files.temporary() as unfinished:
@@ -163,7 +163,7 @@ def remove_replaced(store: Store, kept_for: timedelta) -> int:
             for holder in holders - sound:
                 reason, _ = read_whole(store, table, holder)
                 if reason:
-                    raise store.damaged(holder, reason)
+                    raise store.footers.damaged(holder, reason)
                 sound.add(holder)
             store.files.remove(path)
             removed += 1
@@ -176,11 +176,11 @@ def grouped(store: Store, table: Table, sizes: Mapping[str, int], large: int = L
     Args:
         sizes: path -> bytes of files that count.
     """
-    store.columns(table, list(sizes))  # looks into them all at once
+    columns = dict(zip(sizes, store.footers.columns(table, list(sizes)), strict=True))
 
     def alike(path: str) -> tuple[str, str, list[str]]:
-        strange = unknown(table, sorted(store.columns(table, [path])))
-        schema = store.schema(table, path) if strange else pa.schema([])
+        strange = unknown(table, sorted(columns[path]))
+        schema = store.footers.schema(table, path) if strange else pa.schema([])
         return path.rpartition("/")[0], kind_of(path), [f"{name} {schema.field(name).type}" for name in strange]
 
     for _, paths in groupby(sorted(sizes, key=lambda path: (alike(path), path)), key=alike):
@@ -231,7 +231,7 @@ def _rows(store: Store, path: str, schema: pa.Schema, without: pa.Array | None) 
                 position += len(batch)
                 yield rows
     except (pa.ArrowException, OSError) as error:
-        raise store.damaged(path, one_line(error)) from error
+        raise store.footers.damaged(path, one_line(error)) from error
 
 
 def _gathered(files: Iterable[Iterator[pa.Table]]) -> Iterator[pa.Table]:

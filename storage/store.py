@@ -19,9 +19,7 @@ Everything else relies on these rules:
 
 import json
 import os
-import sys
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,17 +30,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import Timeout
 
-from storage.columns import misfit, no_rows, quoted, selection, unknown, with_unknown
+from storage.columns import no_rows, quoted, selection, unknown, with_unknown
 from storage.errors import BadFile, DamagedPart, NewerStore, StorageError, one_line
 from storage.files import Files, translated
+from storage.footers import Footers
 from storage.ids import content_id
 from storage.locks import file_lock
-from storage.parts import PART, REVISION, by_partition, folder_of, is_compacted, kind_of, part_name, replaced_by
+from storage.parts import PART, REVISION, by_partition, folder_of, is_compacted, kind_of, part_name
 from storage.schemas import FIRST_VERSION, SCHEMA_VERSION, TABLES, Table
 
 MARKER = "store.json"
-FOOTERS_AT_ONCE = 16
-"""Footers read in parallel from an object store."""
 ROWS_A_GROUP = 128 * 1024
 PARQUET_OPTIONS: dict[str, Any] = {
     "compression": "zstd",
@@ -74,9 +71,7 @@ class Store:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.files = Files(root)
-        # Columns of part files, and what compacted ones replace; files never change, so each is looked into once.
-        self._columns: dict[str, tuple[str, ...]] = {}
-        self._replaced: dict[str, list[str]] = {}
+        self.footers = Footers(self.files)
         self._version = self._marked_version()
         if self._version > SCHEMA_VERSION:
             raise NewerStore(
@@ -152,7 +147,9 @@ class Store:
         key = ", ".join(f'"{name}"' for name in table.key)
         content = ", ".join(f'"{name}"' for name in table.schema.names if name not in ("created_at", "run_id"))
         # A revision keeps the columns that only a newer qcrd knows.
-        kept = "".join(f", {quoted(name)}" for name in unknown(table, sorted(self.columns(table, paths))))
+        kept = "".join(
+            f", {quoted(name)}" for name in unknown(table, sorted(set().union(*self.footers.columns(table, paths))))
+        )
         # Materialised first, so that the two statements below see the same state.
         con.execute("DROP TABLE IF EXISTS stored_keys")
         self.execute(
@@ -246,11 +243,10 @@ class Store:
     def replaced(self, table: Table, paths: Iterable[str]) -> dict[str, list[str]]:
         """Paths that compacted ones among `paths` replace -> those compacted ones. Raises what `parts` raises."""
         compacted = [path for path in paths if is_compacted(path)]
-        self.columns(table, compacted)  # looks into them
         found: dict[str, list[str]] = {}
-        for path in compacted:
-            for replaced in self._replaced[path]:
-                found.setdefault(replaced, []).append(path)
+        for path, replaced in zip(compacted, self.footers.replaced(table, compacted), strict=True):
+            for one in replaced:
+                found.setdefault(one, []).append(path)
         return found
 
     def connect(self, **settings: str | int) -> duckdb.DuckDBPyConnection:
@@ -304,8 +300,9 @@ class Store:
         Raises:
             DamagedPart: one cannot be read, or not as rows of this table.
         """
-        names = self.columns(table, paths)
-        alike = all(len(self._columns[path]) == len(names) for path in paths)
+        columns = self.footers.columns(table, paths)
+        names = set().union(*columns)
+        alike = all(len(one) == len(names) for one in columns)
         listed = ", ".join("'" + self.address(path).replace("'", "''") + "'" for path in paths)
         # With union_by_name DuckDB opens every file before it reads the first, so it is used only where needed.
         options = "hive_partitioning=false" + ("" if alike else ", union_by_name=true")
@@ -318,37 +315,6 @@ class Store:
     def address(self, path: str) -> str:
         """A data file as DuckDB is given it."""
         return ("" if self.files.local else "qcrd://") + self.files.absolute(path)
-
-    def columns(self, table: Table, paths: list[str]) -> set[str]:
-        """The columns that occur in any of these data files."""
-        new = [path for path in paths if path not in self._columns]
-        if self.files.local:
-            schemas = [self.schema(table, path) for path in new]
-        else:
-            with ThreadPoolExecutor(FOOTERS_AT_ONCE) as pool:
-                schemas = list(pool.map(lambda path: self.schema(table, path), new))
-        for path, schema in zip(new, schemas, strict=True):
-            self._columns[path] = tuple(sys.intern(name) for name in schema.names)
-            self._replaced[path] = replaced_by(path, schema)
-        return set().union(*(self._columns[path] for path in paths))
-
-    def schema(self, table: Table, path: str) -> pa.Schema:
-        """The columns of a data file, from its footer."""
-        try:
-            schema = pq.read_schema(self.files.absolute(path), filesystem=self.files.fs)
-            reason = misfit(table, schema)
-        except (pa.ArrowInvalid, OSError) as error:
-            reason = one_line(error)
-        if reason:
-            raise self.damaged(path, reason)
-        return schema
-
-    def damaged(self, path: str, reason: str) -> DamagedPart:
-        """The error for a data file that cannot be read."""
-        return DamagedPart(
-            f"The part file {self.files.given}/{path} is damaged ({reason}). Run `qcrd store check --repair`: it "
-            "sets the file aside, and the next run makes only its rows again."
-        )
 
     def create_views(self, con: duckdb.DuckDBPyConnection, tables: Iterable[Table] = TABLES.values()) -> None:
         """A view per table, as `qcrd sql` offers them."""
@@ -387,4 +353,4 @@ class Store:
         """
         for table in TABLES.values():
             for path in self.parts(table):
-                self.schema(table, path)
+                self.footers.schema(table, path)
