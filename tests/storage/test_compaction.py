@@ -9,7 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -248,8 +250,8 @@ def test_what_a_damaged_compacted_file_replaced_is_not_deleted_and_counts_again(
 WRITES = ("os.rename", "os.remove", "os.mkdir", "open")
 
 
-def _compact_until(root: str, kept_for: timedelta, number: int, writes: Any) -> None:
-    """In a process of its own: compacts, and dies just before write `number` (0: never)."""
+def _until_write(work: Callable[[str], None], root: str, number: int, writes: Any) -> None:
+    """In a process of its own: works, and dies just before write `number` (0: never)."""
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         if event not in WRITES or not str(arguments[0]).startswith(root) or "_locks" in str(arguments[0]):
@@ -259,41 +261,61 @@ def _compact_until(root: str, kept_for: timedelta, number: int, writes: Any) -> 
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(watch)
-    compact(Store(root), kept_for=kept_for)
+    work(root)
 
 
-@pytest.mark.slow
-def test_killed_before_any_write_the_next_compaction_ends_the_work(tmp_path: Path) -> None:
+def kill_before_every_write(
+    template: Path, work: Callable[[str], None], killed: Callable[[Store], None], ended: Callable[[Store], None]
+) -> None:
+    """Works on copies of a store, killed before one write after the other, and then again to the end.
+
+    Args:
+        work: is given the store's root.
+        killed, ended: check what is there after the kill, and after the end.
+    """
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload([__name__])
-    template = tmp_path / "template"
-    before = rows(filled(template, parts=3))
 
-    def run(root: Path, kept_for: timedelta, kill_at: int) -> tuple[int | None, int]:
+    def run(root: Path, kill_at: int) -> tuple[int | None, int]:
         writes = server.Value("i", 0)
-        process = server.Process(target=_compact_until, args=(str(root), kept_for, kill_at, writes))
+        process = server.Process(target=_until_write, args=(work, str(root), kill_at, writes))
         process.start()
         process.join()
         return process.exitcode, writes.value
 
-    for kept_for in (AT_ONCE, NEVER):
-        calm = tmp_path / "calm"
-        shutil.copytree(template, calm)
-        code, writes = run(calm, kept_for, 0)
-        assert (code, writes > 10) == (0, True), writes
-        left = len(list(calm.rglob("*.parquet")))
-        for number in range(1, writes + 1):
-            root = tmp_path / "killed"
-            shutil.copytree(template, root)
-            assert run(root, kept_for, number) == (-signal.SIGKILL, number)
-            assert rows(Store(root)) == before, f"killed before write {number} of {writes}"
-            assert run(root, kept_for, 0)[0] == 0
-            assert rows(Store(root)) == before, f"ended after a kill before write {number} of {writes}"
-            assert len(list(root.rglob("*.parquet"))) == left
-            assert check_store(Store(root), repair=True).sound
-            assert list((root / "_tmp").iterdir()) == []
-            shutil.rmtree(root)
-        shutil.rmtree(calm)
+    calm = template.with_name("calm")
+    shutil.copytree(template, calm)
+    code, writes = run(calm, 0)
+    assert (code, writes > 5) == (0, True), writes
+    ended(Store(calm))
+    left = len(list(calm.rglob("*.parquet")))
+    for number in range(1, writes + 1):
+        root = template.with_name(f"killed-{number}")
+        shutil.copytree(template, root)
+        assert run(root, number) == (-signal.SIGKILL, number)
+        killed(Store(root))
+        assert run(root, 0)[0] == 0
+        ended(Store(root))
+        assert len(list(root.rglob("*.parquet"))) == left, f"killed before write {number} of {writes}"
+        assert check_store(Store(root), repair=True).sound
+        assert list((root / "_tmp").iterdir()) == []
+        shutil.rmtree(root)
+    shutil.rmtree(calm)
+
+
+def _compact(kept_for: timedelta, root: str) -> None:
+    compact(Store(root), kept_for=kept_for)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kept_for", [AT_ONCE, NEVER], ids=["deleted", "kept"])
+def test_killed_before_any_write_the_next_compaction_ends_the_work(tmp_path: Path, kept_for: timedelta) -> None:
+    before = rows(filled(tmp_path / "template", parts=3))
+
+    def same(store: Store) -> None:
+        assert rows(store) == before
+
+    kill_before_every_write(tmp_path / "template", partial(_compact, kept_for), same, same)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from storage.errors import UnknownName
 from storage.pruning import Doomed, prune, student_samples, superseded, teacher_samples
 from storage.schemas import EXAMPLES, RATIONALES, SCORES
 from storage.store import Store, now
-from tests.storage.test_compaction import AT_ONCE, rows
+from tests.storage.test_compaction import AT_ONCE, kill_before_every_write, rows
 from tests.storage.test_store import example_rows, rationale_rows
 
 OLD = datetime(2026, 1, 1, tzinfo=UTC)
@@ -124,3 +124,30 @@ def test_two_rules_that_name_the_same_row_remove_it_once(tmp_path: Path) -> None
     doomed = student_samples(store, BETWEEN, ()) + student_samples(store, BETWEEN + timedelta(1), ())
     assert prune(store, doomed) == 3
     assert stored(store) == ["a4"]
+
+
+def _prune(root: str) -> None:
+    store = Store(root)
+    with rewriting(store):
+        prune(store, student_samples(store, BETWEEN, {"needed"}) + superseded(store))
+
+
+@pytest.mark.slow
+def test_killed_before_any_write_the_next_pruning_ends_the_work(tmp_path: Path) -> None:
+    store = Store(tmp_path / "template")
+    samples(store, "a", OLD, "a1", "a2")
+    samples(store, "needed", OLD, "n1")
+    samples(store, "a", now(), "a3")
+    for number in range(2):
+        store.upsert(EXAMPLES, example_rows(2, label=str(number)))
+    examples = rows(store)["examples"]
+
+    def killed(store: Store) -> None:
+        assert rows(store)["examples"] == examples
+        assert stored(store) in (["a1", "a2", "a3", "n1"], ["a3", "n1"])
+
+    def ended(store: Store) -> None:
+        assert rows(store)["examples"] == examples
+        assert stored(store) == ["a3", "n1"]
+
+    kill_before_every_write(tmp_path / "template", _prune, killed, ended)
