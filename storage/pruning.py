@@ -106,7 +106,7 @@ def _where(store: Store, table: Table, condition: str, parameters: list[object])
 def _superseded(store: Store, table: Table) -> Doomed:
     key = ", ".join(f'"{name}"' for name in table.key)
     # On a local disk only a revision supersedes; parts with the same key are an error that `qcrd store check` names.
-    newer = f"contains(_file, '/{REVISION}-')" if store.files.local else "true"
+    newer = f"starts_with(parse_filename(_file), '{REVISION}-')" if store.files.local else "true"
     same_text = "AND hash(text) = first_value(hash(text)) OVER versions" if "text" in table.schema.names else ""
     condition = f"row_number() OVER versions > 1 AND first_value({newer}) OVER versions {same_text}"
     return _doomed(

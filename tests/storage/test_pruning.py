@@ -111,7 +111,7 @@ def test_a_samples_text_does_not_go_because_a_newer_row_has_another(bucket: str)
 
 
 def test_parts_that_share_a_key_are_no_versions_of_it(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = Store(tmp_path / "revision-1")
     store.append(RATIONALES, rationale_rows(0, 4))
     store.append(RATIONALES, rationale_rows(2, 4))
     assert gone(superseded(store)) == {}
