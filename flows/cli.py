@@ -33,6 +33,7 @@ from flows.commands import (
     lab,
     metrics,
     predict,
+    prune,
     recorded,
     registry,
     runs,
@@ -92,6 +93,7 @@ PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "store": store.app,
     },
 }
+store.app.command("prune")(prune.prune_command)
 show.app.command("runs")(runs.show_runs)
 show.app.command("unparsed")(unparsed.show_unparsed)
 for panel, commands in PANELS.items():

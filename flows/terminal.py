@@ -77,6 +77,11 @@ def duration(seconds: float) -> str:
     return f"{minutes}:{rest:02}" if minutes else f"{rest} s"
 
 
+def data_size(count: int) -> str:
+    """Bytes for people: `3.4 MiB`."""
+    return f"{count / 2**20:,.1f} MiB"
+
+
 @contextmanager
 def progress_bar(*, show: bool) -> Iterator[Progress]:
     """A progress bar on standard error; silent if that is not a terminal or `show` is false."""

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage.columns import misfit, unknown
-from storage.errors import one_line
+from storage.errors import DamagedPart, one_line
 from storage.files import TEMPORARY
+from storage.parts import PART, REVISION, kind_of
 from storage.schemas import TABLES, Table
 from storage.store import Store
 
@@ -71,11 +72,11 @@ def check_store(
     Raises:
         StoreWriteFailed: a repair could not be written.
     """
-    files = [(table, path) for table in TABLES.values() for path in store.parts(table)]
+    files = [(table, path) for table in TABLES.values() for path in _counting(store, table)]
     damaged = []
     newer: Counter[str] = Counter()
     for number, (table, path) in enumerate(files, 1):
-        reason, columns = _read_whole(store, table, path)
+        reason, columns = read_whole(store, table, path)
         if reason:
             damaged.append(DamagedFile(path, reason))
         else:
@@ -92,7 +93,7 @@ def check_store(
     repeated = {}
     rows = {}
     for table in TABLES.values():
-        if bad & set(store.parts(table)):
+        if any(path in bad for path in store.listed(table.name)):
             continue  # cannot be queried until it is repaired
         if count := _repeated(store, table, repair=repair):
             repeated[table.name] = count
@@ -102,8 +103,16 @@ def check_store(
     return CheckReport(len(files), rows, damaged, dict(newer), repeated, unfinished, repair)
 
 
-def _read_whole(store: Store, table: Table, path: str) -> tuple[str | None, list[str]]:
-    """Why a file cannot be read whole (None if it can), and its columns."""
+def _counting(store: Store, table: Table) -> list[str]:
+    """The files that count; all of them if a compacted one cannot be read, since it is not known what it replaces."""
+    try:
+        return store.parts(table)
+    except DamagedPart:
+        return list(store.listed(table.name))
+
+
+def read_whole(store: Store, table: Table, path: str) -> tuple[str | None, list[str]]:
+    """Why a file cannot be read whole, checksums included (None if it can), and its columns."""
     try:
         with pq.ParquetFile(
             store.files.absolute(path), filesystem=store.files.fs, page_checksum_verification=True
@@ -120,8 +129,8 @@ def _read_whole(store: Store, table: Table, path: str) -> tuple[str | None, list
 
 def _repeated(store: Store, table: Table, *, repair: bool) -> int:
     """Counts keys that several part files hold and that no revision settles; `repair` writes such revisions."""
-    parts = [path for path in store.parts(table) if "/part-" in path]
-    revisions = [path for path in store.parts(table) if "/revision-" in path]
+    parts = [path for path in store.parts(table) if kind_of(path) == PART]
+    revisions = [path for path in store.parts(table) if kind_of(path) == REVISION]
     if not parts or not store.files.local:
         return 0  # on object stores readers take the newest row of each key anyway
     key = ", ".join(f'"{name}"' for name in table.key)
@@ -139,7 +148,7 @@ def _repeated(store: Store, table: Table, *, repair: bool) -> int:
                 f"SELECT * FROM {store.read_files(table, parts)} SEMI JOIN repeated USING ({key}) "
                 f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY created_at DESC) = 1",
             )
-            store.append(table, newest, kind="revision")
+            store.append(table, newest, kind=REVISION)
     return count
 
 

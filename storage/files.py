@@ -12,7 +12,7 @@ import socket
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -77,12 +77,15 @@ class Files:
         """The path in the file system."""
         return f"{self.root}/{path}" if path else self.root
 
-    def listing(self, folder: str) -> list[str]:
-        """Every data file below a folder, sorted, except those with "_" or "." at the start of a name on their path."""
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Path -> bytes of every data file below a folder, sorted.
+
+        Those with "_" or "." at the start of a name on their path are none.
+        """
         selector = pafs.FileSelector(self.absolute(folder), allow_not_found=True, recursive=True)
         prefix = len(self.root) + 1
-        found = [info.path[prefix:] for info in self._infos(selector) if info.type == pafs.FileType.File]
-        return sorted(path for path in found if not any(name[0] in "_." for name in path.split("/")))
+        found = {info.path[prefix:]: info.size for info in self._infos(selector) if info.type == pafs.FileType.File}
+        return {path: found[path] for path in sorted(found) if not any(name[0] in "_." for name in path.split("/"))}
 
     def _infos(self, selector: pafs.FileSelector) -> list[pafs.FileInfo]:
         with translated(self.given):
@@ -144,6 +147,14 @@ class Files:
             yield unfinished
         finally:
             unfinished.unlink(missing_ok=True)
+
+    def remove(self, path: str) -> None:
+        """Deletes a file; one that is gone already is none to complain of."""
+        with translated(self.given), suppress(FileNotFoundError):
+            if self.local:
+                Path(self.absolute(path)).unlink()
+            else:
+                self.fs.delete_file(self.absolute(path))
 
     def move(self, path: str, to: str) -> None:
         """Moves a file inside the root (object stores: copy, then delete)."""

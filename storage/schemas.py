@@ -8,8 +8,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
-"""Increased whenever a reader of the old version could not understand a new file."""
+SCHEMA_VERSION = 2
+"""The newest that is read. Increased whenever a reader of the old version could not understand a new file."""
+FIRST_VERSION = 1
+"""What a store needs until something newer is written into it."""
+COMPACTED_VERSION = 2
+"""What a store needs once it holds compacted files: before, every part file counted."""
 
 _TIME = pa.timestamp("us", tz="UTC")
 _NAME = pa.string()

@@ -3,6 +3,7 @@
     <root>/store.json                                          schema version
     <root>/rationales/dataset=svamp/split=train/source=teacher/part-20261121T080102-4f1c....parquet
     <root>/rationales/.../revision-....parquet                 newer versions of rows that a part holds
+    <root>/rationales/.../part-....compacted.parquet           the rows of several files above (`qcrd store compact`)
     <root>/_set_aside/...                                      damaged files, kept (`qcrd store check --repair`)
     <root>/_locks/...   _tmp/...                               locks and unfinished files
 
@@ -11,17 +12,14 @@ Everything else relies on these rules:
 - Part files hold each key once. A writer takes the lock on what it writes, reads what is stored, and appends only
   what is missing. The operating system releases the lock when the process dies, however it dies.
 - A row that changes (a label arrives, a better parser reads the answers again) is written again into a *revision*
-  file; the newest revision of a key counts. Nothing is deleted.
+  file; the newest revision of a key counts.
+- A compacted file replaces others (`storage.parts`). They are deleted a day later, when nobody reads them any more.
 - Object stores have no such locks. There, readers take the newest row of each key.
 """
 
 import json
 import os
-import sys
-import time
-import uuid
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,16 +30,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import Timeout
 
-from storage.columns import misfit, no_rows, quoted, selection, unknown, with_unknown
+from storage.columns import no_rows, quoted, selection, unknown, with_unknown
 from storage.errors import BadFile, DamagedPart, NewerStore, StorageError, one_line
-from storage.files import Files, folder_name, translated
+from storage.files import Files, translated
+from storage.footers import Footers
 from storage.ids import content_id
 from storage.locks import file_lock
-from storage.schemas import SCHEMA_VERSION, TABLES, Table
+from storage.parts import PART, REVISION, by_partition, folder_of, is_compacted, kind_of, part_name
+from storage.schemas import FIRST_VERSION, SCHEMA_VERSION, TABLES, Table
 
 MARKER = "store.json"
-FOOTERS_AT_ONCE = 16
-"""Footers read in parallel from an object store."""
 ROWS_A_GROUP = 128 * 1024
 PARQUET_OPTIONS: dict[str, Any] = {
     "compression": "zstd",
@@ -73,28 +71,21 @@ class Store:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.files = Files(root)
-        self._columns: dict[str, tuple[str, ...]] = {}  # of part files; they never change, so each is read once
-        if self.files.exists(MARKER):
-            try:
-                version = int(json.loads(self.files.read(MARKER))["schema_version"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise StorageError(
-                    f"{self.files.given}/{MARKER} is damaged. To repair the store, write this line into it: "
-                    f'{{"schema_version": {SCHEMA_VERSION}}}'
-                ) from error
-            if version > SCHEMA_VERSION:
-                raise NewerStore(
-                    f"The store at {self.files.given} has schema version {version}; this qcrd reads versions up to "
-                    f"{SCHEMA_VERSION}. Upgrade qcrd, or choose another store with --home."
-                )
+        self.footers = Footers(self.files)
+        self._version = self._marked_version()
+        if self._version > SCHEMA_VERSION:
+            raise NewerStore(
+                f"The store at {self.files.given} has schema version {self._version}; this qcrd reads versions up to "
+                f"{SCHEMA_VERSION}. Upgrade qcrd, or choose another store with --home."
+            )
 
     # ---- writing ----
 
-    def append(self, table: Table, rows: pa.Table, *, kind: str = "part") -> list[str]:
+    def append(self, table: Table, rows: pa.Table, *, kind: str = PART) -> list[str]:
         """Publishes rows as new part files, one per partition. Columns that the table lacks are kept, after its own.
 
         The caller holds the lock and knows that none of the keys is stored yet; `upsert` finds that out by itself.
-        With `kind="revision"` all of the keys are stored already.
+        With REVISION all of the keys are stored already.
 
         Returns:
             Paths of the new files, relative to the root; empty if there are no rows.
@@ -104,11 +95,11 @@ class Store:
         """
         rows = rows.cast(with_unknown(table, rows.schema))
         written = []
-        for partition, group in _by_partition(table, rows):
+        for partition, group in by_partition(table, rows):
             sink = pa.BufferOutputStream()
             pq.write_table(group, sink, row_group_size=ROWS_A_GROUP, **PARQUET_OPTIONS)
-            path = f"{_folder(table, partition)}/{_part_name(kind)}"
-            self._mark()
+            path = f"{folder_of(table, partition)}/{part_name(kind)}"
+            self.mark(FIRST_VERSION)
             self.files.publish(path, sink.getvalue())
             written.append(path)
         return written
@@ -127,7 +118,7 @@ class Store:
             DamagedPart: what is stored cannot be read.
         """
         added = changed = unchanged = 0
-        for partition, group in _by_partition(table, rows.cast(table.schema)):
+        for partition, group in by_partition(table, rows.cast(table.schema)):
             with self.connect() as con:
                 con.register("incoming_rows", group)
                 key = ", ".join(f'"{name}"' for name in table.key)
@@ -151,12 +142,14 @@ class Store:
         total: int = con.execute(f"SELECT count(*) FROM {source}").fetchall()[0][0]
         paths = self.parts(table, partition)
         if not paths:
-            self._append_query(con, table, f"SELECT {columns} FROM {source}", partition, "part")
+            self._append_query(con, table, f"SELECT {columns} FROM {source}", partition, PART)
             return total, 0, 0
         key = ", ".join(f'"{name}"' for name in table.key)
         content = ", ".join(f'"{name}"' for name in table.schema.names if name not in ("created_at", "run_id"))
         # A revision keeps the columns that only a newer qcrd knows.
-        kept = "".join(f", {quoted(name)}" for name in unknown(table, sorted(self._names(table, paths))))
+        kept = "".join(
+            f", {quoted(name)}" for name in unknown(table, sorted(set().union(*self.footers.columns(table, paths))))
+        )
         # Materialised first, so that the two statements below see the same state.
         con.execute("DROP TABLE IF EXISTS stored_keys")
         self.execute(
@@ -169,15 +162,15 @@ class Store:
             f"SELECT {columns}{kept} FROM (SELECT *, hash({content}) AS _hash FROM {source}) "
             f"JOIN stored_keys USING ({key}) WHERE _hash <> _stored_hash"
         )
-        added = self._append_query(con, table, fresh, partition, "part")
-        changed = self._append_query(con, table, differing, partition, "revision")
+        added = self._append_query(con, table, fresh, partition, PART)
+        changed = self._append_query(con, table, differing, partition, REVISION)
         return added, changed, total - added - changed
 
     def _append_query(
         self, con: duckdb.DuckDBPyConnection, table: Table, sql: str, partition: dict[str, str], kind: str
     ) -> int:
         """Streams the rows of a query into one file; returns how many there were."""
-        path = f"{_folder(table, partition)}/{_part_name(kind)}"
+        path = f"{folder_of(table, partition)}/{part_name(kind)}"
         rows = 0
         batches = con.sql(sql).to_arrow_reader(ROWS_A_GROUP)
         with self.files.temporary() as unfinished:
@@ -187,7 +180,7 @@ class Store:
                     rows += batch.num_rows
                     writer.write_table(pa.Table.from_batches([batch]).cast(schema))
             if rows:
-                self._mark()
+                self.mark(FIRST_VERSION)
                 self.files.publish_file(unfinished, path)
         return rows
 
@@ -209,15 +202,52 @@ class Store:
         finally:
             lock.release()
 
-    def _mark(self) -> None:
+    def mark(self, version: int) -> None:
+        """Notes that the store needs this schema version; called before the first file that does."""
+        if self._version < version:
+            self._version = self._marked_version()  # another process may have noted a newer one
+        if self._version < version:
+            self.files.publish(MARKER, json.dumps({"schema_version": version}).encode() + b"\n")
+            self._version = version
+
+    def _marked_version(self) -> int:
+        """0 where nothing is stored yet."""
         if not self.files.exists(MARKER):
-            self.files.publish(MARKER, json.dumps({"schema_version": SCHEMA_VERSION}).encode() + b"\n")
+            return 0
+        try:
+            return int(json.loads(self.files.read(MARKER))["schema_version"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise StorageError(
+                f"{self.files.given}/{MARKER} is damaged. To repair the store, write this line into it: "
+                f'{{"schema_version": {SCHEMA_VERSION}}}'
+            ) from error
 
     # ---- reading ----
 
     def parts(self, table: Table, partition: dict[str, str] | None = None) -> list[str]:
-        """Paths of the data files of a table or of one partition, relative to the root, sorted."""
-        return [path for path in self.files.listing(_folder(table, partition or {})) if path.endswith(".parquet")]
+        """Paths of the data files of a table or of one partition, relative to the root, sorted.
+
+        Those that a compacted file replaces are left out.
+
+        Raises:
+            DamagedPart: a compacted file cannot be read.
+        """
+        paths = self.listed(folder_of(table, partition or {}))
+        replaced = self.replaced(table, paths)
+        return [path for path in paths if path not in replaced]
+
+    def listed(self, folder: str) -> dict[str, int]:
+        """Path -> bytes of every data file below a folder, sorted, replaced ones included."""
+        return {path: size for path, size in self.files.sizes(folder).items() if path.endswith(".parquet")}
+
+    def replaced(self, table: Table, paths: Iterable[str]) -> dict[str, list[str]]:
+        """Paths that compacted ones among `paths` replace -> those compacted ones. Raises what `parts` raises."""
+        compacted = [path for path in paths if is_compacted(path)]
+        found: dict[str, list[str]] = {}
+        for path, replaced in zip(compacted, self.footers.replaced(table, compacted), strict=True):
+            for one in replaced:
+                found.setdefault(one, []).append(path)
+        return found
 
     def connect(self, **settings: str | int) -> duckdb.DuckDBPyConnection:
         """An in-memory DuckDB connection that can read the store's files. `settings` are DuckDB's own."""
@@ -240,8 +270,8 @@ class Store:
             DamagedPart: a part file cannot be read, or not as rows of this table.
         """
         paths = self.parts(table, partition)
-        parts = [path for path in paths if "/part-" in path]
-        revisions = [path for path in paths if "/revision-" in path]
+        parts = [path for path in paths if kind_of(path) == PART]
+        revisions = [path for path in paths if kind_of(path) == REVISION]
         if not parts and not revisions:
             return f"({no_rows(table)})"
         key = ", ".join(f'"{name}"' for name in table.key)
@@ -258,50 +288,33 @@ class Store:
             f"ANTI JOIN {self.read_files(table, revisions)} r USING ({key}) UNION ALL BY NAME ({revised}))"
         )
 
-    def read_files(self, table: Table, paths: list[str]) -> str:
+    def read_files(self, table: Table, paths: list[str], *, places: bool = False) -> str:
         """SQL for the rows of some of a table's data files: a parenthesised query.
 
         Its columns are the table's, null where a file lacks one, then those that only a newer qcrd knows.
 
         Args:
             paths: as `parts` names them.
+            places: whether two more columns say where a row is: `_file` (its `address`), and `_row`, from 0.
 
         Raises:
             DamagedPart: one cannot be read, or not as rows of this table.
         """
-        names = self._names(table, paths)
-        alike = all(len(self._columns[path]) == len(names) for path in paths)
-        scheme = "" if self.files.local else "qcrd://"
-        listed = ", ".join("'" + (scheme + self.files.absolute(path)).replace("'", "''") + "'" for path in paths)
+        columns = self.footers.columns(table, paths)
+        names = set().union(*columns)
+        alike = all(len(one) == len(names) for one in columns)
+        listed = ", ".join("'" + self.address(path).replace("'", "''") + "'" for path in paths)
         # With union_by_name DuckDB opens every file before it reads the first, so it is used only where needed.
         options = "hive_partitioning=false" + ("" if alike else ", union_by_name=true")
-        return f"(SELECT {selection(table, names)} FROM read_parquet([{listed}], {options}))"
+        more = ""
+        if places:
+            options += ", filename=true, file_row_number=true"
+            more = ", filename AS _file, file_row_number AS _row"
+        return f"(SELECT {selection(table, names)}{more} FROM read_parquet([{listed}], {options}))"
 
-    def _names(self, table: Table, paths: list[str]) -> set[str]:
-        """The columns that occur in any of these data files."""
-        new = [path for path in paths if path not in self._columns]
-        if self.files.local:
-            schemas = [self._schema(table, path) for path in new]
-        else:
-            with ThreadPoolExecutor(FOOTERS_AT_ONCE) as pool:
-                schemas = list(pool.map(lambda path: self._schema(table, path), new))
-        for path, schema in zip(new, schemas, strict=True):
-            self._columns[path] = tuple(sys.intern(name) for name in schema.names)
-        return set().union(*(self._columns[path] for path in paths))
-
-    def _schema(self, table: Table, path: str) -> pa.Schema:
-        """The columns of a data file, from its footer."""
-        try:
-            schema = pq.read_schema(self.files.absolute(path), filesystem=self.files.fs)
-            reason = misfit(table, schema)
-        except (pa.ArrowInvalid, OSError) as error:
-            reason = one_line(error)
-        if reason:
-            raise DamagedPart(
-                f"The part file {self.files.given}/{path} is damaged ({reason}). Run `qcrd store check --repair`: it "
-                "sets the file aside, and the next run makes only its rows again."
-            )
-        return schema
+    def address(self, path: str) -> str:
+        """A data file as DuckDB is given it."""
+        return ("" if self.files.local else "qcrd://") + self.files.absolute(path)
 
     def create_views(self, con: duckdb.DuckDBPyConnection, tables: Iterable[Table] = TABLES.values()) -> None:
         """A view per table, as `qcrd sql` offers them."""
@@ -328,7 +341,9 @@ class Store:
             return result.to_arrow_table() if result is not None else pa.table({})
         except duckdb.Error as error:
             self.raise_if_damaged()
-            raise BadFile(f"DuckDB: {one_line(error)}") from error
+            gone = isinstance(error, duckdb.IOException) and self.files.root in str(error)
+            hint = ". If the store was compacted since this began, begin again" if gone else ""
+            raise BadFile(f"DuckDB: {one_line(error)}{hint}") from error
 
     def raise_if_damaged(self) -> None:
         """Reads the footer of every part file.
@@ -338,30 +353,4 @@ class Store:
         """
         for table in TABLES.values():
             for path in self.parts(table):
-                self._schema(table, path)
-
-
-def _part_name(kind: str) -> str:
-    return f"{kind}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:16]}.parquet"
-
-
-def _folder(table: Table, partition: dict[str, str]) -> str:
-    names = [folder_name(column, partition[column]) for column in table.partitions if column in partition]
-    return "/".join([table.name, *names])
-
-
-def _by_partition(table: Table, rows: pa.Table) -> list[tuple[dict[str, str], pa.Table]]:
-    """Splits rows by partition, keeping their order."""
-    if not rows.num_rows:
-        return []
-    values = list(zip(*(rows.column(name).to_pylist() for name in table.partitions), strict=True))
-    places: dict[tuple[str, ...], list[int]] = {}
-    for position, value in enumerate(values):
-        places.setdefault(value, []).append(position)
-    return [
-        (
-            dict(zip(table.partitions, value, strict=True)),
-            rows if len(places) == 1 else rows.take(pa.array(positions)),
-        )
-        for value, positions in places.items()
-    ]
+                self.footers.schema(table, path)

@@ -1,6 +1,8 @@
 """Options that several commands share, and checks of their values."""
 
+import re
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +15,7 @@ from storage.store import Store
 from tasks.questions.sets import DatasetConfig
 
 DEFAULT_HOME = Path(".qcrd")
+UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 def key_option(section: type[BaseModel], key: str, name: str = "", more: str = "") -> Any:
@@ -61,6 +64,18 @@ def at_least(option: str, value: int | None, least: int) -> int | None:
     if value is not None and value < least:
         raise UsageError(f"{option} must be at least {least}, not {value}.")
     return value
+
+
+def time_span(option: str, value: str) -> timedelta:
+    """A number with its unit: 30m, 6h, 1d.
+
+    Raises:
+        UsageError: it is none, or longer than a thousand years.
+    """
+    found = re.fullmatch(r"(\d{1,6})([mhd])", value.strip())
+    if not found or int(found[1]) == 0 or (span := timedelta(**{UNITS[found[2]]: int(found[1])})).days > 365_000:
+        raise UsageError(f"{option} takes a number and m, h or d, such as 30m, 6h or 1d, not {value!r}.")
+    return span
 
 
 def split_named(value: str) -> str:

@@ -1,9 +1,7 @@
 """`qcrd serve`: the same distillation again and again, as data arrives, on this machine."""
 
 import os
-import re
 from contextlib import ExitStack
-from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +10,7 @@ from zoneinfo import available_timezones
 import typer
 
 from flows.commands.distill import ConfigArgument, SetOption
-from flows.commands.options import DEFAULT_HOME, HomeOption, home_at, one_of
+from flows.commands.options import DEFAULT_HOME, HomeOption, home_at, one_of, time_span
 from flows.commands.ui import MlflowPortOption, PrefectPortOption
 from flows.config.schedule import When
 from flows.prefect.embedded import check_server, prepare_prefect
@@ -22,7 +20,6 @@ from storage.errors import UsageError
 
 API_VARIABLE, HEARTBEAT_VARIABLE = "PREFECT_API_URL", "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
 HEARTBEAT_S = 60
-UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 def serve_command(
@@ -94,7 +91,4 @@ def _schedule(cron: str | None, every: str | None, timezone: str) -> When:
         return When(cron=cron, timezone=timezone)
     if every is None or cron is not None:
         raise UsageError('Say when: either --cron "0 3 * * *" or --every 6h.')
-    found = re.fullmatch(r"([1-9]\d*)([mhd])", every.strip())
-    if not found:
-        raise UsageError(f"--every takes a number and m, h or d, such as 30m, 6h or 1d, not {every!r}.")
-    return When(interval=timedelta(**{UNITS[found[2]]: int(found[1])}), timezone=timezone)
+    return When(interval=time_span("--every", every), timezone=timezone)

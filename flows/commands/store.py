@@ -1,12 +1,13 @@
-"""`qcrd store`: is everything stored readable, and each row once; answers read again."""
+"""`qcrd store`: is everything stored readable, and each row once; few files for it; answers read again."""
 
 from typing import Annotated
 
 import typer
 
-from flows.commands.options import DEFAULT_HOME, DatasetOption, HomeOption, JsonOption, SplitOption, home_at
-from flows.terminal import notice, out, print_json, progress_bar
+from flows.commands.options import DEFAULT_HOME, DatasetOption, HomeOption, JsonOption, SplitOption, home_at, time_span
+from flows.terminal import data_size, notice, out, print_json, progress_bar
 from storage.checking import SET_ASIDE, check_store
+from storage.compaction import compact
 from storage.datasets.registry import get_dataset
 from tasks.teacher.read_again import read_again
 
@@ -60,6 +61,43 @@ def check(
             out.print("sound")
     if not report.sound:
         raise typer.Exit(1)
+
+
+@app.command("compact")
+def compact_command(
+    keep_replaced: Annotated[
+        str,
+        typer.Option(
+            help="How long replaced files stay for those who still read them: longer than any query of yours takes."
+        ),
+    ] = "1d",
+    as_json: JsonOption = False,
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Copy many small part files into few large ones.
+
+    Others may read and write meanwhile. Replaced files no longer count; they
+    are deleted by a later compaction.
+
+    Example: qcrd store compact
+    """
+    store = home_at(home).open_store()
+    span = time_span("--keep-replaced", keep_replaced)
+    with progress_bar(show=not as_json) as progress:
+        bar = progress.add_task("copying part files", total=None, note="")
+        done = compact(
+            store, kept_for=span, on_progress=lambda count, total: progress.update(bar, completed=count, total=total)
+        )
+    if as_json:
+        print_json(done)
+        return
+    if done.written:
+        sizes = f"{data_size(done.bytes_before)} -> {data_size(done.bytes_after)}"
+        out.print(f"{done.files:,} part files -> {done.written:,} ({sizes})", soft_wrap=True)
+    else:
+        out.print("nothing to compact", soft_wrap=True)
+    if done.removed or done.waiting:
+        notice(f"Replaced files: {done.removed:,} deleted, {done.waiting:,} kept for those who still read them.")
 
 
 @app.command("read-again")

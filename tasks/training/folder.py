@@ -61,6 +61,7 @@ from tasks.training.outcomes import (
 from tasks.training.spec import INITIAL, TrainingSpec
 
 TRAININGS = "trainings"
+RUN_LOCK, WORK_LOCK, PREPARE_LOCK = LOCKS = (".run.lock", ".work.lock", ".prepare.lock")
 LOOK_S = 0.5
 """Seconds for which one attempt waits for a lock that another run holds."""
 _SPEC, _EXAMPLES, _DISCRIMINATOR, _DISCRIMINATOR_WORK = (
@@ -252,7 +253,8 @@ class Training:
         Raises:
             RunStopped: this run was stopped while it waited.
         """
-        with _locked(self.folder / ".run.lock", waiting):
+        with _locked(self.folder / RUN_LOCK, waiting):
+            (self.folder / RUN_LOCK).touch()  # its time says when the training was last of use
             with self.at_work():
                 self._remove_leftovers()
                 if not self.is_one or self.spec != spec:
@@ -261,11 +263,11 @@ class Training:
 
     def preparing(self) -> AbstractContextManager[None]:
         """Keeps other runs from preparing the training. Waits silently: it takes seconds."""
-        return _locked(self.folder / ".prepare.lock", lambda: None)
+        return _locked(self.folder / PREPARE_LOCK, lambda: None)
 
     def at_work(self) -> AbstractContextManager[None]:
         """Keeps other processes from computing steps. Waits silently: their run is gone, and they soon will be."""
-        return _locked(self.folder / ".work.lock", lambda: None)
+        return _locked(self.folder / WORK_LOCK, lambda: None)
 
     def _remove_leftovers(self) -> None:
         """Removes what dead processes left half-written; nobody else is at work."""
@@ -278,7 +280,7 @@ class Training:
 
 def trainings_in(home: Path) -> list[Training]:
     """The trainings of a state folder, the oldest specification first."""
-    found = [Training(folder) for folder in (home / TRAININGS).glob("*")]
+    found = [Training(folder) for folder in (home / TRAININGS).glob("[!.]*")]  # others are being removed
     return sorted((training for training in found if training.is_one), key=lambda training: training.written_at)
 
 

@@ -239,7 +239,7 @@ def test_doctor_shows_what_a_capped_processor_computes_and_what_is_chosen_from_i
         [], ["sample"], ["import"], ["vote"], ["sql"], ["doctor"], ["lab"], ["lab", "build"], ["show"],
         ["show", "rationales"], ["show", "votes"], ["show", "examples"], ["store"], ["store", "check"], ["keys"],
         ["export"],
-        ["show", "unparsed"], ["store", "read-again"],
+        ["show", "unparsed"], ["store", "read-again"], ["store", "compact"], ["store", "prune"],
     ],
 )  # fmt: skip
 def test_every_help_has_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -187,7 +187,7 @@ def write_part(store: Store, table: str, rows: list[dict[str, Any]], schema: pa.
     full = [{**_OF_ITS_FOLDER, **row} for row in rows]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(full, schema or SCHEMAS[table]), sink)
-    known = len(store.files.listing(table))
+    known = len(store.files.sizes(table))
     path = f"{table}/{FOLDERS[table]}/part-20261121T080102-{known:04d}.parquet"
     store.files.publish("store.json", b'{"schema_version": 1}\n')
     store.files.publish(path, sink.getvalue())

@@ -1,12 +1,14 @@
 """Tables that gain a column: parts of an older and of a newer qcrd beside each other, on a disk and an object store."""
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from storage.checking import check_store
+from storage.compaction import compact
 from storage.datasets.registry import get_dataset
 from storage.errors import DamagedPart
 from storage.schemas import EXAMPLES, RATIONALES, TABLES, VOTES, Table
@@ -140,6 +142,26 @@ def test_a_column_that_only_a_newer_qcrd_knows_is_named_shown_and_kept(store: St
     assert labels == ["7", "8", "7", "8"]
     gain(EXAMPLES)
     assert costs(store) == shown
+
+
+@pytest.mark.parametrize("store", ["disk"], indirect=True)
+def test_compacting_keeps_columns_that_older_parts_lack_and_newer_ones_have_more_of(store: Store, gain: Gain) -> None:
+    for number in range(2):
+        write_part(store, "rationales", [sample(number)])
+        write_part(store, "examples", [example(number)])
+    gain(EXAMPLES)
+    for number in range(2, 4):
+        store.append(EXAMPLES, pa.Table.from_pylist([example(number, cost=number / 2)], EXAMPLES.schema))
+    gain()
+    gain(RATIONALES, "kind", pa.string())
+    before = {name: sorted(map(repr, store.query(f"SELECT * FROM {name}").to_pylist())) for name in SCHEMAS}
+    compact(store, kept_for=timedelta(0))
+    assert len(store.parts(RATIONALES)) == 1
+    assert len(store.parts(EXAMPLES)) == 2, "with and without the column that this qcrd does not know"
+    after = {name: sorted(map(repr, store.query(f"SELECT * FROM {name}").to_pylist())) for name in SCHEMAS}
+    assert after == before
+    assert costs(store) == {"e0": None, "e1": None, "e2": 1.0, "e3": 1.5}
+    assert_sound_and_left_alone(store)
 
 
 @pytest.mark.parametrize("store", ["disk"], indirect=True)
