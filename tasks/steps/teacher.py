@@ -13,10 +13,7 @@ from tasks.questions.sets import DatasetConfig
 from tasks.running.worker import Worker
 from tasks.running.workspace import Workspace
 from tasks.steps.retries import STEP
-from tasks.teacher.key import key_of
 from tasks.teacher.lab import build_lab, find_lab
-from tasks.teacher.sampling import SamplingProgress, per_second
-from tasks.teacher.session import choose_teacher, teach
 from tasks.teacher.settings import TeacherSettings
 
 
@@ -69,6 +66,11 @@ def ask_teacher(workspace: Workspace, config: DatasetConfig, teacher: TeacherSet
     store, dataset, log = workspace.open_store(), get_dataset(config.name), get_run_logger()
     if teacher.source != "sample":
         return Sampled(teachers=teacher.teachers or ("*",))
+    # Here, because they import the openai package, which takes a second that recorded samples need not wait for.
+    from tasks.teacher.key import key_of
+    from tasks.teacher.sampling import SamplingProgress, per_second
+    from tasks.teacher.session import choose_teacher, teach
+
     choice = choose_teacher(teacher, workspace.home)
     # If validation questions are carved from the same split, the teacher explains those, too: their majority answers
     # stand in for missing labels.
