@@ -22,13 +22,13 @@ from flows.prefect.own_server import has_configured_server
 from flows.prefect.verdict import show_verdict
 from flows.results import DistillResult, MethodResult, distill_result, method_result, registered_result
 from flows.runs import recorded_run
-from flows.shards import ask_in_shards
 from models.methods import MethodConfig
 from storage.votes import VoteRule
 from tasks.running.slots import slot
 from tasks.running.worker import Worker
 from tasks.running.workspace import Workspace
 from tasks.steps import drift, questions, registry, rounds, teacher, votes
+from tasks.steps.teacher import Sampled
 from tasks.tracking.client import open_tracking
 from tasks.tracking.run import TrainingRun
 from tasks.training.folder import Training
@@ -57,8 +57,7 @@ def distill(config: DistillConfig, home: Path = Path(".qcrd"), resume: str | Non
         stored = questions.store_questions(workspace, config.dataset)
         if config.teacher.needs_lab():
             teacher.build_lab_teacher(workspace)
-        ask = ask_in_shards if config.teacher.shards > 1 else teacher.ask_teacher
-        sampled = ask(workspace, config.dataset, config.teacher)
+        sampled = _ask(workspace, config)
         rule = VoteRule(dataset=stored.dataset, teachers=sampled.teachers, **config.votes.model_dump())
         summary = votes.count_votes(workspace, rule, config.dataset)
         report.show_votes(rule, summary, sampled)
@@ -78,6 +77,14 @@ def distill(config: DistillConfig, home: Path = Path(".qcrd"), resume: str | Non
         results.append(distill_result(workspace, parts, sampled, summary, trained, registered))
         report.show_result(results[0])
     return results[0]
+
+
+def _ask(workspace: Workspace, config: DistillConfig) -> Sampled:
+    if config.teacher.shards == 1:
+        return teacher.ask_teacher(workspace, config.dataset, config.teacher)
+    from flows.shards import ask_in_shards  # imports the openai package, which takes a second
+
+    return ask_in_shards(workspace, config.dataset, config.teacher)
 
 
 @task(name="method", task_run_name="{method.name}", cache_policy=NO_CACHE)

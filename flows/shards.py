@@ -29,8 +29,9 @@ from tasks.errors import ONE_LINE, ServerRefused
 from tasks.questions.sets import DatasetConfig, Shard
 from tasks.running.progress import Progress
 from tasks.running.workspace import Workspace
+from tasks.steps.asking import ask, asked_questions, summary
 from tasks.steps.retries import MAY_PASS, STEP
-from tasks.steps.teacher import Sampled, ask, asked_questions, summary
+from tasks.steps.teacher import Sampled
 from tasks.teacher.sampling import SamplingProgress
 from tasks.teacher.session import choose_teacher, sampling_right
 from tasks.teacher.settings import TeacherSettings

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from models.server import VllmServer
 from models.server_settings import ServerConfig
-from tests.warm_start import WarmStart, qcrd_arguments
+from tests.warm_start import WarmStart, qcrd_arguments, shared_warm_start
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = (
@@ -163,10 +163,9 @@ def qcrd_command(home: Path, *arguments: object) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def warm_start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmStart]:
+def warm_start() -> WarmStart:
     """Starts `qcrd` in a moment."""
-    with WarmStart(tmp_path_factory.mktemp("warm")) as warm:
-        yield warm
+    return shared_warm_start()
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ prepare_prefect(Path(sys.argv[1]))
 import flows.distill
 import tasks.serving.served_model  # which registering a student runs
 
-print(*sorted({"torch", "transformers", "vllm"} & set(sys.modules)))
+print(*sorted({"torch", "transformers", "vllm", "openai", "scipy.stats"} & set(sys.modules)))
 """
 
 

@@ -6,7 +6,7 @@
 
 Importing Prefect, MLflow, torch and transformers takes fifteen seconds of a processor, and the tests start some two
 hundred commands. What is forked runs the same `main` as the `qcrd` command, in a session of its own, with the
-environment, working directory and files it was given; the process that its workers come from is warm, too.
+environment, working directory and files it was given; its workers and its own Prefect server are warm, too.
 Tests for which the start itself matters use `tests.conftest.qcrd_command`.
 """
 
@@ -19,18 +19,20 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from importlib import import_module, reload
-from multiprocessing import forkserver, util
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NoReturn, Self
 
+from tests.lasting import lasting_folder
+
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = 2**17  # bytes of an order: mostly the environment
 GONE = "the process that the others are forked from is gone"
-TRAIN = {"distill", "resume", "serve"}
+TRAIN = {"distill", "resume", "compare", "serve"}
 """Commands that start workers."""
 
 
@@ -174,6 +176,12 @@ class WarmStart:
             return subprocess.CompletedProcess([*map(str, arguments)], run.wait(), out, err)
 
 
+@cache
+def shared_warm_start() -> WarmStart:
+    """One for all tests of this process, with which it ends."""
+    return WarmStart(lasting_folder())
+
+
 def qcrd_arguments(home: Path, *arguments: object) -> list[str]:
     """Arguments of a `qcrd` command, with its state folder."""
     command, *rest = map(str, arguments)
@@ -240,6 +248,7 @@ def become(order: dict[str, Any], out: int, err: int) -> NoReturn:
     from flows.cli import main
     from flows.prefect.embedded import prepare_prefect
     from storage.errors import UsageError
+    from tests.warm_forks import warm_server, warm_workers
 
     os.setsid()
     for number, file in enumerate((os.open(os.devnull, os.O_RDONLY), out, err)):
@@ -257,40 +266,16 @@ def become(order: dict[str, Any], out: int, err: int) -> NoReturn:
     refresh_global_settings_context()  # Prefect read its settings when it was imported
     if order["arguments"][0] in TRAIN:
         warm_workers()
+        warm_server()
     sys.argv = ["qcrd", *order["arguments"]]
     main()
     sys.exit()
 
 
-def warm_workers() -> None:
-    """The process that workers are forked from is forked from this one, where it would be started anew.
-
-    This is done now because a process with several threads should not fork.
-    """
-    start = util.spawnv_passfds
-
-    def fork(path: bytes, args: Sequence[Any], passfds: Sequence[int]) -> int:  # noqa: ARG001
-        pid = os.fork()
-        if pid == 0:
-            kept = sorted({0, 1, 2, *passfds})
-            for low, high in zip(kept, [*kept[1:], 2**16], strict=True):
-                os.closerange(low + 1, high)
-            try:
-                exec(args[-1], {})  # noqa: S102 - Python's own "from multiprocessing.forkserver import main; ..."
-            finally:
-                os._exit(0)
-        return pid
-
-    util.spawnv_passfds = fork
-    try:
-        forkserver.ensure_running()
-    finally:
-        util.spawnv_passfds = start
-
-
 MODULES = (
     "flows.cli", "flows.distill", "flows.runs", "flows.prefect.report", "flows.config.distill", "flows.commands.serve",
     "tasks.tracking.client", "tasks.serving.served_model", "tasks.serving.answering", "prefect.server.api.server",
+    "flows.compare", "tests.warm_forks",
 )  # fmt: skip
 
 if __name__ == "__main__":

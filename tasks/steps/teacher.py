@@ -1,6 +1,5 @@
 """The teacher's part of a run as Prefect tasks: trains the lab's teacher if needed, and samples what is missing."""
 
-import glob
 from pathlib import Path
 
 from prefect import get_run_logger, task
@@ -8,17 +7,11 @@ from pydantic import BaseModel
 
 from models.precision import product_precision
 from models.processor import detect_processor
-from storage.datasets.definition import Dataset
-from storage.datasets.registry import get_dataset
-from tasks.questions.sets import DatasetConfig, QuestionSet, Shard
+from tasks.questions.sets import DatasetConfig
 from tasks.running.worker import Worker
 from tasks.running.workspace import Workspace
 from tasks.steps.retries import STEP
-from tasks.teacher.key import key_of
 from tasks.teacher.lab import build_lab, find_lab
-from tasks.teacher.planning import SamplingPlan
-from tasks.teacher.sampling import SamplingProgress, per_second
-from tasks.teacher.session import OnProgress, Taught, TeacherChoice, choose_teacher, teach
 from tasks.teacher.settings import TeacherSettings
 
 
@@ -70,90 +63,7 @@ def ask_teacher(workspace: Workspace, config: DatasetConfig, teacher: TeacherSet
     """Samples what is missing; recorded and stored samples are taken as they are."""
     if teacher.source != "sample":
         return Sampled(teachers=teacher.teachers or ("*",))
-    choice = choose_teacher(teacher, workspace.home)
-    with workspace.progress("sampling the teacher", "teacher") as report:
+    # Here, because it imports the openai package, which takes a second that recorded samples need not wait for.
+    from tasks.steps.asking import ask_all
 
-        def on_progress(state: SamplingProgress) -> None:
-            report(
-                state.sampled,
-                state.wanted,
-                tokens_per_second=per_second(state.completion_tokens, state.seconds),
-                cost=teacher.price.of(state.prompt_tokens, state.completion_tokens, state.reasoning_tokens),
-            )
-
-        taught = ask(workspace, config, teacher, choice, on_progress)
-    return summary(teacher, choice, taught.plan.samples, taught.done)
-
-
-def asked_questions(config: DatasetConfig, dataset: Dataset) -> QuestionSet:
-    """The questions that the teacher is asked.
-
-    If validation questions are carved from the same split, the teacher explains those, too: their majority answers
-    stand in for missing labels.
-    """
-    part = config.question_set(dataset.name, "train")
-    return part.model_copy(update={"part": None, "limit": None}) if part.part and not part.limit else part
-
-
-def ask(
-    workspace: Workspace,
-    config: DatasetConfig,
-    teacher: TeacherSettings,
-    choice: TeacherChoice,
-    on_progress: OnProgress,
-    shard: Shard | None = None,
-) -> Taught:
-    """Samples what is missing, of all questions or of those of a shard.
-
-    Args:
-        choice: as `teacher` chooses it.
-
-    Raises:
-        NothingToDo: there are no questions; a shard may have none.
-    """
-    store, dataset = workspace.open_store(), get_dataset(config.name)
-    questions = asked_questions(config, dataset)
-    ids = questions.ids(store, shard)
-    if not ids:
-        return Taught(SamplingPlan(0, 0, 0, [], teacher.asking), None, 0.0)
-    return teach(
-        store, dataset, questions.split, ids, choice, teacher.seed, workspace.home / "logs",
-        get_run_logger().info, on_progress, run_id=workspace.run_id,
-        key=key_of(teacher.key_secret) if teacher.key_secret else None, shard=shard,
-    )  # fmt: skip
-
-
-def summary(teacher: TeacherSettings, choice: TeacherChoice, samples: int, made: SamplingProgress | None) -> Sampled:
-    """The step's outcome, and what a person should know of it in the log.
-
-    Args:
-        samples: wanted in all.
-        made: what was sampled; None if nothing was missing.
-    """
-    log = get_run_logger()
-    if made is None:
-        log.info("All %s samples are stored already.", f"{samples:,}")
-        made = SamplingProgress(wanted=0)
-    else:
-        log.info("%s samples made in %.0f s.", f"{made.sampled:,}", made.seconds)
-    for what in made.learnt:
-        log.warning("The endpoint takes %s.", what)
-    if made.cut_off:
-        log.warning(
-            "%s samples were cut off at %s tokens and have no answer: raise teacher.max_tokens.",
-            f"{made.cut_off:,}", teacher.max_tokens,
-        )  # fmt: skip
-    if made.filtered:
-        log.warning("%s samples were cut off by the endpoint's content filter.", f"{made.filtered:,}")
-    for example, reason in list(made.refused.items())[:3]:
-        log.warning("The teacher refused question %s: %s", example, reason)
-    return Sampled(
-        teachers=teacher.teachers or (glob.escape(choice.identity.model),),
-        samples=samples,
-        sampled=made.sampled,
-        unparsed=made.unparsed,
-        prompt_tokens=made.prompt_tokens,
-        completion_tokens=made.completion_tokens,
-        seconds=made.seconds,
-        cost=teacher.price.of(made.prompt_tokens, made.completion_tokens, made.reasoning_tokens),
-    )
+    return ask_all(workspace, config, teacher)

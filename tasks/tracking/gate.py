@@ -14,8 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
 
-from scipy.stats import binomtest, norm
-
 DEFAULT_LEVEL = 0.05
 CONFIDENCE = 0.95
 
@@ -110,6 +108,8 @@ def exact_mcnemar(only_first: int, only_second: int) -> float:
     Args:
         only_first, only_second: questions that only this one answered right.
     """
+    from scipy.stats import binomtest  # here, because every run imports this file, and scipy takes a second
+
     discordant = only_first + only_second
     return float(binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
 
@@ -143,6 +143,8 @@ def _combined(one: float, other: float, phi: float) -> float:
 
 def wilson_interval(count: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Wilson's score interval (1927) of count / n."""
+    from scipy.stats import norm  # see exact_mcnemar
+
     z = float(norm.ppf((1 + confidence) / 2))
     share = count / n
     centre = share + z**2 / (2 * n)

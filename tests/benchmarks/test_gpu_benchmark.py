@@ -11,6 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gpu import synthetic
+from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.flops import decoder_flops, encoder_flops, step_flops
 from benchmarks.gpu.report import Report
 from benchmarks.gpu.steps import ACTIVE, one_positive
@@ -18,8 +19,12 @@ from models.methods import MethodConfig
 from models.student_training import Rationale, StudentTraining, TrainingExample, collate
 
 
+def arguments(folder: Path, *options: str) -> list[str]:
+    return ["--out", str(folder), "--device", "cpu", *options]
+
+
 def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "benchmarks.gpu", "--out", str(folder), "--device", "cpu", *options]
+    command = [sys.executable, "-m", "benchmarks.gpu", *arguments(folder, *options)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -54,16 +59,21 @@ def test_it_imports_nothing_that_a_gpu_machine_may_lack() -> None:
     assert not lacking & set(done.stdout.splitlines()[-1].split())
 
 
-def test_a_cpu_needs_small_sizes(tmp_path: Path) -> None:
-    done = run(tmp_path)
-    assert done.returncode == 2
-    assert "add --small" in done.stderr
-
-
-def test_an_unknown_section_is_named(tmp_path: Path) -> None:
-    done = run(tmp_path, "--small", "--sections", "stepps")
-    assert done.returncode == 2
-    assert "unknown section 'stepps'; there are machine, losses" in done.stderr
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "add --small"),
+        (["--small", "--sections", "stepps"], "unknown section 'stepps'; there are machine, losses"),
+    ],
+)
+def test_a_wrong_call_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmarks.gpu", *arguments(tmp_path, *options)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 def test_a_later_run_keeps_the_tables_that_it_does_not_fill(tmp_path: Path) -> None:

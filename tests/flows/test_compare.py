@@ -14,10 +14,11 @@ import yaml
 from flows.report.document import escaped
 from storage.store import Store
 from tasks.tracking.client import open_tracking
-from tests.conftest import Qcrd, build_tiny_llama, figures, qcrd_command
+from tests.conftest import Qcrd, build_tiny_llama, figures
 from tests.flows.own_data import write_own_data
 from tests.flows.report.test_page import Read
 from tests.tasks.comparing.judge_endpoint import judging, prefers
+from tests.warm_start import WarmStart
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("databases")]
 
@@ -192,10 +193,13 @@ def test_a_report_that_cannot_be_written_is_told_before_anything_runs(
     assert not (home / "trainings").exists()
 
 
-def test_stopped_it_leaves_nothing_running_and_goes_on(here: Path, home: Path, qcrd: Qcrd) -> None:
+def test_stopped_it_leaves_nothing_running_and_goes_on(
+    here: Path, home: Path, qcrd: Qcrd, warm_start: WarmStart
+) -> None:
     write(here, settings={"rounds": {"rounds": 3, "epochs_per_round": 2}}, seeds=1)
-    command = qcrd_command(home, "compare", "compare.yaml")
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    with warm_start.start(
+        home, "compare", "compare.yaml", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
         deadline = time.monotonic() + 120
         while not list((home / "trainings").glob("*/round-000/trained.json")):
             assert time.monotonic() < deadline

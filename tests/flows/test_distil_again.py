@@ -11,7 +11,7 @@ from storage.store import Store
 from tests.conftest import Qcrd, figures
 from tests.flows.own_data import weights, weights_in, write_own_data
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("databases")]
 
 SHORT = [part for setting in ("compare=[]", "rounds.rounds=1", "registry.start_from=champion", "drift.questions=40")
          for part in ("--set", setting)]  # fmt: skip

@@ -223,7 +223,7 @@ def test_killed_and_resumed_it_ends_as_if_it_had_not_been(
             if killed.total() < KILLS:
                 wanted = min(reached(home) + moments.randint(0, AHEAD), len(STAGES))
                 while run.poll() is None and (reached(home) < wanted or not locks_held(home)):
-                    time.sleep(0.02)
+                    time.sleep(0.05)
                 # At the last stage a resumed run still has to come there: it must be able to end before its kill.
                 time.sleep(moments.uniform(0, LONGEST_S if wanted < len(STAGES) else undisturbed.seconds))
                 processes += family(run.pid)

@@ -3,6 +3,7 @@ good."""
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,9 @@ from mlflow import MlflowClient
 
 from storage.checking import check_store
 from storage.store import Store
-from tests.conftest import Qcrd, figures, qcrd_command
+from tests.conftest import Qcrd, figures
 from tests.flows.own_data import weights, without_clock, write_own_data
+from tests.warm_start import Started, WarmStart
 
 pytestmark = pytest.mark.slow
 
@@ -50,19 +52,20 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["/bin/umount", "--lazy", str(place)], check=True)
 
 
-def until_inside_round(number: int, home: Path, run: subprocess.Popen[str]) -> None:
+def until_inside_round(number: int, home: Path, run: Started) -> None:
     """Waits until a round's training has begun."""
     while not list(home.glob(f"trainings/*/round-{number:03d}/steps.jsonl")):
         assert run.poll() is None, run.communicate()
-        time.sleep(0.1)
+        time.sleep(0.05)
 
 
-def test_a_full_disk_is_told_in_one_line_and_nothing_is_lost(own_data: Path, small_disk: Path, qcrd: Qcrd) -> None:
+@pytest.mark.usefixtures("databases")
+def test_a_full_disk_is_told_in_one_line_and_nothing_is_lost(
+    own_data: Path, small_disk: Path, qcrd: Qcrd, warm_start: WarmStart, new_databases: Callable[[Path], Path]
+) -> None:
     expected = figures(qcrd("distill", "small.yaml", "--json", *SHORT))
-    home, ballast = small_disk / "home", small_disk / "ballast"
-    with subprocess.Popen(
-        qcrd_command(home, "distill", "small.yaml", *SHORT), stderr=subprocess.PIPE, text=True
-    ) as run:  # fmt: skip
+    home, ballast = new_databases(small_disk / "home"), small_disk / "ballast"
+    with warm_start.start(home, "distill", "small.yaml", *SHORT, stderr=subprocess.PIPE) as run:
         until_inside_round(0, home, run)
         with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):  # until it is full
             while True:
@@ -120,7 +123,9 @@ class Service:
 
 
 @pytest.fixture
-def prefect_server(tmp_path: Path) -> Iterator[Service]:
+def prefect_server(tmp_path: Path, prefect_database: Path) -> Iterator[Service]:
+    (tmp_path / "prefect").mkdir()
+    shutil.copyfile(prefect_database, tmp_path / "prefect" / prefect_database.name)
     env = {
         "PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_API_URL": "http://127.0.0.1:PORT/api", "PREFECT_SERVER_API_PORT": "PORT",
@@ -133,7 +138,8 @@ def prefect_server(tmp_path: Path) -> Iterator[Service]:
 
 
 @pytest.fixture
-def mlflow_server(tmp_path: Path) -> Iterator[Service]:
+def mlflow_server(tmp_path: Path, mlflow_database: Path) -> Iterator[Service]:
+    shutil.copyfile(mlflow_database, tmp_path / "mlflow.db")
     command = [
         sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{tmp_path / 'mlflow.db'}",
         "--artifacts-destination", str(tmp_path / "artifacts"), "--serve-artifacts", "--host", "127.0.0.1",
@@ -147,15 +153,14 @@ def mlflow_server(tmp_path: Path) -> Iterator[Service]:
 
 @pytest.mark.usefixtures("own_data")
 def test_servers_that_restart_under_a_run_do_not_end_it(
-    home: Path, prefect_server: Service, mlflow_server: Service
+    home: Path, prefect_server: Service, mlflow_server: Service, warm_start: WarmStart
 ) -> None:
     env = {
         **os.environ, "PREFECT_API_URL": f"{prefect_server.address}/api", "MLFLOW_TRACKING_URI": mlflow_server.address,
     }  # fmt: skip
-    with subprocess.Popen(
-        qcrd_command(home, "distill", "small.yaml", "--json", *SHORT),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
-    ) as run:  # fmt: skip
+    with warm_start.start(
+        home, "distill", "small.yaml", "--json", *SHORT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
+    ) as run:
         for round_, service in ((0, prefect_server), (1, mlflow_server)):
             until_inside_round(round_, home, run)
             service.stop()
@@ -168,15 +173,13 @@ def test_servers_that_restart_under_a_run_do_not_end_it(
     assert shown == [{"state": "finished"}]
 
 
-@pytest.mark.usefixtures("own_data")
+@pytest.mark.usefixtures("own_data", "databases")
 def test_an_mlflow_that_stays_away_fails_the_run_in_one_line_and_it_can_go_on(
-    home: Path, mlflow_server: Service, qcrd: Qcrd
+    home: Path, mlflow_server: Service, qcrd: Qcrd, warm_start: WarmStart
 ) -> None:
     # Without the second one its client would wait for minutes.
     env = {"MLFLOW_TRACKING_URI": mlflow_server.address, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-    with subprocess.Popen(
-        qcrd_command(home, "distill", "small.yaml", *SHORT), stderr=subprocess.PIPE, text=True, env=os.environ | env
-    ) as run:  # fmt: skip
+    with warm_start.start(home, "distill", "small.yaml", *SHORT, stderr=subprocess.PIPE, env=os.environ | env) as run:
         until_inside_round(1, home, run)
         mlflow_server.stop()
         _, err = run.communicate(timeout=600)

@@ -1,17 +1,17 @@
 """Two runs of one configuration on one state folder, started together: one trains, the other takes what it has made."""
 
 import json
-import os
-import subprocess
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from storage.locks import file_lock
-from tests.conftest import Qcrd, figures, qcrd_command
+from tests.conftest import Qcrd, figures
 from tests.flows.own_data import weights, without_clock, write_own_data
+from tests.warm_start import WarmStart
 
 pytestmark = pytest.mark.slow
 
@@ -19,11 +19,12 @@ WAITING = "another run trains it; waiting, then taking what it has made"
 
 
 def test_both_end_with_the_result_of_one_alone(
-    tmp_path: Path, home: Path, qcrd: Qcrd, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path: Path, home: Path, qcrd: Qcrd, warm_start: WarmStart, new_databases: Callable[[Path], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     write_own_data(tmp_path)
     monkeypatch.chdir(tmp_path)
-    alone = tmp_path / "alone"
+    alone = new_databases(tmp_path / "alone")  # the two make theirs themselves
     expected = figures(qcrd("distill", "small.yaml", "--json", home=alone))
     said = [tmp_path / f"{number}.err" for number in range(2)]
 
@@ -36,8 +37,7 @@ def test_both_end_with_the_result_of_one_alone(
         runs = []
         for number in range(2):
             with (tmp_path / f"{number}.out").open("w") as out, said[number].open("w") as err:
-                command = qcrd_command(home, "distill", "small.yaml", "--json")
-                runs.append(subprocess.Popen(command, stdout=out, stderr=err, env=os.environ))
+                runs.append(warm_start.start(home, "distill", "small.yaml", "--json", stdout=out, stderr=err))
         deadline = time.monotonic() + 300
         while not all(WAITING in file.read_text(encoding="utf-8") for file in said):
             so_far = [file.read_text(encoding="utf-8") for file in said]

@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import tarfile
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from models.checkpoints import step_folder
 from models.configs import OptimisationConfig
 from models.folders import read_steps
 from models.methods import MethodConfig
-from tests.models.tiny_round import TinyRound, assert_equal_bit_for_bit, lasting_folder, tiny_config, write_plans
+from tests.lasting import lasting_folder
+from tests.models.tiny_round import TinyRound, assert_equal_bit_for_bit, tiny_config, write_plans
 
 BEFORE = "9beb3b7"
 ROOT = Path(__file__).parents[2]
@@ -60,9 +60,9 @@ def rounds(folder: Path) -> list[TinyRound]:
     ]
 
 
-@cache
+@pytest.fixture(scope="module")
 def trained() -> Path:
-    """A folder with the rounds of then and of now, in `before` and `now`."""
+    """A folder with the rounds of then and of now, in `before` and `now`; where they fail, they fail once."""
     command = ["git", "-C", str(ROOT), "archive", BEFORE, "models"]
     archive = subprocess.run(command, capture_output=True, check=False)
     if archive.returncode:
@@ -89,9 +89,8 @@ def trained() -> Path:
 
 @pytest.mark.parametrize("architecture", ["t5", "llama"])
 @pytest.mark.parametrize("name", METHODS)
-def test_weights_and_losses_are_those_of_before(name: str, architecture: str) -> None:
-    folder = trained()
-    before, now = (folder / time / architecture / name for time in ("before", "now"))
+def test_weights_and_losses_are_those_of_before(trained: Path, name: str, architecture: str) -> None:
+    before, now = (trained / time / architecture / name for time in ("before", "now"))
     lines = [[{**line, "seconds": 0} for line in read_steps(one)] for one in (before, now)]
     assert lines[0] == lines[1]
     assert len(lines[0]) >= 20
@@ -100,8 +99,8 @@ def test_weights_and_losses_are_those_of_before(name: str, architecture: str) ->
     assert lines[0][0]["loss"] != lines[0][-1]["loss"], "else nothing was trained"
 
 
-def test_the_cases_do_what_they_are_for() -> None:
-    folder = trained() / "now" / "t5"
+def test_the_cases_do_what_they_are_for(trained: Path) -> None:
+    folder = trained / "now" / "t5"
     repelled = {name: [line.get("repelled") for line in read_steps(folder / name)] for name in METHODS}
     assert 0 < sum(repelled["qcrd, paper's weights"]) < sum(repelled["qcrd"])  # type: ignore[arg-type]
     assert all(share is None for share in repelled["dss"])

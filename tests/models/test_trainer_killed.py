@@ -15,11 +15,11 @@ from models.configs import OptimisationConfig
 from models.folders import MODEL, read_steps
 from models.methods import MethodConfig
 from models.trainer import Trained
+from tests.lasting import lasting_folder
 from tests.models.tiny_round import (
     TinyRound,
     assert_equal_bit_for_bit,
     kill,
-    lasting_folder,
     start_process,
     tiny_config,
 )

@@ -13,7 +13,8 @@ from models.configs import OptimisationConfig
 from models.folders import MODEL, read_steps
 from models.methods import MethodConfig
 from models.trainer import Trained
-from tests.models.tiny_round import TinyRound, end_state, lasting_folder, run_together, write_plans
+from tests.lasting import lasting_folder
+from tests.models.tiny_round import TinyRound, end_state, run_together, write_plans
 
 BASE: dict[str, Any] = {"batch_size": 4, "device": "cpu", "learning_rate": 1e-3, "log_every": 1}
 # 13 examples: the last batch of an epoch holds a single one, so that one of two processes has none.

@@ -3,10 +3,8 @@
 torchrun --standalone --nproc_per_node 2 -m tests.models.tiny_round PLANS.json
 """
 
-import atexit
 import json
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -15,7 +13,6 @@ from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from random import Random
-from tempfile import mkdtemp
 from typing import Any
 
 import torch
@@ -168,13 +165,6 @@ def assert_equal_bit_for_bit(first: Path, second: Path) -> None:
     for name, value in one.items():
         same = torch.equal(value, other[name]) if isinstance(value, torch.Tensor) else value == other[name]
         assert same, f"{name} differs"
-
-
-def lasting_folder() -> Path:
-    """A folder for what several tests share; it goes when all of them are over."""
-    folder = Path(mkdtemp(prefix="qcrd-tests-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
 
 
 # A process that is forked from one that has imported torch already starts in a moment.

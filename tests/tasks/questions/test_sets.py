@@ -16,7 +16,7 @@ from storage.ids import example_id
 from storage.schemas import EXAMPLES
 from storage.store import Store, now
 from tasks.questions.sets import DatasetConfig, Part, Shard
-from tests.models.tiny_round import lasting_folder
+from tests.lasting import lasting_folder
 
 ALL = 600
 

@@ -94,8 +94,7 @@ def test_after_a_kill_it_asks_as_it_would_have(tmp_path: Path, home: Path) -> No
             async with sampling(home, endpoint, file, "--n", "2..8", "--in-flight", 1) as process:
                 while len(endpoint.bodies) < 15:
                     await asyncio.sleep(0.01)
-                process.kill()
-                await process.wait()
+                await process.kill()
             await run(home, endpoint, file)
             await run(home / "other", endpoint, file)
             assert stored(home) == stored(home / "other")

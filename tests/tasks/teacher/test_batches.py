@@ -59,8 +59,7 @@ def test_a_run_that_is_killed_while_it_waits_finds_its_batch_again(tmp_path: Pat
             async with sampling(home, endpoint, file, "--batch") as process:
                 while not any(batch["looks"] for batch in endpoint.batches.values()):
                     await asyncio.sleep(0.01)
-                process.kill()
-                await process.wait()
+                await process.kill()
             endpoint.looks = 0
             # Other settings since: what was asked for is stored all the same, and only the rest is asked for.
             figures = await run(home, endpoint, questions(tmp_path, 30))
@@ -79,8 +78,7 @@ def test_a_batch_whose_id_was_never_noted_is_found_by_its_tag(tmp_path: Path, ho
             async with sampling(place, endpoint, questions(tmp_path, 20), "--batch") as process:
                 while not endpoint.batches:
                     await asyncio.sleep(0.01)
-                process.kill()
-                await process.wait()
+                await process.kill()
             endpoint.hangs = False
             if not arrived:  # it died before the endpoint had read its request
                 endpoint.batches.clear()
@@ -99,8 +97,7 @@ def test_a_batch_that_was_stored_and_not_forgotten_is_not_stored_twice(tmp_path:
             async with sampling(home, endpoint, questions(tmp_path, 20), "--batch") as process:
                 while not endpoint.batches:
                     await asyncio.sleep(0.01)
-                process.kill()
-                await process.wait()
+                await process.kill()
             shutil.copytree(home / "batches", tmp_path / "noted")
             endpoint.looks = 0
             await run(home, endpoint, questions(tmp_path, 20))
@@ -145,8 +142,7 @@ async def stopped(home: Path, endpoint: Any, file: Path, *more: object) -> None:
     async with sampling(home, endpoint, file, "--batch", *more) as process:
         while not any(batch["looks"] for batch in endpoint.batches.values()):
             await asyncio.sleep(0.01)
-        process.kill()
-        await process.wait()
+        await process.kill()
 
 
 def test_a_question_that_always_fails_is_passed_over(tmp_path: Path, home: Path) -> None:

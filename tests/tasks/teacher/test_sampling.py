@@ -4,8 +4,9 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from storage.checking import check_store
 from storage.store import Store
 from tests.conftest import qcrd_command
 from tests.models.endpoint import KEY, Endpoint, gives, good, says, serving, too_late
+from tests.warm_start import Started, shared_warm_start
 
 N = 5
 
@@ -30,29 +32,55 @@ def questions(folder: Path, count: int) -> Path:
     return file
 
 
+class Sampling:
+    """A running `qcrd sample`, while this process serves its endpoint."""
+
+    def __init__(self, process: "Started | subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def send_signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    async def kill(self) -> None:
+        """kill -9; returns when it is gone."""
+        self._process.kill()
+        await asyncio.to_thread(self._process.wait)
+
+    async def to_the_end(self) -> tuple[int | None, str, str]:
+        """Its exit code, standard output, standard error."""
+        out, err = await asyncio.to_thread(self._process.communicate)
+        return self._process.returncode, out, err
+
+
 @asynccontextmanager
-async def sampling(home: Path, endpoint: Any, file: Path, *more: object, **env: str) -> Any:
-    """A running `qcrd sample`; killed on the way out if it still runs."""
-    command = qcrd_command(
-        home, "sample", "--dataset", "svamp", "--path", file, "--url", endpoint.url, "--model", "lab",
+async def sampling(
+    home: Path, endpoint: Any, file: Path, *more: object, cold: bool = False, **env: str
+) -> AsyncIterator[Sampling]:
+    """A running `qcrd sample`; killed on the way out if it still runs.
+
+    Args:
+        cold: it is a new Python, and a child of this process.
+    """
+    arguments = (
+        "sample", "--dataset", "svamp", "--path", file, "--url", endpoint.url, "--model", "lab",
         "--api", "completions", "--n", N, "--json", *more,
     )  # fmt: skip
-    process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={**os.environ, **env}
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
+    both: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": {**os.environ, **env}}
+    with (
+        subprocess.Popen(qcrd_command(home, *arguments), text=True, **both)
+        if cold
+        else shared_warm_start().start(home, *arguments, **both)
+    ) as process:
+        try:
+            yield Sampling(process)
+        finally:
             process.kill()
-            await process.wait()
 
 
 async def sample(home: Path, endpoint: Any, file: Path, *more: object, **env: str) -> tuple[int | None, str, str]:
     """Runs `qcrd sample` to its end: exit code, standard output, standard error."""
-    async with sampling(home, endpoint, file, *more, **env) as process:
-        out, err = await process.communicate()
-        return process.returncode, out.decode(), err.decode()
+    async with sampling(home, endpoint, file, *more, cold=False, **env) as process:
+        return await process.to_the_end()
 
 
 def assert_every_sample_once(home: Path, count: int) -> None:
@@ -297,14 +325,14 @@ def test_stopped_by_a_signal_it_stores_what_came_and_says_so(
             return web.json_response(good(body))
 
         async with serving(*[gives(N)] * 7, last, *[too_late] * 64) as endpoint:
-            async with sampling(home, endpoint, questions(tmp_path, 30), "--in-flight", 1) as process:
+            async with sampling(home, endpoint, questions(tmp_path, 30), "--in-flight", 1, cold=ignored) as process:
                 await answered.wait()
                 while len(endpoint.bodies) < 9:  # the ninth request proves that the eighth reply was received
                     await asyncio.sleep(0.01)
                 process.send_signal(number)
-                _, err = await process.communicate()
-            assert process.returncode == expected
-            assert err.decode().strip().splitlines()[-1] == (
+                code, _, err = await process.to_the_end()
+            assert code == expected
+            assert err.strip().splitlines()[-1] == (
                 "qcrd: Stopped. What was finished is stored; run the same command again to go on."
             )
             assert len(Store(home / "store").query("SELECT * FROM rationales")) == 8 * N

@@ -22,7 +22,7 @@ from tasks.training.folder import Training
 from tasks.training.outcomes import Prepared
 from tasks.training.prepare import prepare_training
 from tasks.training.spec import Parts, TrainingConfig, TrainingSpec
-from tests.models.tiny_round import lasting_folder
+from tests.lasting import lasting_folder
 
 LAB = get_dataset("lab")
 PATH = DatasetConfig(name="lab")
