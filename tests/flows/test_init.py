@@ -117,7 +117,7 @@ def test_files_beside_it_are_its_other_splits(say: Say) -> None:
         "test",
         None,
     )
-    code, _, _ = say("init", "data/sums-dev.jsonl", "--test", "data/sums-test.jsonl", "--name", "other")
+    code, _, _ = say("init", "data/sums-dev.jsonl", "--test", "data/sums-test.jsonl", "--name", "other", "--yes")
     assert (code, get_dataset("other.yaml").splits) == (0, ("train", "test"))
 
 

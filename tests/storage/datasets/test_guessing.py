@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.datasets.file_columns import FileColumns, count_columns
-from storage.datasets.guessing import NONE, STEPS, check_given, classes, columns_in, joined, kind_of, listed
+from storage.datasets.guessing import NONE, STEPS, check_given, columns_in, joined, listed
+from storage.datasets.label_columns import classes, kind_of
 from storage.errors import UnknownName, UsageError
 
 
@@ -139,7 +140,7 @@ def test_what_was_given_goes_before_and_is_built_on(tmp_path: Path) -> None:
     ("made", "complaint"),
     [
         (rows(20, text=LONG, priority=["a", "b"], queue=["x", "y"]), "could be the label: priority, queue. Name"),
-        (rows(20, text=LONG, tags=[["a"], ["b"]]), "Its columns: text, tags. Lists, as in tags, are none."),
+        (rows(20, text=LONG, spans=[[[1, 2]], []]), "Its columns: text, spans. Lists, as in spans, are none."),
         (rows(9, text=LONG, answer="as {}"), "holds texts that are neither numbers nor a few classes, such as 'as 0'"),
         (rows(9, number=[1, 2]), "holds texts to ask about; name one with --question. Its columns: number."),
         (rows(9, text=LONG, options=[["sea", "land", "sky"]], label=[1, 2]), "tell whether the first is 0 or 1"),
