@@ -221,7 +221,9 @@ def _csv(file: Path, lines: TextIOWrapper) -> Iterator[Row]:
             header.pop()
         for column in header:
             if column and header.count(column) > 1:
-                raise BadFile(f"{file} line {reader.line_num + skipped} names the column {column!r} more than once")
+                raise BadFile(
+                    f"{file} line {reader.line_num + skipped} names the column {column!r} more than once: rename one"
+                )
         for cells in rows:
             yield _row(header, cells, f"{file} line {reader.line_num + skipped}", separator)
     except csv.Error as error:

@@ -113,7 +113,7 @@ def _choose(file: FileColumns, given: Mapping[str, str | None], *, asking: bool)
                 asking = False
                 notice("Nobody answers: the rest is as guessed.")
         if step not in chosen:
-            guessed = _guessed(file, step, chosen)
+            guessed = _guessed(file, step, chosen, doubts)
             chosen[step], why = guessed.value, f"{guessed.why} (--{step})" if guessed.why else ""
             doubts.append(guessed.doubt)
         if chosen[step] != NONE or step in ("label", "split"):
@@ -130,11 +130,14 @@ def _choose(file: FileColumns, given: Mapping[str, str | None], *, asking: bool)
     return chosen
 
 
-def _guessed(file: FileColumns, step: str, chosen: Mapping[str, str]) -> Guess:
+def _guessed(file: FileColumns, step: str, chosen: Mapping[str, str], doubts: list[str]) -> Guess:
+    """A guess; where there is none, the error tells of earlier doubts, too, which may well be why."""
     try:
         return STEPS[step](file, chosen)
     except UsageError as error:
-        raise UsageError(f"{error}{_read_as_it_is(file)}") from error
+        said = f"{error}{_read_as_it_is(file)}"
+        before = "".join(f" {doubt}" for doubt in doubts if doubt)
+        raise UsageError(f"{said.rstrip('.')}.{before}" if before else said) from error
 
 
 def _about_codes(file: FileColumns, chosen: Mapping[str, str]) -> list[str]:

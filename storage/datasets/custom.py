@@ -197,6 +197,7 @@ def load_custom(path: str | Path) -> Dataset:
             splits=tuple(settings.splits),
             rows=lambda split: rows_of(settings, file, split),
             most_words=settings.most_words,
+            encoding=settings.encoding,
             instruction=settings.instruction.strip(),
             exemplars=[
                 Exemplar(item.question, item.rationale, item.answer, item.choices) for item in settings.exemplars

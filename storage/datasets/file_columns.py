@@ -46,9 +46,9 @@ class Column:
 
     @property
     def key(self) -> str:
-        """The name without case, spaces and signs: gold_label is Gold Label. Of an object's, the last: ticket.body is
-        body."""
-        return plain_name(self.heading)
+        """The name without case, spaces, signs and unit: gold_label is Gold Label, Sum (EUR) is sum. In an object the
+        last name: ticket.body is body."""
+        return plain_name(re.sub(r"(?<=\w)\s*[(\[].*", "", self.heading))
 
     @property
     def heading(self) -> str:

@@ -48,6 +48,7 @@ _CLASSES = (
 _CHOICE_COLUMN = re.compile(
     r"(option|choice|answer|antwort|opt|auswahl|ending|candidate|)[\s_.-]*([a-j]|\d{1,2})", re.IGNORECASE
 )
+_FLAGS = ("0", "1", "0.0", "1.0", "true", "false", "yes", "no", "ja", "nein", "x", "y", "n")
 _SPLITS = ("split", "set", "subset", "partition", "part", "teil", "datasplit")
 PARTS = {
     "train": ("train", "training"),
@@ -161,10 +162,12 @@ def guess_label(file: FileColumns, chosen: Chosen) -> Guess:
     if len(like) == 1:
         return Guess(like[0].name, why)
     lists = [column.name for column in free if column.nested and kind_of(column) is None]
+    flags = len(like) > 1 and all(value in _FLAGS for column in like for value in map(str.casefold, column.values))
     raise UsageError(
         (f"Several columns of {file.path} could be the label: {', '.join(column.name for column in like)}." if like
          else f"No column of {file.path} looks like a label. {_listed(file)}")
         + (f" Lists, as in {', '.join(lists)}, are none." if lists and not like else "")
+        + (" If each says whether one label holds, make one column of them, such as: billing, outage." if flags else "")
         + f" Name one with --label, or --label {NONE} where the questions have no labels."
     )  # fmt: skip
 
