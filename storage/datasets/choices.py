@@ -150,7 +150,7 @@ def _from_text(text: str) -> Any:
         texts = [one for one in texts if one.strip()]  # a line or a semicolon at the end
     marks = [_BEFORE.match(one) for one in texts]
     names = [mark[1].upper() for mark in marks if mark]
-    if len(names) == len(texts) and names in (list(_LETTERS[: len(texts)]), list(_NUMBERS[: len(texts)])):
+    if len(names) == len(texts) > 1 and names in (list(_LETTERS[: len(texts)]), list(_NUMBERS[: len(texts)])):
         return [
             {"label": mark[1], "text": one[mark.end() :].strip()}
             for one, mark in zip(texts, marks, strict=True)
