@@ -46,6 +46,7 @@ def test_documents_with_several_labels(tmp_path: Path, monkeypatch: pytest.Monke
     result = json.loads(qcrd("distill", "documents-student.yaml", "--json", *settings).stdout)
     assert result["sampled"]["sampled"] == 5 * 60
     assert result["votes"]["majority_accuracy"] > 0.8, "the stand-in is wrong in one text of six"
+    assert result["methods"][0]["test"]["explanation_accuracy"] is None, "a rationale announces no set"
     assert result["registered"]["name"] == "qcrd-documents"
 
     asked = qcrd("predict", "--path", "documents.jsonl", "--dataset", "documents.yaml", "--json")
