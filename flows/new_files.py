@@ -13,12 +13,15 @@ from storage.datasets.custom import RESERVED_FIELDS
 from storage.datasets.definition import LABEL_SETS
 from storage.datasets.file_columns import FileColumns
 from storage.datasets.guessing import NONE, PARTS, columns_in, listed
+from storage.datasets.label_columns import classes
 from storage.datasets.registry import BUILT_IN
 from tasks.questions.sets import Part
 
 INSTRUCTIONS = {
     "label": 'Decide which it is: {labels}. Explain your decision in one or two sentences, then finish with "So the '
     'answer is LABEL."',
+    "labels": "Decide which of these hold: {labels}. Any number of them may, or none. Explain your decision in one or "
+    'two sentences, then finish with "So the answer is LABEL, LABEL.", or with "So the answer is none."',
     "number": "Answer the question with a number. Think step by step, write out every calculation, then finish with "
     '"So the answer is N."',
     "choice": 'Choose the best answer. Explain your choice in one or two sentences, then finish with "So the answer is '
@@ -27,6 +30,8 @@ INSTRUCTIONS = {
 COMMENT_AT = 35  # column at which comments begin
 LONGEST_BEFORE_COMMENT = 60
 CHARACTERS_PER_TOKEN = 3  # fewer than in English, so that other languages fit, too
+CHARACTERS_PER_WORD = 6
+_NUMBERED = re.compile(r"\s*\d+\s*[-.):_]\s*(?=[^\W\d])")  # "1 - Billing"
 TOKENS = (128, 256, 512, 1024)
 
 
@@ -102,16 +107,24 @@ def dataset_text(name: str, file: FileColumns, chosen: Mapping[str, str], splits
     if answers in ("label", LABEL_SETS):
         labels = listed(chosen["labels"])
         lines.append(_line("labels", _flow(labels), "in the order of the codes 0, 1, ..., where a file has these"))
-        lines.append(f"# synonyms: {{{_scalar(labels[0])}: [other, words]}}   # what else a teacher may call a label")
+        lines.append(_synonyms(labels, codes(file, label)))
     if chosen["choice-labels"] != NONE and answers == "choice":
         lines.append(_line("choice_labels", _flow(listed(chosen["choice-labels"])), "what the label column calls them"))
     lines.append(_line("question", _scalar(template), "columns in braces; the rest is said to teacher and student"))
+    most = _most_words(file, chosen["question"])
+    if most:
+        column, words = most
+        field = next((field for field, named in fields.items() if named == column), column)
+        comment = "first words of long texts; the rest is left out"
+        lines.append(_line("most_words", f"{{{_scalar(field)}: {words}}}", comment))
     if fields:
         pairs = ", ".join(f"{field}: {_flow(column) if isinstance(column, list) else _scalar(column)}"
                           for field, column in fields.items())  # fmt: skip
         lines.append(_line("fields", f"{{{pairs}}}", "field: column, where your names differ"))
     files = ", ".join(f"{_scalar(split.name)}: {_scalar(os.path.relpath(split.file))}" for split in splits.values())
     lines.append(_line("splits", f"{{{files}}}", "beside this file"))
+    if file.encoding:
+        lines.append(_line("encoding", file.encoding, "of files that are not UTF-8"))
     if chosen["split"] != NONE:
         lines.append(_line("split_column", _scalar(chosen["split"]), "says which split a row belongs to"))
     instruction = INSTRUCTIONS[answers].format(labels=_either(listed(chosen["labels"])))
@@ -148,7 +161,7 @@ def student_text(
         *columns_in(file, chosen["question"]),
         *(columns_in(file, chosen["choices"]) if chosen["choices"] != NONE else []),
     ]
-    longest = sum(file.columns[column].longest for column in asked if column in file.columns)
+    longest = _longest(file, asked)
     tokens = next((size for size in TOKENS if size * CHARACTERS_PER_TOKEN >= longest), TOKENS[-1])
     lines += [
         _line("  max_input_tokens", str(tokens), f"the longest question has about {longest:,} characters"),
@@ -189,15 +202,72 @@ def _question(file: FileColumns, value: str) -> tuple[str, dict[str, str | list[
         # A field may not have the name of another column, lest that is read in its place.
         usable = usable and (slug == column or slug not in file.columns)
         other = "question" if len(columns) == 1 and "question" not in file.columns else f"field_{len(names) + 1}"
+        if slug in RESERVED_FIELDS and f"{slug}_column" not in file.columns and len(columns) > 1:
+            other = f"{slug}_column"
         names[column] = slug if usable else other
     if value not in file.columns and "{" in value:
         template = re.sub(r"\{([^{}]*)\}", lambda braces: f"{{{names[braces[1]]}}}", value.replace("\\n", "\n"))
     elif len(columns) == 1:
         template = f"{{{names[columns[0]]}}}"
     else:
-        headings = ((column.replace("_", " ").strip(), names[column]) for column in columns)
+        headings = ((_heading(file, column), names[column]) for column in columns)
         template = "\n".join(f"{heading[:1].upper()}{heading[1:]}: {{{name}}}" for heading, name in headings)
     return template, {name: column for column, name in names.items() if name != column}
+
+
+def _heading(file: FileColumns, column: str) -> str:
+    """What a column is called in the question: as in the file; of what is in an object, without the object's name."""
+    same = [name for name in file.columns if file.columns[name].heading == file.columns[column].heading]
+    name = file.columns[column].heading if column.endswith(f".{file.columns[column].heading}") else column
+    return (name if len(same) == 1 else column).replace("_", " ").replace(".", " ").strip()
+
+
+def _longest(file: FileColumns, columns: Iterable[str]) -> int:
+    """Characters of the longest question, at most."""
+    return sum(file.columns[column].longest for column in columns if column in file.columns)
+
+
+def long_texts(file: FileColumns, question: str) -> str:
+    """Says what is left out of long questions; empty if nothing is."""
+    most = _most_words(file, question)
+    if most is None:
+        return ""
+    return (
+        f"{most[0]} has up to {file.columns[most[0]].longest:,} characters, more than students read: a question takes "
+        f"its first {most[1]} words (most_words)."
+    )
+
+
+def _most_words(file: FileColumns, question: str) -> tuple[str, int] | None:
+    """The column that is too long for any student, and how many words of it are not; None if all fits."""
+    columns = columns_in(file, question)
+    longest = max(columns, key=lambda column: file.columns[column].longest)
+    room = TOKENS[-1] * CHARACTERS_PER_TOKEN
+    if _longest(file, columns) <= room:
+        return None
+    others = _longest(file, columns) - file.columns[longest].longest
+    return longest, max((room - others) // CHARACTERS_PER_WORD // 10 * 10, 50)
+
+
+def codes(file: FileColumns, label: str) -> list[str]:
+    """The numbers that stand for classes in a file; none if classes have names, or are counted from 0, which needs no
+    more than their order."""
+    column = file.columns.get(label)
+    found = classes(column) if column and column.is_number else []
+    return found if found != [str(place) for place in range(len(found))] else []
+
+
+def _synonyms(labels: list[str], found: list[str]) -> str:
+    """What else labels are called: codes that count from another number than 0, names without their numbers."""
+    if len(found) == len(labels) and found != labels:
+        other = dict(zip(labels, found, strict=True))
+        return _line("synonyms", f"{{{', '.join(f'{_scalar(name)}: [{code}]' for name, code in other.items())}}}",
+                     "what a file calls them")  # fmt: skip
+    bare = [_NUMBERED.sub("", label, count=1) for label in labels]
+    if all(name != label for name, label in zip(bare, labels, strict=True)) and len(set(bare)) == len(bare):
+        pairs = ", ".join(f"{_scalar(label)}: [{_scalar(name)}]" for label, name in zip(labels, bare, strict=True))
+        return _line("synonyms", f"{{{pairs}}}", "what else a teacher may call them")
+    return f"# synonyms: {{{_scalar(labels[0])}: [other, words]}}   # what else a teacher may call a label"
 
 
 def _part(name: str) -> Part:

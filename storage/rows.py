@@ -1,24 +1,25 @@
 """Reads tables that users give: JSONL, JSON, CSV and TSV, also gzipped, and Parquet.
 
 Rows come one at a time, as dictionaries from column to value, so a file may be larger than memory (but for a JSON list,
-which is read whole). A missing value is None, however the file writes it: null, NaN, an empty cell. Whatever is wrong
-with a file becomes one clear line (`BadFile`) with the file's name and, where possible, the line number.
+which is read whole). Texts are UTF-8, or UTF-16 with its mark; another encoding must be named.
+A missing value is None, however the file writes it: null, NaN, an empty cell. Whatever is wrong with a file becomes one
+clear line (`BadFile`) with the file's name and, where possible, the line number.
 """
 
 import csv
-import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from io import StringIO, TextIOWrapper
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from storage.encodings import encoding_by_mark, is_utf8, opened
 from storage.errors import BadFile, OutOfReach, one_line
 
 TEXTS = (".jsonl", ".json", ".csv", ".tsv")  # also with .gz behind
@@ -35,8 +36,11 @@ Row = dict[str, Any]
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-def read_rows(path: str | Path) -> Iterator[Row]:
+def read_rows(path: str | Path, encoding: str | None = None) -> Iterator[Row]:
     """Yields the rows of a file, in order; or of several, in the order of their names, if the name holds a *.
+
+    Args:
+        encoding: of a text file that is not UTF-8, such as "cp1252". One that is UTF-8 is read as that all the same.
 
     Raises:
         BadFile: the file is missing, empty, damaged, of an unknown kind, or not of the kind its name says. Raised by
@@ -46,7 +50,7 @@ def read_rows(path: str | Path) -> Iterator[Row]:
     kind = _kind(file)
     if "*" in file.name and not file.exists():
         for part in _parts(file):
-            yield from read_rows(part)
+            yield from read_rows(part, encoding)
         return
     count = 0
     try:
@@ -56,16 +60,18 @@ def read_rows(path: str | Path) -> Iterator[Row]:
             raise BadFile(f"{file} is a folder; give a file ({ALLOWED})")
         if file.stat().st_size == 0:
             raise BadFile(f"{file} is empty")
-        for row in _parquet(file) if kind == PARQUET else _text_rows(file, kind):
+        for row in _parquet(file) if kind == PARQUET else _text_rows(file, kind, encoding):
             count += 1
             yield row
     except (OSError, EOFError, zlib.error) as error:
         # A truncated or fake gzip file, no permission, or a name that is too long.
         raise BadFile(f"{file} cannot be read: {one_line(error)}") from error
     except UnicodeDecodeError as error:
+        if encoding is not None:
+            raise BadFile(f"{file} is neither UTF-8 nor {encoding} text: {one_line(error)}") from error
         raise BadFile(
             f"{file} is not UTF-8 text: {one_line(error)}. Save it as UTF-8 (in a spreadsheet: CSV UTF-8), or convert "
-            "it: iconv -f WINDOWS-1252 -t UTF-8"
+            "it: iconv -f WINDOWS-1252 -t UTF-8; qcrd init finds out what it is"
         ) from error
     if count == 0:
         raise BadFile(f"{file} holds no rows")
@@ -79,6 +85,21 @@ def missing_column(wanted: str, row: Mapping[str, Any], hint: str = "") -> BadFi
     return BadFile(
         f"no column {wanted!r}.{suggestion} Columns: {', '.join(columns) or 'none'}.{' ' + hint if hint else ''}"
     )
+
+
+def unfolded(row: Mapping[str, Any], whole: Callable[[str], bool] | None = None) -> Row:
+    """The row with objects taken apart: {"ticket": {"body": "..."}} has the column "ticket.body".
+
+    Args:
+        whole: of which keys an object stays as it is.
+    """
+    out: Row = {}
+    for name, value in row.items():
+        if isinstance(value, Mapping) and value and not (whole and whole(name)):
+            out |= {f"{name}.{inner}": cell for inner, cell in unfolded(value, whole).items()}
+        else:
+            out[name] = value
+    return out
 
 
 def parse_json(text: str) -> Any:
@@ -136,13 +157,13 @@ def _parts(pattern: Path) -> list[Path]:
     return parts
 
 
-def _text_rows(file: Path, kind: str) -> Iterator[Row]:
-    with gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb") as binary:
-        # Spreadsheets begin files with a byte order mark, and write "Unicode text" in UTF-16.
-        mark = binary.read(2)
-        binary.seek(0)
-        encoding = "utf-16" if mark in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-        lines = TextIOWrapper(cast(BinaryIO, binary), encoding=encoding, newline="")
+def _text_rows(file: Path, kind: str, encoding: str | None) -> Iterator[Row]:
+    with opened(file) as binary:
+        found = encoding_by_mark(binary)
+        if found is None:
+            # Somebody may have saved the file as UTF-8 since the encoding was written down.
+            found = "utf-8" if encoding is None or is_utf8(file) else encoding
+        lines = TextIOWrapper(binary, encoding=found, newline="")
         if kind in (".csv", ".tsv"):
             yield from _csv(file, lines)
         elif kind == ".json":
@@ -200,7 +221,9 @@ def _csv(file: Path, lines: TextIOWrapper) -> Iterator[Row]:
             header.pop()
         for column in header:
             if column and header.count(column) > 1:
-                raise BadFile(f"{file} line {reader.line_num + skipped} names the column {column!r} more than once")
+                raise BadFile(
+                    f"{file} line {reader.line_num + skipped} names the column {column!r} more than once: rename one"
+                )
         for cells in rows:
             yield _row(header, cells, f"{file} line {reader.line_num + skipped}", separator)
     except csv.Error as error:

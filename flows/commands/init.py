@@ -2,24 +2,29 @@
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from textwrap import indent
 from typing import Annotated, Any
 
 import typer
 from rich.padding import Padding
 from rich.table import Table
 
-from flows.new_files import Split, dataset_text, name_for, splits_of, student_text, told
+from flows.new_files import Split, dataset_text, long_texts, name_for, splits_of, student_text, told
 from flows.terminal import notice, out, plain
 from storage.datasets.definition import Dataset
 from storage.datasets.file_columns import SHOWN_ROWS, FileColumns, count_columns
-from storage.datasets.guessing import NONE, STEPS, check_given, columns_in, listed
+from storage.datasets.guessing import NONE, STEPS, Guess, check_given, columns_in, listed
 from storage.datasets.registry import BUILT_IN, get_dataset
+from storage.encodings import encoding_of
 from storage.errors import BadFile, StorageError, UsageError
-from storage.rows import read_rows
+from storage.rows import PARQUET, read_rows
 from tasks.questions.sets import Part
 
 URL, MODEL = "https://host/v1", "big-model"
+SHOWN_CHARACTERS = 600  # of a question
+RATINGS = ("stars", "rating", "score", "grade", "sterne", "bewertung", "punkte")  # numbers that say what they mean
 
 
 def init_command(
@@ -32,7 +37,7 @@ def init_command(
         str | None, typer.Option("--choices", help="Column of the choices, or a column each as a,b,c; or none.")
     ] = None,
     label: Annotated[str | None, typer.Option("--label", help="Column of the gold label; or none.")] = None,
-    answers: Annotated[str | None, typer.Option("--answers", help="number, choice or label.")] = None,
+    answers: Annotated[str | None, typer.Option("--answers", help="number, choice, label or labels (several).")] = None,
     labels: Annotated[str | None, typer.Option("--labels", help="The classes, as low,high.")] = None,
     choice_labels: Annotated[
         str | None, typer.Option("--choice-labels", help="What the label column calls the choices, as 0,1,2,3.")
@@ -42,6 +47,9 @@ def init_command(
     ] = None,
     validation: Annotated[str | None, typer.Option("--validation", help="A file with validation questions.")] = None,
     test: Annotated[str | None, typer.Option("--test", help="A file with test questions.")] = None,
+    encoding: Annotated[
+        str | None, typer.Option("--encoding", help="Encoding of a text file that is not UTF-8, as cp1252.")
+    ] = None,
     name: Annotated[str | None, typer.Option("--name", help="The dataset's name; by default after the file.")] = None,
     url: Annotated[str, typer.Option("--url", help="The teacher's endpoint, for the configuration.")] = URL,
     model: Annotated[str, typer.Option("--model", help="The teacher's name there.")] = MODEL,
@@ -50,12 +58,13 @@ def init_command(
     """Look at a file and write what distill needs to know.
 
     Guesses what is the question, the choices, the label, the kind of answers
-    and the split; asks whether that is right, where there is a terminal; and
-    writes NAME.yaml and NAME-student.yaml here.
+    and the split; asks whether that is right; and writes NAME.yaml and
+    NAME-student.yaml here. Where nobody answers, guesses are taken.
 
     Example: qcrd init tickets.csv --label priority --yes
     """
-    seen = count_columns(file)
+    encoding = encoding or _encoding(file)
+    seen = count_columns(file, encoding)
     given = {"split": split, "choices": choices, "question": question, "label": label, "answers": answers,
              "labels": labels, "choice-labels": choice_labels}  # fmt: skip
     named = name or name_for(file)
@@ -63,9 +72,12 @@ def init_command(
     for target in targets:
         if target.exists():
             raise UsageError(f"{target} exists and is left as it is; choose another --name, or move it away.")
-    out.print(plain(f"{file}: {seen.rows:,} rows; columns {', '.join(seen.columns)}"), soft_wrap=True)
-    chosen = _choose(seen, given, asking=not yes and sys.stdin.isatty())
+    read_as = f"read as {encoding}, since it is not UTF-8 (--encoding); " if encoding else ""
+    out.print(plain(f"{file}: {read_as}{seen.rows:,} rows; columns {', '.join(seen.columns)}"), soft_wrap=True)
+    chosen = _choose(seen, given, asking=not yes)
     splits = splits_of(seen, chosen["split"], {"validation": validation, "test": test})
+    found = next((name for split in splits.values() if (name := _encoding(split.file))), None)
+    seen = replace(seen, encoding=encoding or found)
     out.print(plain(told(splits)), soft_wrap=True)
     texts = dataset_text(named, seen, chosen, splits), student_text(named, seen, chosen, splits, url, model)
     for target, text in zip(targets, texts, strict=True):
@@ -91,17 +103,19 @@ def _choose(file: FileColumns, given: Mapping[str, str | None], *, asking: bool)
     table = Table(box=None, pad_edge=False, show_header=False)
     for _ in range(3):
         table.add_column(overflow="fold")
-    for step, guess in STEPS.items():
-        if step in chosen:
-            why = f"given with --{step}"
-        elif asking:
-            chosen[step], why = _asked(file, step, chosen)
-        else:
+    doubts: list[str] = []
+    for step in STEPS:
+        why = f"given with --{step}"
+        if step not in chosen and asking:
             try:
-                guessed = guess(file, chosen)
-            except UsageError as error:
-                raise UsageError(f"{error}{_read_as_it_is(file)}") from error
+                chosen[step], why = _asked(file, step, chosen)
+            except EOFError:
+                asking = False
+                notice("Nobody answers: the rest is as guessed.")
+        if step not in chosen:
+            guessed = _guessed(file, step, chosen, doubts)
             chosen[step], why = guessed.value, f"{guessed.why} (--{step})" if guessed.why else ""
+            doubts.append(guessed.doubt)
         if chosen[step] != NONE or step in ("label", "split"):
             table.add_row(plain(step), plain(chosen[step], "bold"), plain(why, "dim"))
     if chosen["answers"] == "choice" and chosen["choices"] == NONE:
@@ -110,35 +124,75 @@ def _choose(file: FileColumns, given: Mapping[str, str | None], *, asking: bool)
     unused = [name for name in file.columns if name not in used]
     if unused:
         table.add_row(plain("not used"), plain(", ".join(unused)), plain("kept beside the question", "dim"))
-    out.print(Padding(table, (0, 0, 1, 2)))
-    codes = listed(chosen["labels"])
-    if codes == [str(code) for code in range(len(codes))]:
-        notice(
-            "The classes are codes, and a teacher cannot know what they mean. Name them in the order of the codes, "
-            f"from 0 to {len(codes) - 1}: --labels {','.join('abcdefghij'[: len(codes)])}"
-        )
+    out.print(Padding(table, (0, 0, 1, 2), expand=False))
+    for doubt in filter(None, [*doubts, *_about_codes(file, chosen), long_texts(file, chosen["question"])]):
+        notice(doubt)
     return chosen
 
 
+def _guessed(file: FileColumns, step: str, chosen: Mapping[str, str], doubts: list[str]) -> Guess:
+    """A guess; where there is none, the error tells of earlier doubts, too, which may well be why."""
+    try:
+        return STEPS[step](file, chosen)
+    except UsageError as error:
+        said = f"{error}{_read_as_it_is(file)}"
+        before = "".join(f" {doubt}" for doubt in doubts if doubt)
+        raise UsageError(f"{said.rstrip('.')}.{before}" if before else said) from error
+
+
+def _about_codes(file: FileColumns, chosen: Mapping[str, str]) -> list[str]:
+    """A hint where classes are mere numbers."""
+    labels, column = listed(chosen["labels"]), file.columns.get(chosen["label"])
+    if not all(label.isdecimal() for label in labels) or (column and column.key in RATINGS):
+        return []
+    names = ",".join("abcdefghij"[: len(labels)])
+    return [
+        "The classes are numbers. If they are codes, a teacher cannot know what they mean: name them, in the order "
+        f"{', '.join(labels)}: --labels {names}"
+    ]
+
+
 def _asked(file: FileColumns, step: str, chosen: Mapping[str, str]) -> tuple[str, str]:
-    """What a person says to a guess, until it can be."""
+    """What a person says to a guess, until it can be.
+
+    Raises:
+        EOFError: there is nobody, and nothing more to read.
+    """
     while True:
         default: Any = None
         try:
             guessed = STEPS[step](file, chosen)
             default, why = guessed.value, guessed.why
+            if guessed.doubt:
+                notice(guessed.doubt)
             if default == NONE and step in ("labels", "choice-labels", "choices"):
                 return default, why  # nothing speaks for it; an option says otherwise
         except UsageError as error:
             why = "asked"
             notice(str(error))
-        value = typer.prompt(f"{step}" + (f" ({why})" if default else ""), default=default)
+        value = _answer(f"{step}" + (f" ({why})" if default else ""), default)
         try:
             check_given(file, step, value)
         except UsageError as error:
             notice(str(error))
             continue
         return value, why if value == default else "as you say"
+
+
+def _answer(question: str, default: str | None) -> str:
+    """What is typed, or comes through a pipe; the default for an empty line.
+
+    Raises:
+        EOFError: the pipe is at its end.
+    """
+    if sys.stdin.isatty():
+        return str(typer.prompt(question, default=default))
+    out.print(plain(f"{question}{f' [{default}]' if default else ''}: "), end="", soft_wrap=True)
+    line = sys.stdin.readline()
+    out.print(plain(line.strip()), soft_wrap=True)
+    if not line:
+        raise EOFError
+    return line.strip() or default or ""
 
 
 def _try_out(definition: str, configuration: str, file: FileColumns, splits: Mapping[Part, Split]) -> str:
@@ -148,18 +202,28 @@ def _try_out(definition: str, configuration: str, file: FileColumns, splits: Map
     load_config(configuration)
     dataset = get_dataset(definition)
     wrong: list[str] = []
-    readable = labelled = 0
+    readable = labelled = differing = 0
+    labels: dict[tuple[str, ...], str | None] = {}
     for path in dict.fromkeys(split.file for split in splits.values()):
-        for number, row in enumerate(read_rows(path), start=1):
+        for number, row in enumerate(read_rows(path, file.encoding), start=1):
             try:
-                labelled += dataset.example_from_row(row).label is not None
-                readable += 1
+                example = dataset.example_from_row(row)
             except BadFile as error:
                 wrong.append(f"{path} row {number}: {error}")
+                continue
+            readable += 1
+            labelled += example.label is not None
+            asked = (example.question, *example.choices)
+            before = labels.get(asked)
+            differing += before is not None and example.label is not None and before != example.label
+            labels[asked] = example.label if example.label is not None else before
     _show(dataset, file)
     if labelled < readable:
-        notice(f"{labelled:,} of {readable:,} questions have a label.")
-    return f"{len(wrong):,} rows cannot be read; the first: {wrong[0]}." if wrong else ""
+        notice(f"{labelled:,} of {readable:,} rows have a label.")
+    if len(labels) < readable:
+        other = f"; {differing:,} of these rows have another label, and the last one counts" if differing else ""
+        notice(f"{readable - len(labels):,} rows ask what an earlier row asks: {len(labels):,} questions{other}.")
+    return f"{len(wrong):,} rows cannot be read; the first: {wrong[0].rstrip('.')}." if wrong else ""
 
 
 def _show(dataset: Dataset, file: FileColumns) -> None:
@@ -172,8 +236,19 @@ def _show(dataset: Dataset, file: FileColumns) -> None:
             continue
         prompt = dataset.teacher_prompt(example.question, example.choices)
         out.print(plain(f"{number} of {min(file.rows, SHOWN_ROWS)}", "dim"))
-        out.print(Padding(plain(prompt.question), (0, 0, 0, 2)))
-        out.print(Padding(plain(f"label: {example.label or NONE}", "dim"), (0, 0, 1, 2)))
+        out.print(plain(indent(_beginning(prompt.question), "  ")), soft_wrap=True)
+        out.print(plain(f"  {f'label: {example.label}' if example.label else 'no label'}\n", "dim"))
+
+
+def _beginning(text: str) -> str:
+    if len(text) <= SHOWN_CHARACTERS * 3 // 2:
+        return text
+    return f"{text[:SHOWN_CHARACTERS]} ... ({len(text):,} characters in all)"
+
+
+def _encoding(path: str) -> str | None:
+    """The encoding of a text file that is not UTF-8."""
+    return encoding_of(Path(path)) if Path(path).is_file() and not path.lower().endswith(PARQUET) else None
 
 
 def _read_as_it_is(file: FileColumns) -> str:

@@ -38,6 +38,10 @@ def predict_command(
     path: Annotated[
         str | None, typer.Option("--path", help="JSONL, CSV or Parquet with the questions (and choices) instead.")
     ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option("--dataset", help="Your definition, where the columns of the file are those of its files."),
+    ] = None,
     choice: Annotated[
         list[str] | None, typer.Option("--choice", help="An answer choice, for datasets that have some. Repeatable.")
     ] = None,
@@ -51,7 +55,7 @@ def predict_command(
 
     Example: qcrd predict "Ann has 3 apples and buys 2 more. How many apples does Ann have now?"
     """
-    asked = _questions(questions or [], path, choice or [])
+    asked = _questions(questions or [], path, choice or [], dataset)
     from tasks.tracking.registry import load_registered  # takes some seconds: MLflow and torch
 
     place = home_at(home)
@@ -112,7 +116,7 @@ def evaluate_command(
     notice(f"predictions stored as {result.student}")
 
 
-def _questions(texts: list[str], path: str | None, choices: list[str]) -> list[dict[str, Any]]:
+def _questions(texts: list[str], path: str | None, choices: list[str], dataset: str | None) -> list[dict[str, Any]]:
     """What is asked, from the command line, standard input or a file.
 
     Raises:
@@ -121,11 +125,21 @@ def _questions(texts: list[str], path: str | None, choices: list[str]) -> list[d
     if path is not None:
         if texts or choices:
             raise UsageError("Give questions on the command line or in a file with --path, not both.")
+        if dataset is not None:
+            return [
+                {"question": one.question, **({"choices": list(one.choices)} if one.choices else {})}
+                for one in get_dataset(dataset).load("train", path)
+            ]
         rows = list(read_rows(Path(path)))
         for number, row in enumerate(rows, start=1):
             if not isinstance(row.get("question"), str):
-                raise UsageError(f"{path}: row {number} has no text in the column `question`.")
+                raise UsageError(
+                    f"{path}: row {number} has no text in the column `question`. If its columns are those of your "
+                    "dataset, say which: --dataset NAME.yaml."
+                )
         return [{name: row[name] for name in ("question", "choices") if row.get(name) is not None} for row in rows]
+    if dataset is not None:
+        raise UsageError("--dataset says how a file is read: give the file with --path.")
     if texts == ["-"]:
         texts = [line.strip() for line in sys.stdin if line.strip()]
     if not texts:

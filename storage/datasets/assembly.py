@@ -66,6 +66,7 @@ def assemble(
     adapt: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
     choice_labels: tuple[str, ...] = (),
     most_words: Mapping[str, int] | None = None,
+    encoding: str | None = None,
 ) -> Dataset:
     """A dataset from its parts.
 
@@ -82,6 +83,7 @@ def assemble(
         adapt: renames published columns to canonical fields.
         choice_labels: what gold labels call the choices, where the rows give them no names.
         most_words: column -> words of it that a question takes at most.
+        encoding: of files that are not UTF-8.
 
     Raises:
         ValueError: the parser does not read an exemplar's reply as its answer.
@@ -100,7 +102,7 @@ def assemble(
 
     def load(split: str, path: str | None = None, limit: int | None = None) -> Iterator[Example]:
         if path is not None:
-            return examples_from_file(layout.example, path, limit)
+            return examples_from_file(layout.example, path, limit, encoding=encoding)
         if split not in splits:
             raise UnknownName("split", split, splits, f"({name}; or pass a file with --path)")
         return _loaded(layout, name, islice(rows(split), limit))

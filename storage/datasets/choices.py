@@ -2,6 +2,7 @@
 
     ["attic", "cellar"]                                  a list of texts
     attic|cellar                                         texts separated by "|"
+    attic; cellar                                        by semicolons, or each in a line of its own
     (A) attic (B) cellar                                 texts behind their letters or numbers
     {"label": ["A", "B"], "text": ["attic", "cellar"]}   two lists side by side
     [{"label": "A", "text": "attic"}, ...]               a list of objects
@@ -128,6 +129,8 @@ def split_lettered(text: str) -> tuple[str, list[dict[str, str]]]:
     return text, []
 
 
+_LETTERS, _NUMBERS = "ABCDEFGHI", "123456789"
+_BEFORE = re.compile(r"\s*\(?([A-Ia-i1-9])[).:]\s+")
 _MARK = re.compile(r"(?:^|(?<=\s))\(([A-Z1-9])\)(?=\s)")
 
 
@@ -139,4 +142,18 @@ def _from_text(text: str) -> Any:
             kind = "list" if text.startswith("[") else "object"
             raise BadFile(f"choices {text[:80]!r} begin like a JSON {kind} but cannot be read as one") from error
     head, lettered = split_lettered(text)
-    return lettered if lettered and not head and "|" not in text else text.split("|")
+    if lettered and not head and "|" not in text:
+        return lettered
+    between = next((sign for sign in "|\n;" if sign in text), "|")
+    texts = text.split(between)
+    if between != "|":
+        texts = [one for one in texts if one.strip()]  # a line or a semicolon at the end
+    marks = [_BEFORE.match(one) for one in texts]
+    names = [mark[1].upper() for mark in marks if mark]
+    if len(names) == len(texts) > 1 and names in (list(_LETTERS[: len(texts)]), list(_NUMBERS[: len(texts)])):
+        return [
+            {"label": mark[1], "text": one[mark.end() :].strip()}
+            for one, mark in zip(texts, marks, strict=True)
+            if mark
+        ]
+    return texts

@@ -22,7 +22,7 @@ Every value is read as the text that stands there: the labels `yes`, `no`, `1` a
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from string import Formatter
@@ -32,16 +32,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from storage.datasets.assembly import CHOICES, NUMBERS, Answers, assemble, label_sets, labels
-from storage.datasets.choices import choices_in_columns
+from storage.datasets.custom_rows import rows_of, with_fields
 from storage.datasets.definition import LABEL_SETS, Dataset, Exemplar, Parsed
-from storage.datasets.hub import HubSource, HubSplit
-from storage.datasets.layout import renamed
 from storage.datasets.own_functions import entry_point, guarded_normaliser, guarded_parser
 from storage.datasets.parsing import NO_ANSWER, normalise_choice
-from storage.datasets.values import as_text
+from storage.encodings import ENCODINGS
 from storage.errors import BadFile, one_line
 from storage.recorded import SAMPLE_FIELDS
-from storage.rows import missing_column, read_rows
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 RESERVED_FIELDS = (*SAMPLE_FIELDS, "samples", "label")  # these have another meaning in files of recorded samples
@@ -115,8 +112,8 @@ class CustomDataset(BaseModel):
     )
     fields: Mapping[str, Text | tuple[Text, ...]] = Field(
         default_factory=dict,
-        description="Columns that have other names in the files, as field: column. Choices that stand in a column each "
-        "are choices: [column, column, ...].",
+        description="Columns that have other names in the files, as field: column; ticket.body is the body in an "
+        "object ticket. Choices that stand in a column each are choices: [column, column, ...].",
     )
     most_words: Mapping[str, Annotated[int, Field(ge=1)]] = Field(
         default_factory=dict,
@@ -127,6 +124,10 @@ class CustomDataset(BaseModel):
         min_length=1,
         description="Files with the questions, as split: file; JSONL, JSON, CSV or TSV (also .gz), or Parquet, beside "
         "the YAML file. With `hub`, the names of the splits there.",
+    )
+    encoding: Text | None = Field(
+        default=None,
+        description="Encoding of text files that are not UTF-8, such as cp1252 (Windows in western Europe).",
     )
     hub: HubDataset | None = Field(
         default=None, description="Where on the Hugging Face hub the splits are, instead of files."
@@ -159,6 +160,8 @@ class CustomDataset(BaseModel):
         for field, column in self.fields.items():
             if field != "choices" and not isinstance(column, str):
                 raise ValueError(f"fields: {field} must name one column; only choices may stand in several")
+        if self.encoding is not None and not _is_encoding(self.encoding):
+            raise ValueError(f"encoding is {self.encoding!r}, which is none; {_allowed(self.encoding, ENCODINGS)}")
         if self.hub is not None and self.split_column is not None:
             raise ValueError("split_column: only for files; a hub dataset has its splits by name")
         if self.choice_labels and not self.has_choices:
@@ -192,8 +195,9 @@ def load_custom(path: str | Path) -> Dataset:
             description=settings.description,
             answers=answers,
             splits=tuple(settings.splits),
-            rows=lambda split: _rows(settings, file, split),
+            rows=lambda split: rows_of(settings, file, split),
             most_words=settings.most_words,
+            encoding=settings.encoding,
             instruction=settings.instruction.strip(),
             exemplars=[
                 Exemplar(item.question, item.rationale, item.answer, item.choices) for item in settings.exemplars
@@ -201,7 +205,7 @@ def load_custom(path: str | Path) -> Dataset:
             template=settings.question,
             has_choices=settings.has_choices,
             choice_labels=settings.choice_labels,
-            adapt=lambda row: _with_fields(row, settings),
+            adapt=lambda row: with_fields(row, settings),
         )
     except ValueError as error:  # an exemplar that the parser misreads, a synonym of two labels
         raise BadFile(f"{file}: {error}") from error
@@ -277,6 +281,15 @@ def _allowed(name: str, allowed: tuple[str, ...]) -> str:
     return f"allowed: {', '.join(allowed)}." + (f" Did you mean {nearest[0]!r}?" if nearest else "")
 
 
+def _is_encoding(name: str) -> bool:
+    """Whether Python has a text encoding of this name."""
+    try:
+        "".encode(name)
+    except LookupError:
+        return False
+    return True
+
+
 def _check_template(template: str, file: Path) -> None:
     try:
         fields = [
@@ -305,44 +318,6 @@ def _check_template(template: str, file: Path) -> None:
                 f"{', '.join(other for other in RESERVED_FIELDS if other != name)}); choose another name, "
                 f"as in fields: {{ticket: {name}}}"
             )
-
-
-def _rows(settings: CustomDataset, file: Path, split: str) -> Iterator[Mapping[str, Any]]:
-    if settings.hub is not None:
-        source = HubSource(
-            settings.hub.repository, settings.hub.configuration,
-            {name: HubSplit(there) for name, there in settings.splits.items()},
-        )  # fmt: skip
-        yield from source.rows(split)
-        return
-    path, column = file.parent / settings.splits[split], settings.split_column
-    if column is None:
-        yield from read_rows(path)
-        return
-    others: dict[str, None] = {}
-    found = False
-    for number, row in enumerate(read_rows(path), start=1):
-        if column not in row:
-            raise BadFile(f"{path} row {number}: {missing_column(column, row, 'It is the split_column.')}")
-        value = as_text(row[column], column).strip()
-        if value == split:
-            found = True
-            yield row
-        elif len(others) < 10:
-            others[value] = None
-    if not found:
-        raise BadFile(f"{path} has no row with {split!r} in its column {column!r}; it has {', '.join(others)}")
-
-
-def _with_fields(row: Mapping[str, Any], settings: CustomDataset) -> Mapping[str, Any]:
-    """The row with columns renamed to fields, except those that already have the field's name."""
-    fields = {field: column for field, column in settings.fields.items() if isinstance(column, str)}
-    row = renamed(row, {field: column for field, column in fields.items() if column in row or field not in row})
-    columns = settings.fields.get("choices", "")
-    if isinstance(columns, str) or "choices" in row:
-        return row
-    rest = {column: value for column, value in row.items() if column not in columns}
-    return rest | {"choices": choices_in_columns(row, columns, settings.choice_labels)}
 
 
 def _answers(settings: CustomDataset, file: Path) -> Answers:

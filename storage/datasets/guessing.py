@@ -6,18 +6,16 @@ equally well nothing is guessed: the error lists them.
 """
 
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from storage.datasets.choices import read_choices
 from storage.datasets.definition import LABEL_SETS
-from storage.datasets.file_columns import Column, FileColumns
-from storage.datasets.label_sets import NO_LABELS, label_text
+from storage.datasets.file_columns import CHOICES, Column, FileColumns
+from storage.datasets.label_columns import classes, counted_classes, counted_in_sets, kind_of, rare
+from storage.datasets.label_sets import labels_in
 from storage.datasets.layout import NO_LABEL
-from storage.datasets.parsing import normalise_number
 from storage.errors import BadFile, UnknownName, UsageError
-from storage.rows import read_rows
 
 NONE = "none"
 """What a person writes where a file has no such column."""
@@ -38,18 +36,19 @@ _PAIRS = (
 )
 _LABELS = (
     "label", "goldlabel", "gold", "answerkey", "correctanswer", "correct", "groundtruth", "target", "class", "klasse",
-    "expected", "answer", "antwort", "solution", "lösung", "ergebnis", "result",
+    "labels", "tags", "expected", "answer", "antwort", "solution", "lösung", "ergebnis", "result",
 )  # fmt: skip
 # Names of classes: a file may well have several of these.
 _CLASSES = (
     "category", "kategorie", "priority", "priorität", "prioritaet", "urgency", "dringlichkeit", "severity", "intent",
     "sentiment", "stimmung", "topic", "thema", "queue", "department", "abteilung", "team", "tag", "type", "typ", "art",
-    "status", "rating", "score", "stars", "sterne", "bewertung", "verdict", "output",
+    "status", "rating", "score", "stars", "sterne", "bewertung", "verdict", "output", "categories", "kategorien",
+    "topics", "themen", "klassen", "classes", "intents",
 )  # fmt: skip
-_CHOICES = ("choices", "options", "answeroptions", "answerchoices", "endings", "candidates", "optionen", "auswahl")
 _CHOICE_COLUMN = re.compile(
     r"(option|choice|answer|antwort|opt|auswahl|ending|candidate|)[\s_.-]*([a-j]|\d{1,2})", re.IGNORECASE
 )
+_FLAGS = ("0", "1", "0.0", "1.0", "true", "false", "yes", "no", "ja", "nein", "x", "y", "n")
 _SPLITS = ("split", "set", "subset", "partition", "part", "teil", "datasplit")
 PARTS = {
     "train": ("train", "training"),
@@ -58,16 +57,22 @@ PARTS = {
 }
 """Part of a distillation -> what files call it."""
 
-
 KINDS = ("number", "choice", "label", LABEL_SETS)
 
 
 @dataclass(frozen=True)
 class Guess:
-    """A guess, as a person would give it, and why."""
+    """A guess, as a person would give it.
+
+    Attributes:
+        value: the guess.
+        why: what speaks for it.
+        doubt: what a person should look at, in a sentence; empty if nothing.
+    """
 
     value: str
     why: str
+    doubt: str = ""
 
 
 Chosen = Mapping[str, str]  # step -> what was given or guessed before
@@ -86,13 +91,18 @@ def guess_split(file: FileColumns, chosen: Chosen) -> Guess:  # noqa: ARG001 - o
 
 def guess_choices(file: FileColumns, chosen: Chosen) -> Guess:  # noqa: ARG001
     """The column or columns with the choices."""
+    doubt = ""
     for column in file.columns.values():
-        if column.key not in _CHOICES:
+        if column.key not in CHOICES or not column.filled:
             continue
         try:
             for row in file.first:
                 read_choices(row.get(column.name))
-        except BadFile:
+        except BadFile as error:
+            doubt = (
+                f"{column.name} may be the choices, but cannot be read as such: {error}. Layouts that can be are in "
+                "docs/datasets.md; the simplest is red|green|blue."
+            )
             continue
         return Guess(column.name, "its name")
     groups: dict[str, list[tuple[str, str]]] = {}
@@ -109,7 +119,7 @@ def guess_choices(file: FileColumns, chosen: Chosen) -> Guess:  # noqa: ARG001
         bare = not shared and (len(names) < 3 or not all(name.isupper() for _, name in members))
         if names == expected and len(names) > 1 and not bare:
             return Guess(joined([name for _, name in members]), "a column for each choice")
-    return Guess(NONE, "no column holds choices")
+    return Guess(NONE, "no column holds choices", doubt)
 
 
 def guess_question(file: FileColumns, chosen: Chosen) -> Guess:
@@ -140,24 +150,30 @@ def guess_label(file: FileColumns, chosen: Chosen) -> Guess:
     named = _called(free, _LABELS)
     if named:
         return Guess(named.name, "its name")
-    like = [column for column in free if column.key in _CLASSES]
     why = "its name"
+    like = [column for column in free if column.key in _CLASSES and len(column.values) > 1]
     if not like:
-        like = [column for column in free if column.mean <= 40 and kind_of(column) == "label"]
+        like = [
+            column for column in free if _last_word(column) in _CLASSES and kind_of(column) in ("label", LABEL_SETS)
+        ]
+    if not like:
+        like = [column for column in free if column.mean <= 40 and kind_of(column) in ("label", LABEL_SETS)]
         why = f"{len(like[0].values)} values that repeat" if like else ""
     if len(like) == 1:
         return Guess(like[0].name, why)
-    lists = [column.name for column in free if column.nested]
+    lists = [column.name for column in free if column.nested and kind_of(column) is None]
+    flags = len(like) > 1 and all(value in _FLAGS for column in like for value in map(str.casefold, column.values))
     raise UsageError(
         (f"Several columns of {file.path} could be the label: {', '.join(column.name for column in like)}." if like
          else f"No column of {file.path} looks like a label. {_listed(file)}")
         + (f" Lists, as in {', '.join(lists)}, are none." if lists and not like else "")
+        + (" If each says whether one label holds, make one column of them, such as: billing, outage." if flags else "")
         + f" Name one with --label, or --label {NONE} where the questions have no labels."
     )  # fmt: skip
 
 
 def guess_answers(file: FileColumns, chosen: Chosen) -> Guess:
-    """The answer kind: number, choice or label."""
+    """The answer kind: number, choice, label or labels."""
     if chosen["choices"] != NONE:
         return Guess("choice", "there are choices")
     if chosen["label"] == NONE:
@@ -167,9 +183,12 @@ def guess_answers(file: FileColumns, chosen: Chosen) -> Guess:
     if kind == "number":
         return Guess("number", f"every {column.name} is a number")
     if kind == "label":
-        return Guess("label", f"{len(classes(column))} values of {column.name} that repeat")
-    if column.nested:
-        return Guess(LABEL_SETS, f"{column.name} holds lists")
+        joined_up = next((value for value in column.values if len(labels_in(value)) > 1), None)
+        doubt = f"{joined_up!r} is taken as one class; if these are several labels, say --answers labels."
+        return Guess("label", f"{len(classes(column))} values of {column.name} that repeat", doubt if joined_up else "")
+    if kind == LABEL_SETS or column.nested:
+        what = "lists" if column.nested else "several labels in a cell"
+        return Guess(LABEL_SETS, f"{column.name} holds {what}")
     what = "texts that are neither numbers nor a few classes"
     example = next(iter(column.values), "")
     raise UsageError(
@@ -186,10 +205,13 @@ def guess_labels(file: FileColumns, chosen: Chosen) -> Guess:
     if chosen["label"] == NONE:
         raise UsageError("Without a label column, list the classes: --labels low,high")
     several = chosen["answers"] == LABEL_SETS
-    found = _in_sets(file, chosen["label"]) if several else classes(file.columns[chosen["label"]])
+    column = file.columns[chosen["label"]]
+    found = counted_in_sets(file, column.name) if several else counted_classes(column)
     if len(found) < 2:
-        raise UsageError(f"{chosen['label']} of {file.path} has one value only; list the classes: --labels low,high")
-    return Guess(joined(found), f"all that {chosen['label']} holds")
+        raise UsageError(f"{column.name} of {file.path} has one value only; list the classes: --labels low,high")
+    counts = list(found.values())
+    often = f"{', '.join(map(str, counts))} times" if len(counts) <= 8 else f"{max(counts)} to {min(counts)} times each"
+    return Guess(joined(list(found)), f"all that {column.name} holds: {often}", rare(found))
 
 
 def guess_choice_labels(file: FileColumns, chosen: Chosen) -> Guess:
@@ -204,7 +226,7 @@ def guess_choice_labels(file: FileColumns, chosen: Chosen) -> Guess:
         return Guess(NONE, "the label names their columns")
     ways = {"text": True, "0": True, "1": True}  # a way stays if every row can be read in it
     most = len(columns)
-    for row in read_rows(file.path):
+    for row in file.read():
         value = str(row.get(label.name)).removesuffix(".0")
         if not value.isdecimal():
             continue
@@ -240,43 +262,6 @@ STEPS: dict[str, Callable[[FileColumns, Chosen], Guess]] = {
     "split": guess_split,
 }
 """What is guessed, in this order."""
-
-
-def kind_of(column: Column) -> str | None:
-    """The answer kind that a label column's values tell: number, label or neither."""
-    if column.nested or not column.values:
-        return None
-    different = len(classes(column))
-    if column.is_number:
-        whole = all(re.fullmatch(r"-?\d+(\.0)?", value) for value in column.values)
-        return "label" if whole and different <= 10 and column.filled >= 5 * different else "number"
-    return "label" if not column.many and different <= 100 and column.filled >= 2 * different else None
-
-
-def classes(column: Column) -> list[str]:
-    """The classes in a column; spellings that differ only in case or spaces are one, by its most frequent spelling."""
-    values = [value for value, _ in column.values.most_common() if value not in NO_LABEL]
-    if column.is_number:
-        return sorted(
-            {value.removesuffix(".0") for value in values}, key=lambda value: float(normalise_number(value) or 0)
-        )
-    spelled: dict[str, str] = {}
-    for value in values:
-        spelled.setdefault(" ".join(value.split()).casefold(), value)
-    return list(spelled.values())
-
-
-def _in_sets(file: FileColumns, name: str) -> list[str]:
-    """The labels in a column of sets, most frequent first."""
-    count: Counter[str] = Counter()
-    for row in read_rows(file.path):
-        try:
-            text = label_text(row.get(name))
-        except BadFile as error:
-            raise UsageError(f"{name} of {file.path} holds no sets of labels: {error}.") from error
-        if text != NO_LABELS:
-            count.update(item.strip() for item in re.split(r"[,;|\n]", text.strip("[]")) if item.strip(" '\""))
-    return [label.strip("'\"") for label, _ in count.most_common()]
 
 
 def check_given(file: FileColumns, step: str, value: str) -> None:
@@ -326,8 +311,14 @@ def _texts_called(columns: list[Column], keys: tuple[str, ...]) -> Column | None
     named = _called(columns, keys)
     if named:
         return named
-    words = {column.name: re.split(r"[\W_]+", column.name.casefold().strip("_ "))[0] for column in columns}
+    words = {column.name: re.split(r"[\W_]+", column.heading.casefold().strip("_ "))[0] for column in columns}
     return next((column for key in keys for column in columns if words[column.name] == key and column.mean > 20), None)
+
+
+def _last_word(column: Column) -> str:
+    """What a compound name ends in: "Zuständige Abteilung", ticket_type."""
+    words = re.findall(r"[^\W_]+", re.sub(r"(?<=[a-zß-ÿ])(?=[A-Z])", " ", column.heading))
+    return words[-1].casefold() if words else ""
 
 
 def _split(file: FileColumns, chosen: Chosen) -> str:

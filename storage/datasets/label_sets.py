@@ -134,15 +134,28 @@ class LabelSetReader:
 
 def label_text(value: Any) -> str:
     """A set of labels, as a file holds it, as one text: a list's items with commas between them, `NO_LABELS` for an
-    empty list, and "" where nothing is known.
+    empty list, and "" where nothing is known. An item may be an object with a name: [{"name": "outage"}].
 
     Raises:
         BadFile: it is no text, and no list of texts.
     """
     if not isinstance(value, (list, tuple)):
         return as_text(value, "label").strip()
-    known = [text for one in value if (text := as_text(one, "label").strip())]
+    known = [text for one in value if (text := as_text(_named(one), "label").strip())]
     return BETWEEN.join(known) if known or value else NO_LABELS
+
+
+def labels_in(text: str) -> list[str]:
+    """What a set of labels holds, as `label_text` or a cell of a file spells it: `["outage", "billing"]`, `outage;
+    billing`. Nobody has said yet which labels there are."""
+    plain = text.strip().strip("[]{}").strip()
+    if key(plain) in _NO_LABELS:
+        return []
+    return [label for item in _LIST.split(plain) if (label := item.strip(" \t'\""))]
+
+
+def _named(item: Any) -> Any:
+    return item.get("name", item.get("label", item)) if isinstance(item, Mapping) else item
 
 
 def _why_not(said: str) -> str:

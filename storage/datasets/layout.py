@@ -117,6 +117,7 @@ def examples_from_file(
     path: str,
     limit: int | None = None,
     mapping: Mapping[str, str] = NO_MAPPING,
+    encoding: str | None = None,
 ) -> Iterator[Example]:
     """The examples of a user's file; errors name the file and the row.
 
@@ -125,8 +126,9 @@ def examples_from_file(
         path: a file that `storage.rows` can read.
         limit: at most this many; None for all.
         mapping: field -> column, for columns with other names.
+        encoding: of a text file that is not UTF-8.
     """
-    for number, row in enumerate(islice(read_rows(path), limit), start=1):
+    for number, row in enumerate(islice(read_rows(path, encoding), limit), start=1):
         try:
             example = example_of(renamed(row, mapping))
         except BadFile as error:

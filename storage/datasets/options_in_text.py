@@ -60,7 +60,7 @@ class LabelReader:
     Args:
         labels: the labels as stored, in the order of integer codes ("0" is the first, but false and no are never 1) and
             of letters in texts ("(a)" is the first). Where a label is a number itself, there are no codes.
-        synonyms: label -> other words for it, anywhere in a text ("contradicts").
+        synonyms: label -> other words for it, anywhere in a text ("contradicts"); numbers only as a whole answer.
         short_answers: label -> words that mean it only if they are the whole announced answer ("yes").
 
     Raises:
@@ -75,13 +75,14 @@ class LabelReader:
     ) -> None:
         self.labels = tuple(labels)
         options = [
-            Option(label, tuple(dict.fromkeys(map(key, (label, *(synonyms or {}).get(label, ()))))))
+            Option(label, tuple(dict.fromkeys(map(key, (label, *_words((synonyms or {}).get(label, ())))))))
             for label in self.labels
         ]
         self._options = Options(options, negatable=True)
         self._exact: dict[str, str] = {}
         for option in options:
-            for word in (*option.keys, *map(key, (short_answers or {}).get(option.name, ()))):
+            more = (*(synonyms or {}).get(option.name, ()), *(short_answers or {}).get(option.name, ()))
+            for word in (*option.keys, *map(key, more)):
                 if self._exact.setdefault(word, option.name) != option.name:
                     raise ValueError(f"{word!r} means both {self._exact[word]!r} and {option.name!r}")
         if not any(_NUMBER.fullmatch(word) for word in self._exact):  # with labels 1 to 5, 0 is none of them
@@ -291,3 +292,8 @@ def _lettered(sentence: str, options: Options) -> list[str]:
 def _letter_index(letter: re.Match[str], letters: int) -> int | None:
     index = ord(next(filter(None, letter.groups())).lower()) - ord("a")
     return index if index < letters else None
+
+
+def _words(synonyms: Sequence[str]) -> list[str]:
+    """Those that are no numbers: a text is full of numbers that name no label."""
+    return [word for word in synonyms if not _NUMBER.fullmatch(word.strip())]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from storage.datasets.definition import Dataset, Example
+from storage.datasets.definition import LABEL_SETS, Dataset, Example
 from storage.errors import NothingToDo
 from storage.ids import example_id
 from storage.schemas import PREDICTIONS
@@ -73,7 +73,7 @@ def evaluate_registered(
             {"example_id": key, "model": student, "split": split, "dataset": dataset.name, "answer": answer["answer"],
              "rationale": answer["rationale"], "correct": right(answer["answer"]), "created_at": time_stored}
         )  # fmt: skip
-        if answer["rationale"] is not None:
+        if answer["rationale"] is not None and dataset.answer_kind != LABEL_SETS:  # which a rationale does not announce
             explained_right.append(right(dataset.parse(answer["rationale"], one.choices).answer))
         if answer["quality"] is not None:
             qualities.append(float(answer["quality"]))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from storage.datasets.definition import Dataset
+from storage.datasets.definition import LABEL_SETS, Dataset
 from storage.errors import NothingToDo
 from storage.schemas import PREDICTIONS
 from storage.store import now
@@ -51,6 +51,9 @@ def evaluate_round(
         # To choose between rounds, the weighing is fitted to the validation questions in each. Four numbers of hundreds
         # of questions flatter every round alike.
         fits = part == "validation" and explain and training.chooses_answers
+        # Without its closing statement a rationale announces no set of labels, so there is nothing of its own to judge.
+        last = writes(spec.config.method) == "rationale, then answer"
+        judged = explain and (last or dataset.answer_kind != LABEL_SETS)
         samples = (0,) if fits else tuple(one.samples for one in decisions)
         answers = ask_round(training, t, rows, explain=explain, samples=samples, on_progress=on_progress)
         if fits:
@@ -62,7 +65,7 @@ def evaluate_round(
         stored = [
             {
                 **{name: row[name] for name in ("example_id", "answer", "rationale", "correct")},
-                "explanation_correct": row["explained_right"] if explain else None,
+                "explanation_correct": row["explained_right"] if judged else None,
                 "given_answer": given_answer,
                 "given_correct": given_correct,
                 "confidence": confidence,
@@ -86,11 +89,11 @@ def evaluate_round(
             correct=correct,
             accuracy=correct / len(found),
             explained=sum(row["rationale_answer"] is not None for row in explained),
-            explanation_accuracy=sum(row["explained_right"] for row in explained) / len(found) if explain else None,
+            explanation_accuracy=sum(row["explained_right"] for row in explained) / len(found) if judged else None,
             consistency=(
                 sum(row["answer"] is not None and row["answer"] == row["rationale_answer"] for row in explained)
                 / len(found)
-                if explain
+                if judged
                 else None
             ),
             too_long=sum(answered.too_long for answered in answers),

@@ -220,7 +220,8 @@ class Evaluation(Outcome):
         correct: questions whose bare answer equals the label.
         accuracy: correct / questions.
         explained: questions with a rationale whose own answer could be read; 0 if no rationales were asked for.
-        explanation_accuracy: rationales whose own answer equals the label / questions; None if none were asked for.
+        explanation_accuracy: rationales whose own answer equals the label / questions; None if none were asked for, or
+            if answers are sets of labels, which a rationale does not announce.
         consistency: answers that equal their rationale's own / questions; None likewise.
         too_long: questions longer than the student reads; they count as wrong.
         asked: content id of the test questions; None for the validation questions, which the training's id covers.

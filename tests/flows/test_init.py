@@ -8,6 +8,7 @@ import select
 import sys
 import time
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.own_data import write_files
 from flows.cli import run
 from flows.config.distill import load_config
 from storage.datasets.registry import get_dataset
@@ -117,7 +119,7 @@ def test_files_beside_it_are_its_other_splits(say: Say) -> None:
         "test",
         None,
     )
-    code, _, _ = say("init", "data/sums-dev.jsonl", "--test", "data/sums-test.jsonl", "--name", "other")
+    code, _, _ = say("init", "data/sums-dev.jsonl", "--test", "data/sums-test.jsonl", "--name", "other", "--yes")
     assert (code, get_dataset("other.yaml").splits) == (0, ("train", "test"))
 
 
@@ -137,7 +139,7 @@ def test_what_cannot_be_read_is_told_before_distill_does(say: Say) -> None:
         file.write("20,,low\n21,Whose is this?,\n22,,high\n")
     code, _, told = say("init", "tickets.csv", "--yes")
     assert code == 1
-    assert "20 of 21 questions have a label." in told
+    assert "20 of 21 rows have a label." in told
     assert "2 rows cannot be read; the first: tickets.csv row 21: ticket is empty." in told
 
 
@@ -165,10 +167,89 @@ def test_what_cannot_be_guessed_or_is_wrong_is_one_line_and_writes_nothing(
 def test_codes_can_be_named(say: Say) -> None:
     Path("nli.csv").write_text("premise,hypothesis,label\n" + "".join(f"p {i},h {i},{i % 3}\n" for i in range(30)))
     code, _, told = say("init", "nli.csv", "--yes", "--name", "codes")
-    assert (code, "Name them in the order of the codes, from 0 to 2: --labels a,b,c" in told) == (0, True)
+    assert (code, "name them, in the order 0, 1, 2: --labels a,b,c" in told) == (0, True)
     code, _, told = say("init", "nli.csv", "--yes", "--labels", "follows,open,contradicts")
     assert (code, "codes" in told) == (0, False)
     assert [one.label for one in get_dataset("nli.yaml").load("train", limit=3)] == ["follows", "open", "contradicts"]
+
+
+def test_codes_that_do_not_count_from_0_keep_their_names(say: Say) -> None:
+    Path("a.csv").write_text("text,class\n" + "".join(f"door {i},{i % 3 + 1}\n" for i in range(30)))
+    code, _, told = say("init", "a.csv", "--yes")
+    assert (code, "name them, in the order 1, 2, 3: --labels a,b,c" in told) == (0, True)
+    assert say("init", "a.csv", "--yes", "--labels", "oak,ash,elm", "--name", "wood")[0] == 0
+    wood = get_dataset("wood.yaml")
+    assert [one.label for one in wood.load("train", limit=3)] == ["oak", "ash", "elm"]
+    Path("b.csv").write_text("text,class\n" + "".join(f"door {i},{i % 2 + 1}) {'oa'[i % 2]}k\n" for i in range(30)))
+    assert say("init", "b.csv", "--yes")[0] == 0
+    assert get_dataset("b.yaml").parse("So the answer is ak.", ()).answer == "2) ak"
+
+
+@pytest.fixture
+def exports(tmp_path: Path) -> Path:
+    """The three files of docs/own-data.md."""
+    write_files(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("exports")
+def test_exports_that_nobody_prepared(say: Say) -> None:
+    code, shown, told = say("init", "tickets.csv", "--yes")
+    flat = " ".join(shown.split())
+    assert code == 0, told
+    assert "question Subject,DESCRIPTION their names" in flat
+    assert "labels Billing,Outage,Feature request,Account all that Category holds: 163, 86, 84, 68 times" in flat
+    assert "401 of 410 rows have a label." in told
+    assert "45 rows ask what an earlier row asks: 365 questions." in told
+
+    code, shown, told = say("init", "anfragen.csv", "--yes")
+    assert code == 0, told
+    assert "anfragen.csv: read as cp1252, since it is not UTF-8 (--encoding); 410 rows" in shown
+    assert "label Zuständige Abteilung its name" in " ".join(shown.split())
+    labels = {one.label for one in get_dataset("anfragen.yaml").load("train")}
+    assert labels == {"Buchhaltung", "Versand", "Technik", "Kündigung", None}
+
+    code, shown, told = say("init", "documents.jsonl", "--yes")
+    assert code == 0, told
+    assert "answers labels labels holds lists" in " ".join(shown.split())
+    assert "more than students read: a question takes its first 500 words (most_words)." in told
+    documents = get_dataset("documents.yaml")
+    examples = list(documents.load("train"))
+    assert max(len(one.question.split()) for one in examples) == 500 + len(
+        ["Title:", "Fwd:", "your", "letter", "Text:", "..."]
+    )
+    assert {"none", "billing, outage", None} <= {one.label for one in examples}
+    assert documents.parse("So the answer is privacy, billing.", ()).answer == "billing, privacy"
+
+
+def test_differing_labels_of_one_question_are_told(say: Say) -> None:
+    lines = [f"pump {i} drips,{'ab'[i % 2]}" for i in range(20)]
+    Path("a.csv").write_text("\n".join(["text,class", *lines, "pump 3 drips,a", "pump 4 drips,", "pump 5 drips,b"]))
+    code, _, told = say("init", "a.csv", "--yes")
+    assert code == 0
+    assert "3 rows ask what an earlier row asks: 20 questions; 1 of these rows have another label" in told
+
+
+def test_a_pipe_answers_and_its_end_takes_the_guesses(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"text": f"pump {i} drips", "priority": "ab"[i % 2], "queue": "xyz"[i % 3]} for i in range(18)]
+    Path("a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr("sys.stdin", StringIO("\nqueu\nqueue\n"))
+    code, shown, told = say("init", "a.jsonl")
+    assert code == 0, told
+    assert "question (its name) [text]: \n" in shown
+    assert "Did you mean 'queue'?" in told
+    assert "Nobody answers: the rest is as guessed." in told
+    assert {one.label for one in get_dataset("a.yaml").load("train")} == {"x", "y", "z"}
+
+
+def test_choices_that_cannot_be_read_are_said_with_what_follows(say: Say) -> None:
+    rows = "".join(f'which {i}?,"red, blue",red\n' for i in range(9))
+    Path("a.csv").write_text("question,options,answer\n" + rows)
+    code, _, told = say("init", "a.csv", "--yes")
+    assert code == 2
+    assert told.startswith("qcrd: answer of a.csv has one value only; list the classes: --labels low,high. options may")
+    assert told.rstrip().endswith("the simplest is red|green|blue.")
+    assert len(told.splitlines()) == 1
 
 
 def test_a_built_in_name_is_not_taken(say: Say) -> None:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from storage.errors import BadFile
-from storage.rows import missing_column, read_rows
+from storage.rows import missing_column, read_rows, unfolded
 
 ROWS = [{"question": "1 + 1?", "label": "2"}, {"question": 'Größe, "x"\n?', "label": None}]
 
@@ -108,6 +108,12 @@ def test_missing_values_are_none_in_every_format(tmp_path: Path) -> None:
     assert csv_rows(tmp_path / "a.csv", "a,b,c\nNaN,nan,Nan\n") == [{"a": None, "b": None, "c": "Nan"}]
 
 
+def test_objects_are_taken_apart() -> None:
+    row = {"a": {"b": {"c": 1}, "d": [2]}, "e": {}, "options": {"A": "sea"}}
+    assert unfolded(row) == {"a.b.c": 1, "a.d": [2], "e": {}, "options.A": "sea"}
+    assert unfolded(row, lambda name: name == "options")["options"] == {"A": "sea"}
+
+
 def test_a_star_stands_for_the_parts_of_a_table(tmp_path: Path) -> None:
     for number in (2, 0, 1):
         pq.write_table(pa.table({"a": [number]}), tmp_path / f"train-0000{number}-of-00003.parquet")
@@ -194,7 +200,7 @@ def test_csv_row_that_is_too_short(tmp_path: Path) -> None:
 def test_csv_column_named_twice(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("question,label,label\nHow many?,3,4\n")
-    assert problem(path) == "FILE line 1 names the column 'label' more than once"
+    assert problem(path) == "FILE line 1 names the column 'label' more than once: rename one"
 
 
 def test_halves_of_characters_are_replaced(tmp_path: Path) -> None:

@@ -105,6 +105,23 @@ def test_any_text_is_choices_or_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "texts", "names"),
+    [
+        ("sea; land, wet;", ("sea", "land, wet"), []),
+        ("a) sea\nb) land\n", ("sea", "land"), ["a", "b"]),
+        ("1. sea; 2. land; 3. sky", ("sea", "land", "sky"), ["1", "2", "3"]),
+        ("b) sea\na) land", ("b) sea", "a) land"), []),  # no order: part of the texts
+        ("sea; deep|land", ("sea; deep", "land"), []),
+    ],
+)
+def test_lines_and_semicolons_separate_choices_where_no_bar_does(
+    text: str, texts: tuple[str, ...], names: list[str]
+) -> None:
+    choices = read_choices(text)
+    assert (choices.texts, list(choices.names)) == (texts, names)
+
+
+@pytest.mark.parametrize(
     ("value", "complaint"),
     [
         ({"label": ["A"], "text": TEXTS}, "choices have 3 texts and 1 labels; there must be as many"),

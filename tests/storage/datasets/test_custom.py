@@ -55,6 +55,45 @@ def test_labels(tmp_path: Path) -> None:
     )
 
 
+def test_columns_may_be_in_objects_and_rows_without_a_label_lack_it(tmp_path: Path) -> None:
+    lines = [
+        '{"case": {"body": "lamp", "said": {"urgency": "asap"}}}',
+        '{"case": {"body": "pump"}}',
+        '{"case": {"body": "door", "said": null}}',
+    ]
+    (tmp_path / "c.jsonl").write_text("\n".join(lines))
+    fields = {"ticket": "case.body", "label": "case.said.urgency"}
+    tickets = dataset(tmp_path, fields=fields, splits={"train": "c.jsonl"})
+    assert [(one.question, one.label) for one in tickets.load("train")] == [
+        ("Ticket: lamp", "high"), ("Ticket: pump", None), ("Ticket: door", None),
+    ]  # fmt: skip
+    (tmp_path / "c.jsonl").write_text('{"ticket": "lamp"}\n{"ticket": "pump"}\n')
+    with pytest.raises(BadFile, match=r"no column 'urgency'\. .*It is the label\."):
+        list(dataset(tmp_path, fields={"label": "urgency"}, splits={"train": "c.jsonl"}).load("train"))
+    (tmp_path / "c.jsonl").write_text('{"ticket": "lamp", "Priority": "high"}\n')
+    with pytest.raises(BadFile, match=r"row 1: no column 'priority'\. Did you mean 'Priority'\?"):
+        list(dataset(tmp_path, splits={"train": "c.jsonl"}).load("train"))
+
+
+def test_a_file_in_another_encoding(tmp_path: Path) -> None:
+    text = "ticket,priority\nTür klemmt,urgent\n"
+    tickets = dataset(tmp_path, encoding="cp1252")
+    for written in ("cp1252", "utf-8"):
+        (tmp_path / "tickets.csv").write_bytes(text.encode(written))
+        (tmp_path / "more.csv").write_bytes(text.encode(written))
+        assert [one.question for one in tickets.load("train")] == ["Ticket: Tür klemmt"]
+        assert [one.question for one in tickets.load("train", str(tmp_path / "more.csv"))] == ["Ticket: Tür klemmt"]
+    assert complaint(tmp_path, encoding="cp1225").startswith("encoding is 'cp1225', which is none; allowed: cp1252, ")
+
+
+def test_a_number_is_a_synonym_only_as_a_whole_answer(tmp_path: Path) -> None:
+    tickets = dataset(tmp_path, synonyms={"low": ["1"], "high": ["2"]})
+    (tmp_path / "tickets.csv").write_text("ticket,priority\na,2\nb,1\nc,2.0\n")
+    assert [one.label for one in tickets.load("train")] == ["high", "low", "high"]
+    assert tickets.parse("So the answer is 2.", ()).answer == "high"
+    assert tickets.parse("There are 2 of them, which is low.", ()).answer == "low"
+
+
 def test_numbers_and_choices(tmp_path: Path) -> None:
     (tmp_path / "q.jsonl").write_text('{"question": "q?", "choices": ["sea", "land"], "label": "b"}\n')
     plain = {"labels": None, "synonyms": None, "question": None, "fields": None, "exemplars": None}
@@ -216,8 +255,8 @@ def test_only_names_between_braces(tmp_path: Path, question: str) -> None:
         (
             {"anwsers": "label"},
             "unknown key 'anwsers' (value 'label'); allowed: name, description, answers, labels, synonyms, "
-            "choice_labels, parser, normaliser, question, fields, most_words, splits, hub, split_column, instruction, "
-            "exemplars. "
+            "choice_labels, parser, normaliser, question, fields, most_words, splits, encoding, hub, split_column, "
+            "instruction, exemplars. "
             "Did you mean 'answers'?",
         ),
         (

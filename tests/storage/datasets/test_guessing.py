@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.datasets.file_columns import FileColumns, count_columns
-from storage.datasets.guessing import NONE, STEPS, check_given, classes, columns_in, joined, kind_of, listed
+from storage.datasets.guessing import NONE, STEPS, check_given, columns_in, joined, listed
+from storage.datasets.label_columns import classes, kind_of
 from storage.errors import UnknownName, UsageError
 
 
@@ -113,6 +114,36 @@ LONG = "the pump of building {} makes a noise at night"
             rows(9, question=LONG, A="sea", B="land", C="sky", answer=["A", "C"]),
             {"question": "question", "choices": "A,B,C", "label": "answer", "answers": "choice"},
         ),
+        # several labels in a cell, in lists, in lists of objects as issue trackers have them
+        (
+            rows(20, text=LONG, topics=["pump, light", "light", "pump", "door; pump", "door"]),
+            {"question": "text", "label": "topics", "answers": "labels", "labels": "pump,light,door"},
+        ),
+        (
+            rows(20, text=LONG, Merkmale=["['pump', 'x']", "[]", "['x']", "['door', 'pump']"], id="{}"),
+            {"question": "text", "label": "Merkmale", "answers": "labels", "labels": "pump,x,door"},
+        ),
+        (
+            rows(20, title="No {}", body=LONG, labels=[[{"id": 1, "name": "pump"}], [], [{"name": "door"}]]),
+            {"question": "title,body", "label": "labels", "answers": "labels", "labels": "pump,door"},
+        ),
+        (  # a comma in a class: no other cell has a part of it
+            rows(20, text=LONG, team=["buying, storing", "cleaning"]),
+            {"question": "text", "label": "team", "answers": "label", "labels": "buying, storing|cleaning"},
+        ),
+        # what is in objects; the last word of a name; a name with a unit
+        (
+            [{"case": {"title": "Pump", "body": LONG.format(i), "no": i}, "by": "ab"[i % 2]} for i in range(20)],
+            {"question": "case.title,case.body", "label": "by", "answers": "label", "labels": "a,b"},
+        ),
+        (
+            rows(20, Anliegen=LONG, Bearbeiter=["Ina", "Tom"], **{"Zuständiges Team": ["Nord", "Süd"]}),
+            {"question": "Anliegen", "label": "Zuständiges Team", "answers": "label", "labels": "Nord,Süd"},
+        ),
+        (
+            rows(30, Aufgabe=LONG, **{"Ergebnis (EUR)": ["{},50"]}),
+            {"question": "Aufgabe", "label": "Ergebnis (EUR)", "answers": "number"},
+        ),
         # a column that says train and test
         (
             rows(9, question=LONG, label=[4, 5, 6], part=["Train", "dev", "test"]),
@@ -122,6 +153,36 @@ LONG = "the pump of building {} makes a noise at night"
 )
 def test_guesses(tmp_path: Path, made: list[dict[str, Any]], guessed: Mapping[str, str]) -> None:
     assert guesses(seen(tmp_path, made)) == guessed
+
+
+@pytest.mark.parametrize(
+    ("made", "step", "doubt"),
+    [
+        (
+            rows(9, text=LONG, options="red, blue", label=["x", "y"]),
+            "choices",
+            "options may be the choices, but cannot be",
+        ),
+        (
+            rows(20, text=LONG, team=["buying, storing", "cleaning"]),
+            "answers",
+            "'buying, storing' is taken as one class",
+        ),
+        (
+            rows(50, text=LONG, team=["a"] * 24 + ["b"] * 25 + ["bb"]),
+            "labels",
+            "Few rows have bb (1): if it is a mistake",
+        ),
+        (rows(20, text=LONG, team=["cleaning", "storing"]), "answers", ""),
+    ],
+)
+def test_what_a_person_should_look_at_is_said(
+    tmp_path: Path, made: list[dict[str, Any]], step: str, doubt: str
+) -> None:
+    file = seen(tmp_path, made)
+    guess = STEPS[step](file, {"choices": NONE, "question": "text"} | guesses(file))
+    assert guess.doubt.startswith(doubt)
+    assert bool(guess.doubt) == bool(doubt)
 
 
 def test_what_was_given_goes_before_and_is_built_on(tmp_path: Path) -> None:
@@ -139,11 +200,12 @@ def test_what_was_given_goes_before_and_is_built_on(tmp_path: Path) -> None:
     ("made", "complaint"),
     [
         (rows(20, text=LONG, priority=["a", "b"], queue=["x", "y"]), "could be the label: priority, queue. Name"),
-        (rows(20, text=LONG, tags=[["a"], ["b"]]), "Its columns: text, tags. Lists, as in tags, are none."),
+        (rows(20, text=LONG, spans=[[[1, 2]], []]), "Its columns: text, spans. Lists, as in spans, are none."),
         (rows(9, text=LONG, answer="as {}"), "holds texts that are neither numbers nor a few classes, such as 'as 0'"),
         (rows(9, number=[1, 2]), "holds texts to ask about; name one with --question. Its columns: number."),
         (rows(9, text=LONG, options=[["sea", "land", "sky"]], label=[1, 2]), "tell whether the first is 0 or 1"),
         (rows(9, text=LONG, label="same"), "label of "),
+        (rows(20, text=LONG, pump=[0, 1], door=[1, 1, 0]), "make one column of them, such as: billing,"),
     ],
 )  # fmt: skip
 def test_nothing_is_guessed_where_two_would_do_or_none(
