@@ -11,7 +11,7 @@ from storage.datasets.compound_units import without_compounds
 from storage.datasets.definition import Parsed
 from storage.datasets.negation import affirmed, turned, without_denied_numbers
 from storage.datasets.several_numbers import MAX_BARE, is_bare_list, is_factorial, is_formula, names_several
-from storage.datasets.spelled_numbers import spelled_numbers
+from storage.datasets.spelled_numbers import spelled_numbers, spells_several
 from storage.datasets.statements import (
     DENIED,
     EMPTY_TEXT,
@@ -168,7 +168,9 @@ def _stated_number(said: str, comma_decimals: bool = False) -> _Value | None:
         value = _last_value(plain)
     if value is None and not re.search(r"\d", plain):
         spelled = spelled_numbers(plain)
-        return spelled[0] if len(set(spelled)) == 1 else _UNCLEAR if spelled else None
+        if len(set(spelled)) > 1 or spells_several(plain):
+            return _UNCLEAR
+        return spelled[0] if spelled else None
     return value
 
 

@@ -52,6 +52,14 @@ def spelled_numbers(text: str) -> list[Fraction]:
     return found
 
 
+def spells_several(text: str) -> bool:
+    """Whether number words stand together that are no single number: "seven and nine"."""
+    return any(
+        _spelled([word for word in re.split(r"[\s-]+", match["words"].lower()) if word not in ("and", "")]) is None
+        for match in _SPELLED.finditer(text)
+    )
+
+
 def _spelled(words: list[str]) -> Fraction | None:
     """The value of number words in order; None where they make no number, as in "five six"."""
     total = current = 0

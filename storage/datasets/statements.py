@@ -131,7 +131,7 @@ _MACHINE_MARK = re.compile(
 _PAIR = re.compile(r"(?<![\d,.])(\d{1,9}),(?=\d{1,2}(?![\d,.]))")  # \boxed{2,3} is a list; few box 2,5 for 2.5
 MAX_BETWEEN = 60  # characters between two marks of one list
 _BETWEEN_MARKS = re.compile(
-    r"[\s$,;.&)\]*\\]{0,10}(?:(?:and|or|und|oder|et|ou|y|o)\b(?:\s{1,2}[^\W\d_]{1,12}){0,3}\s{0,2}=?)?[\s$(*]{0,6}"
+    r"[\s$,;.&)\]*\\]{0,10}(?:(?:and|or|und|oder|et|ou|y|o)\b(?:\s{1,2}\$?[^\W\d_]{1,12}\$?){0,3}\s{0,2}=?)?[\s$(*]{0,6}"
 )
 # Not in "5! + 1", "1 hr. 20 min.", "5 ft. 6 in.".
 _SENTENCE_END = re.compile(
