@@ -4,11 +4,11 @@ Teachers' texts are untrusted, so nothing here calls Python's `eval`. A small re
 
     sum     := product (("+" | "-") product)*
     product := signed (("*" | "/") signed)*
-    signed  := ("-" | "+")* value "%"*
+    signed  := ("-" | "+")* value "%"* ("^" signed)?
     value   := number | "(" sum ")"
 
-with exact fractions, so that 0.1 + 0.2 is 0.3 and 100 / 3 * 3 is 100. There is no power operator, because a short
-string such as "9**9**9" could keep a machine busy for years. Length, nesting and magnitude are limited. Anything
+with exact fractions, so that 0.1 + 0.2 is 0.3 and 100 / 3 * 3 is 100. An exponent is a whole number and small, because
+a short string such as "9^9^9" could keep a machine busy for years. Length, nesting and magnitude are limited. Anything
 outside the grammar or the limits gives None, never an exception.
 """
 
@@ -20,13 +20,15 @@ MAX_LENGTH = 400  # characters; the longest genuine expression in recordings has
 MAX_DEPTH = 40  # nested parentheses
 MAX_DIGITS = 50  # of one written number; enough for MAX_MAGNITUDE and DECIMALS, so that results can be read back
 MAX_MAGNITUDE = 10**40  # of a numerator or denominator of any intermediate result
+MAX_EXPONENT = 40
+MAX_POWERS = 8  # in one expression
 
 DECIMALS = 6  # of a written answer that is not a whole number: 2/3 is "0.666667"
 
 # A number as people write it: 1,200.50 or .5 or 42. or 3e-7. Commas only before groups of three digits.
 NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
 _TOKEN = re.compile(
-    rf"\s*(?:(?P<number>{NUMBER}(?:[eE][+-]?\d{{1,2}}(?![\w.]))?)|(?P<symbol>[-+*/()%])|(?P<currency>[$€£]))"
+    rf"\s*(?:(?P<number>{NUMBER}(?:[eE][+-]?\d{{1,2}}(?![\w.]))?)|(?P<symbol>[-+*/()%^])|(?P<currency>[$€£]))"
 )
 # Other characters for the same operators. The letter x counts as a multiplication sign.
 _HEX = re.compile(r"(?<![\d.])0[xX][\da-fA-F]")  # not zero times something
@@ -41,7 +43,7 @@ class _Unreadable(Exception):
 def evaluate(expression: str) -> Fraction | None:
     """The exact value of an arithmetic expression; None if it is not one or exceeds the limits.
 
-    Reads + - * / ( ), decimals, unary signs, the characters × ÷ · x − – as the operators they mean, thousands commas,
+    Reads + - * / ^ ( ), decimals, unary signs, the characters × ÷ · x − – as the operators they mean, thousands commas,
     currency signs (ignored) and the percent sign (a hundredth). Never raises.
     """
     if len(expression) > MAX_LENGTH or not expression.isprintable() or _HEX.search(expression):
@@ -88,6 +90,7 @@ class _Expression:
         self.tokens = tokens
         self.position = 0
         self.depth = 0
+        self.powers = 0
 
     def value(self) -> Fraction:
         result = self._sum()
@@ -125,7 +128,18 @@ class _Expression:
         result = self._value()
         while self._next_is("%"):
             result = _bounded(result / 100)
+        if self._next_is("^"):
+            result = self._power(result)
         return -result if negative else result
+
+    def _power(self, base: Fraction) -> Fraction:
+        self.powers += 1
+        if self.powers > MAX_POWERS:
+            raise _Unreadable
+        exponent = self._signed()
+        if exponent.denominator != 1 or abs(exponent) > MAX_EXPONENT:
+            raise _Unreadable
+        return _bounded(base**exponent.numerator)
 
     def _value(self) -> Fraction:
         if self._next_is("("):

@@ -36,7 +36,6 @@ _BEFORE = re.compile(r"\s*(?:and|both|as well as|&|\+)\s+", re.IGNORECASE)
 _AROUND = "'\"`*. \t\r\n"
 MOST_ANDS = 12  # in one item of a list
 _CODE = re.compile(r"\d+(?:\.0)?")
-_MORE_ITEMS = re.compile(r"(?:\n[ \t]*(?:[-*•]|\d{1,2}[.)])[ \t]+[^\n]{1,200})+")
 _NUMBERED = re.compile(r"(?:^|\n)\s*\d{1,2}[.)]\s+")
 _ALTERNATIVE = re.compile(r"\s(?:or|oder|ou|o)\s", re.IGNORECASE)
 _BECAUSE = re.compile(r"\s+(?:because|since|as)\b|\s[-–—]\s|\.(?:\s|$)|[:(]")
@@ -84,8 +83,7 @@ class LabelSetReader:
             found = self.normalise(part)
             return Parsed("" if found is not None else rationale, found, None if found is not None else NO_ANSWER)
         announced = by_trust(statements)[0]
-        more = _MORE_ITEMS.match(plain, announced.end)
-        found, reason = self._announced(announced.said + (more.group() if more else ""))
+        found, reason = self._announced(announced.said)
         return Parsed(rationale, found, reason)
 
     def _announced(self, said: str) -> tuple[str | None, str | None]:

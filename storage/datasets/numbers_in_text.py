@@ -7,14 +7,17 @@ from fractions import Fraction
 
 from storage.datasets.answering_part import answering_part, plain_characters
 from storage.datasets.arithmetic import NUMBER, evaluate, write_number
+from storage.datasets.compound_units import without_compounds
 from storage.datasets.definition import Parsed
-from storage.datasets.negation import affirmed
-from storage.datasets.spelled_numbers import spelled_numbers
+from storage.datasets.negation import affirmed, turned, without_denied_numbers
+from storage.datasets.several_numbers import MAX_BARE, is_bare_list, is_factorial, is_formula, names_several
+from storage.datasets.spelled_numbers import spelled_numbers, spells_several
 from storage.datasets.statements import (
     DENIED,
     EMPTY_TEXT,
     NO_ANSWER,
     NO_SINGLE_NUMBER,
+    NULL,
     UNFINISHED_THOUGHT,
     Statement,
     by_trust,
@@ -26,21 +29,24 @@ from storage.datasets.written_numbers import MOMENT, RANGE, rewritten
 
 
 class _Unclear(Enum):
-    """What stands where a number is looked for, and is none: a range, a date, a formula with unknowns."""
+    """What stands where a number is looked for, and is none: a range, a date, a formula with unknowns; or one that is
+    denied."""
 
     UNCLEAR = 0
+    DENIED = 1
 
 
-_UNCLEAR = _Unclear.UNCLEAR
+_UNCLEAR, _DENIED = _Unclear.UNCLEAR, _Unclear.DENIED
 _Value = Fraction | _Unclear
 
 _DASHES = "−–-"  # the plain one last, so that it makes no range inside [...]
 # A stretch that may be arithmetic. After its start it is a single character class, so matching is linear.
 # A dash is a sign only if it touches the number and nothing touches it: not in "x - 24", "18-4", "- 3 pens".
 _SIGN = rf"(?<![\w.)])(?:[{_DASHES}](?=[$€£]?[.\d(]))?"
-_ARITHMETIC = re.compile(rf"(?:{_SIGN}[$€£]?[.(]*\d|\()[\d\s.,$€£*/()×÷·⋅%x+{_DASHES}]*|[{RANGE}{MOMENT}]")
+_ARITHMETIC = re.compile(rf"(?:{_SIGN}[$€£]?[.(]*\d|\()[\d\s.,$€£*/^()×÷·⋅%x+{_DASHES}]*|[{RANGE}{MOMENT}]")
 _ONE_NUMBER = re.compile(rf"(?:{_SIGN}[$€£]?)?{NUMBER}")
 _TRAILING = " \t\n.,+*/×÷·⋅x$€£(" + _DASHES
+_IMAGINARY = re.compile(r"[ijπ√](?![\w'’])")  # "5 + 3i"
 _GOES_ON = re.compile(r"[\d)]\s{1,2}[+*/×÷·⋅]\s{0,2}\(?$")  # "10 + John's age"
 _UNKNOWN = re.compile(r"\dx\s{0,2}[+-]\s?[\d(]|[\d)]\s{0,2}[+*/×÷·⋅-]\s{0,2}\d{0,9}x(?!\s{0,2}[\d(])")  # "10 + 2x"
 # "10-12" is a range, and so is "10 - 12"; "18 - 4" is none. "2021-03-05" and "555-12-34" are no subtractions.
@@ -49,14 +55,22 @@ _CODE = re.compile(rf"\d+(?:[{_DASHES}]\d+){{2,}}")
 
 _LATEX = [
     (re.compile(r"\{,\}"), ","),
-    (re.compile(r"(?<=\d)\s?\\d?t?frac\s?\{(\d{1,9})\}\s?\{(\d{1,9})\}"), r" \1/\2"),
-    (re.compile(r"\\d?t?frac\s?\{([^{}]{1,60})\}\s?\{([^{}]{1,60})\}"), r"((\1)/(\2))"),
+    (re.compile(r"\\left|\\right|\\displaystyle|\\approx|\\(?:text|math)(?:bf|rm|it)?\s?\{\s?\}"), ""),
+    (re.compile(r"\^\s?(?:\{\s?)?\\circ\s?\}?|\^\s?\{?(?=(?:st|nd|rd|th)\b)"), ""),
+    (re.compile(r"\^\s?\{([^{}]{1,40})\}"), r"^(\1)"),
+    (re.compile(r"(?<!\d)\d{0,9}\.?\\(?:overline|bar|dot|hat)\s?\{"), f"{RANGE}{{"),
+    (re.compile(r"(?<=\d)\s?\\[dt]?frac\s?\{(\d{1,9})\}\s?\{(\d{1,9})\}"), r" \1/\2"),
+    (re.compile(r"\\[dt]?frac\s?\{([^{}]{1,60})\}\s?\{([^{}]{1,60})\}"), r"((\1)/(\2))"),
+    (re.compile(r"\^\s?\{([^{}]{1,40})\}"), r"^(\1)"),  # an exponent that was a fraction
     (re.compile(r"\\(?:times|cdot)"), "*"),
-    (re.compile(r"\d*\s?\\(?:sqrt|pi\b|log|ln|binom)[\s_]?[({\[]?\s?\d*[)}\]]?"), RANGE),
+    (re.compile(r"\d{0,9}\s?\\(?:sqrt|pi\b|log|ln|binom)[\s_]?[({\[]?\s?\d*[)}\]]?"), RANGE),
     (re.compile(r"\\div"), "/"),
-    (re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf)\s?\{([^{}]{0,60})\}"), r" \1 "),
-    (re.compile(r"\\[,;! ]|\\left|\\right|\\quad"), ""),
-    (re.compile(r"\\([$%])"), r"\1"),
+    (re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox)\s?\{([^{}]{0,60})\}"), r" \1 "),
+    (re.compile(r"\\q?quad"), ", "),
+    (re.compile(r"\\c?dots|\\ldots"), "..."),
+    (re.compile(r"\\[,;! ]"), ""),
+    (re.compile(r"\\([$%{}])"), r"\1"),
+    (re.compile(r" {2,}"), " "),
 ]
 # Parentheses after a word, or around a whole sentence of words; "(84 / 2)" and "2 x (3 + 4)" are not asides.
 _INSIDE = r"(?:[^()]|\([^()]{0,60}\)){0,120}\)"
@@ -75,12 +89,18 @@ _STEP_LABEL = re.compile(r"^\s*(?:step\s\d{1,3}\s?[:.)-]|\d{1,2}[.)]\s)", re.IGN
 _EACH_OF = re.compile(
     r"\b(?:each|all|every one) of (?:the|his|her|their|its|my|your|our|these|those)\s\d{1,9}\b", re.IGNORECASE
 )
+_OR = re.compile(r"\bor\b")
 _EQUALS = re.compile(r"\b(?:is equal to|equal to|equals|equalling|comes to)\b")
+# "So x = 5 and y = 6": two unknowns, or two solutions.
+_SOLUTIONS = re.compile(
+    r"\b([a-z])\s?=\s?-?[\d./]+(?:[,;]\s?|,?\s(?:and|or|und|oder|et|ou|y"
+    r"|o)\s)[a-z]\s?=\s?-?(?!\d[\d./]{0,9}\s?[-+*/=])\d"
+)
 _ORDINAL = re.compile(r"(?<![\d.,])\d{1,9}(?:st|nd|rd|th)\b")
 # "I cannot answer this; my knowledge ends in 2023": numbers in such a sentence answer nothing.
 _REFUSAL = re.compile(
     r"\bI(?: am|'m)? (?:cannot|can't|can not|could not|couldn't|unable|not able|not sure)\b"
-    r"|\bI (?:do not|don't) (?:know|have)\b|\bunable to (?:determine|answer|solve|calculate)\b"
+    r"|\bI (?:do not|don't) (?:know|have|think|believe)\b|\bunable to (?:determine|answer|solve|calculate)\b"
     r"|\b(?:cannot|can't|can not|could not) be (?:answered|determined|known|solved|calculated)\b"
     r"|\b(?:not enough|insufficient) (?:information|data)\b|\bimpossible to (?:tell|know|say|determine|answer)\b",
     re.IGNORECASE,
@@ -127,37 +147,46 @@ def _settled(text: str, statements: list[Statement]) -> tuple[Fraction | None, s
         said = affirmed(statement.said)
         if not said and statement.said.strip() and denied is None:
             denied = statement
+        if said == NULL:
+            return None, NO_ANSWER
         value = _stated_number(said, statement.comma_decimals)
-        if value is _UNCLEAR:
+        if isinstance(value, _Unclear) or (statement.strength == 2 and is_factorial(said)):
             return None, NO_SINGLE_NUMBER
         if value is not None:
             return value, ""
     concluded = _concluded_number(text[denied.end :] if denied else text)
-    if concluded is _UNCLEAR:
-        return None, NO_SINGLE_NUMBER
+    if isinstance(concluded, _Unclear):
+        return None, DENIED if concluded is _DENIED else NO_SINGLE_NUMBER
     return concluded, DENIED if denied else NO_ANSWER
 
 
 def _stated_number(said: str, comma_decimals: bool = False) -> _Value | None:
     """The number in an announced answer. A long announcement is read like any other conclusion."""
     plain = _plain_text(said, comma_decimals)
-    value = _concluding_value(plain)
+    value = _concluding_value(plain, alone=True)
     if value is None:
         value = _last_value(plain)
     if value is None and not re.search(r"\d", plain):
         spelled = spelled_numbers(plain)
-        return spelled[0] if len(set(spelled)) == 1 else _UNCLEAR if spelled else None
+        if len(set(spelled)) > 1 or spells_several(plain):
+            return _UNCLEAR
+        return spelled[0] if spelled else None
     return value
 
 
 def _concluded_number(text: str) -> _Value | None:
     """The number in an unannounced conclusion; parentheses count only if there is no number outside them."""
     sentences: list[str] = []
+    if len(text.strip()) <= MAX_BARE and is_bare_list(_plain_text(text.strip())):
+        return _UNCLEAR
     for sentence in reversed(split_sentences(text)):
         if _REFUSAL.search(sentence):
             break
-        sentences.append(_plain_text(sentence))
+        plain = _plain_text(turned(sentence) or sentence)
+        sentences.append(without_denied_numbers(plain))
         value = _concluding_value(sentences[-1])
+        if value is None and sentences[-1] != plain:
+            return _DENIED
         if value is not None:
             return value
     for sentence in sentences:
@@ -166,20 +195,30 @@ def _concluded_number(text: str) -> _Value | None:
             return value
     for sentence in sentences:  # "So Dan bought three candy bars."
         spelled = spelled_numbers(sentence)
+        if RANGE in without_compounds(sentence, RANGE) or (len(set(spelled)) > 1 and _OR.search(sentence)):
+            return _UNCLEAR
         if spelled:
             return spelled[-1]
     return None
 
 
-def _concluding_value(sentence: str) -> _Value | None:
+def _concluding_value(sentence: str, alone: bool = False) -> _Value | None:
     """The number that a concluding sentence is about.
 
     If there is an "=", what follows the last one. Otherwise the first number outside parentheses and outside an
     opening clause: people give the new number first and repeat the old ones after it ("32 cakes are left after 5 were
     eaten"), unless they open with these ("After 5 were eaten, 32 are left", "He had 5, so 3 are left").
+
+    Args:
+        sentence: in plain text.
+        alone: whether it must say one number and no more: it is announced.
     """
     if "=" in sentence:
-        return _number_after_equals(sentence)
+        if names_several(sentence) if alone else _SOLUTIONS.search(sentence):
+            return _UNCLEAR
+        return _number_after_equals(sentence, alone)
+    if alone and (names_several(sentence) or is_formula(sentence)):
+        return _UNCLEAR
     sentence = _ASIDE.sub(" ", sentence)
     values = _values(sentence)
     if len(values) > 1:
@@ -191,13 +230,13 @@ def _concluding_value(sentence: str) -> _Value | None:
     return values[0] if values else None
 
 
-def _number_after_equals(text: str) -> _Value | None:
+def _number_after_equals(text: str, alone: bool = False) -> _Value | None:
     """The first value after the last "=" that is followed by one; if there is none, the last value before "="."""
     parts = text.split("=")
     for part in reversed(parts[1:]):
         value = _first_value(part)
         if value is not None:
-            return value
+            return _UNCLEAR if alone and is_formula(part) else value
     return _last_value(parts[0])
 
 
@@ -226,6 +265,7 @@ def _values(text: str) -> list[_Value]:
         elif (
             stretch == RANGE
             or _UNKNOWN.search(stretch)
+            or (stretch[-1].isdigit() and _IMAGINARY.match(text, match.end()))
             or (_GOES_ON.search(stretch) and text[match.end() : match.end() + 1].isalpha())
         ):
             out.append(_UNCLEAR)
@@ -244,6 +284,8 @@ def _values_of(stretch: str) -> list[_Value]:
     value = evaluate(trimmed)
     if value is not None:
         return [value]
+    if "^" in stretch:
+        return [_UNCLEAR]
     numbers = (evaluate(_trimmed(number)) for number in _ONE_NUMBER.findall(stretch))
     return [number for number in numbers if number is not None]
 

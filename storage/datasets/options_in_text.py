@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from storage.datasets.answering_part import answering_part, plain_characters
 from storage.datasets.definition import Parsed
-from storage.datasets.negation import affirmed, is_denied
+from storage.datasets.negation import affirmed, is_denied, is_rejected, is_talked_about, turned
 from storage.datasets.numbers_in_text import normalise_number
 from storage.datasets.spellings import (
     Option,
@@ -14,6 +14,8 @@ from storage.datasets.spellings import (
     choice_options,
     key,
     leading_option,
+    leads_a_list,
+    leads_denied,
     mentioned,
     single_spaced,
     spelled_exactly,
@@ -23,6 +25,7 @@ from storage.datasets.statements import (
     DENIED,
     EMPTY_TEXT,
     NO_ANSWER,
+    NULL,
     SEVERAL_ANSWERS,
     UNFINISHED_THOUGHT,
     by_trust,
@@ -30,6 +33,7 @@ from storage.datasets.statements import (
     rationale_of,
     split_sentences,
 )
+from storage.datasets.verdicts import verdicts
 
 _options_of = lru_cache(maxsize=1024)(choice_options)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -96,7 +100,7 @@ class LabelReader:
 
     def mentioned(self, text: str) -> set[str]:
         """The labels that a text names and does not deny."""
-        return {name for name, denied in mentioned(text, self._options, deny=True).items() if not denied}
+        return {name for name, denied in mentioned(text, self._options, is_denied).items() if not denied}
 
     def parse(self, text: str, choices: Sequence[str] = ()) -> Parsed:  # noqa: ARG002
         """Reads the label that a sampled text settles on."""
@@ -119,6 +123,8 @@ def _parse_option(text: str, options: Options, exact: Mapping[str, str] | None =
     rationale = rationale_of(part, statements)
     denied = None
     for statement in by_trust(statements):
+        if statement.said == NULL:
+            return Parsed(rationale, None, NO_ANSWER)
         name, reason = (exact or {}).get(key(statement.said)), None
         if name is None:
             name, reason = _named_by(statement.said, options, only_letters=statement.only_letters)
@@ -126,6 +132,9 @@ def _parse_option(text: str, options: Options, exact: Mapping[str, str] | None =
             return Parsed(rationale, name, reason)
         if reason == DENIED and denied is None:
             denied = statement
+    judged = verdicts(plain, options)
+    if judged is not None and judged.settled:
+        return Parsed(rationale, *_only(judged.right))
     # A bare answer ("(b) homely", "neutral"), or one in the first line with the reasons below; not the choices listed.
     first_line, _, rest = plain.strip().partition("\n")
     name = spelled_exactly(first_line, options) or _named_by(first_line, options, announced=False)[0]
@@ -135,15 +144,30 @@ def _parse_option(text: str, options: Options, exact: Mapping[str, str] | None =
     return Parsed(rationale, name, None if name is not None else DENIED if denied else reason)
 
 
+def _only(names: Sequence[str]) -> tuple[str | None, str | None]:
+    """The only one of the options that a text says yes to; else None and the reason."""
+    if len(names) == 1:
+        return names[0], None
+    return None, SEVERAL_ANSWERS if names else DENIED
+
+
 def _concluded(text: str, options: Options) -> tuple[str | None, str]:
     """The option named by the last sentence that names any, if it names only one; else the reason.
 
     A letter in brackets counts before words: "Only (b) fits, the park is too small".
     """
+    behind = ""
     for sentence in reversed(split_sentences(text)):
+        is_denied_question, behind = sentence.rstrip().endswith("?") and _SAYS_NO.match(behind), sentence
+        if is_denied_question and mentioned(sentence, options, None):
+            return None, DENIED  # "Urgent? No."
+        turn = turned(sentence)
+        name = _named_by(turn, options)[0] if turn is not None else None
+        if name is not None:
+            return name, ""
         names = _lettered(sentence, options)
         if len(names) != 1:
-            found = mentioned(sentence, options, deny=options.negatable)
+            found = mentioned(sentence, options, is_denied if options.negatable else is_rejected)
             names = [name for name, denied in found.items() if not denied]
             if found and not names:
                 return None, DENIED
@@ -163,7 +187,13 @@ _BRACKETED = re.compile(r"[(\[]\**([A-Za-z])\**[)\]]")
 _BRACKETED_LIST = re.compile(r"\([A-Za-z]\)(?:,? (?:and|or) |, )\([A-Za-z]\)")
 # "A, B, or C", "B or C", "B/C", "A through E".
 _LETTER_LIST = re.compile(
-    r"([A-Z])\**(?:(?:\s?[,/&]\s?|\s)(?:(?:and|or|and/or|through|to)\s)?\**(?:[A-Z])\b(?!['’.]\w))+(?!\w)"
+    r"([A-Z])\**(?:(?:\s?[,/&、和或与與と]\s?|\s)(?:(?:and|or|and/or|through|to)\s)?\**(?:[A-Z])\b(?!['’.]\w))+(?!\w)"
+)
+_SAYS_NO = re.compile(r"[\W_]{0,4}(?:no|nein|non|não|нет)(?!\w)", re.IGNORECASE)
+_IS_RIGHT = re.compile(
+    r"[^.;\n]{0,60}?\s(?:is|must be|would be|seems|seems to be|ist|est|es)\s(?:(?:therefore|thus|clearly"
+    r"|likely) )?(?:the |die |la )?(?:only |most |bonne )?"
+    r"(?:correct|right|best|true|likely|richtig|richtige|bonne|correcta)\b"
 )
 _FILLER = re.compile(
     r"(?:\W{0,5}(?:\b(?:answers?|choice|option|label|letter|number|is|are|would be|will be|to|that|it|they|the|a|an|"
@@ -202,6 +232,9 @@ def _named_by(
     spelled = None if only_letters else spelled_exactly(_opened(said), options)
     if spelled is not None:
         return spelled, None
+    judged = verdicts(said, options) if announced else None
+    if judged is not None:
+        return _only(judged.right) if judged.settled else (None, SEVERAL_ANSWERS)
     names = affirmed(said)
     if announced and not names and said.strip():
         leading = None if only_letters else _leads(said, options)  # "not urgent, since ...", if that is a label
@@ -209,21 +242,30 @@ def _named_by(
     opened = _opened(names)
     filler = _FILLER.match(opened)
     readings = dict.fromkeys((opened, _opened(opened[filler.end() :]) if filler else opened))
-    if _letters(names, len(options)) > 1 or any(_listed(reading, len(options)) for reading in readings):
+    in_lines = {_leads(line, options) for line in names.split("\n")} if "\n" in names.strip() else set()
+    if (
+        _letters(names, len(options)) > 1
+        or len(in_lines - {None}) > 1
+        or any(_listed(reading, len(options)) for reading in readings)
+    ):
         return None, SEVERAL_ANSWERS
     for reading in readings:
+        if announced and not only_letters and leads_a_list(reading[:MAX_OPTION], options):
+            return None, SEVERAL_ANSWERS
         lettered = _led_by_letter(reading, options, announced, only_letters)
         if lettered is not None:
             return lettered or None, None
         leading = _leads(reading, options) if announced and not only_letters else None
         if leading is not None:
+            if leads_denied(_opened(reading[:MAX_OPTION]), options):
+                return None, DENIED
             other = _OR.search(reading)
             if other and " or " not in key(leading) and _leads(reading[other.end() :], options) not in (None, leading):
                 return None, SEVERAL_ANSWERS
             return leading, None
     if not announced or only_letters:
         return None, None
-    found = [name for name, denied in mentioned(names, options, deny=True).items() if not denied]
+    found = [name for name, denied in mentioned(names, options, is_denied).items() if not denied]
     if len(found) == 1:
         return found[0], None
     return (_equal_number(names, options) if not found else None), None
@@ -238,6 +280,8 @@ def _led_by_letter(reading: str, options: Options, announced: bool, only_letters
     if letter.re is _CAPITAL and (spelled := _leads(reading, options)) is not None:
         return spelled  # "B vitamins"
     behind = None if only_letters else _leads(reading[letter.end() :].lstrip(" )]*"), options)
+    if behind is None and is_talked_about(reading, letter.end()):
+        return None
     return behind or options.items[index].name
 
 
@@ -267,14 +311,15 @@ def _letters(said: str, count: int) -> int:
 def _listed(said: str, count: int) -> bool:
     """Whether a text begins with several letters without brackets."""
     listed = _LETTER_LIST.match(said)
-    letters = set(re.findall(r"\b[A-Z]\b", listed.group())) if listed else set()
+    letters = set(re.findall(r"(?<![A-Za-z])[A-Z](?![A-Za-z])", listed.group())) if listed else set()
     return len([letter for letter in letters if ord(letter) - ord("A") < count]) > 1
 
 
 def _lettered(sentence: str, options: Options) -> list[str]:
     """The different options that a sentence names by a letter in brackets inside it: "only (b) fits".
 
-    A letter that begins it only says which choice the sentence is about: "(c) is too small".
+    A letter that begins it only says which choice the sentence is about, "(c) is too small", unless it is said to be
+    right.
     """
     if "(" not in sentence and "[" not in sentence:
         return []
@@ -282,7 +327,10 @@ def _lettered(sentence: str, options: Options) -> list[str]:
         return []  # "(a) and (e) are not relevant"
     names: dict[str, None] = {}
     lowered = sentence.lower()
-    for match in _BRACKETED.finditer(sentence, len(sentence) - len(sentence.lstrip(_OPENERS + "-")) + 1):
+    begins = len(sentence) - len(sentence.lstrip(_OPENERS + "-")) + 1
+    for match in _BRACKETED.finditer(sentence):
+        if match.start() < begins and not _IS_RIGHT.match(sentence, match.end()):
+            continue
         index = ord(match[1].lower()) - ord("a")
         if index < len(options) and not is_denied(lowered, match.start(), match.end()):
             names[_leads(sentence[match.end() :], options) or options.items[index].name] = None

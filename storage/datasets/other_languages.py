@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 # Most of these write 1.234,5; those that write 1,234.5 are in _POINT_DECIMALS.
 _NOUN = (
-    "antwort|lösung|réponse|reponse|respuesta|resposta|risposta|antwoord|svaret|svar|vastaus|odpowiedź|odpověď|odpoveď|"
+    "antwort(?:en)?|lösung(?:en)?|réponses?|reponses?|respuestas?|respostas?|rispost[ae]|antwoord(?:en)?|svaret|svar|vastaus|odpowiedź|odpověď|odpoveď|"
     "válasz|răspunsul|răspuns|cevap|yanıt|jawaban(?:nya)?|jawapan(?:nya)?|đáp án|câu trả lời|ответ|відповідь|отговор|"
     "απάντηση|الإجابة|الجواب|پاسخ|उत्तर|คำตอบ"
 )
@@ -27,11 +27,13 @@ _ASCII_STEMS = (
     "jawa",
 )
 _VERB = (
-    "ist|lautet|wäre|sei|est|serait|es|sería|é|seria|è|sarebbe|is|zou|är|er|on|to|brzmi|je|jest|este|là|είναι|هو|هي|है|คือ|"
+    "ist|sind|lautet|lauten|wäre|sei|est|sont|son|são|sono|zijn|serait|es|sería|é|seria|è|sarebbe|is|zou|är|er|on|to|brzmi|je|jest|este|là|είναι|هو|هي|है|คือ|"
     "adalah|ialah|это|—|–|-"
 )
+_NO = r"n['’]|(?:no|não|nao|non|nu|ne|nie|не)\s"  # "La respuesta no es B"
 _SPACED = re.compile(
-    rf"(?<!\w)(?:{_NOUN})\**(?:\s[^\W\d]{{1,14}}){{0,3}}?\s{{0,2}}\**(?:[:=]\**|\s(?:{_VERB})(?=[\s:(*])\s?:?)",
+    rf"(?<!\w)(?:{_NOUN})\**(?:\s[^\W\d]{{1,14}}){{0,3}}?\s{{0,2}}\**(?:[:=]\**"
+    rf"|\s(?P<no>{_NO})?(?:{_VERB})(?=[\s:(*])\s?:?)",
     re.IGNORECASE,
 )
 _UNSPACED = re.compile(
@@ -41,13 +43,15 @@ _THAI = re.compile(r"คำตอบ(?:ที่ถูกต้อง)?(?:คื
 _POINT_DECIMALS = re.compile(r"उत्तर|الإجابة|الجواب|پاسخ|คำตอบ", re.IGNORECASE)
 # "Die falsche Antwort ist": announces nothing.
 _DENIED = re.compile(
-    r"(?:falsch\w{0,2}|keine|andere|mauvaise|fausse|autre|incorrecta|errónea|errada|sbagliata|altra|verkeerde|foute|fel|"
+    r"(?:falsch\w{0,2}|keine|andere|mauvaise|fausse|autre|incorrecta|errónea|errada|sbagliata|altra|verkeerde|foute"
+    r"|fel|"
     r"неправильн\w{2}|неверн\w{2}|другой|错误的?|錯誤的?|不正确的?|틀린)\s?$",
     re.IGNORECASE,
 )
 _LEAD_IN = re.compile(
     r"(?:(?<!\w)(?:also|daher|somit|die|der|das|richtige|korrekte|donc|ainsi|la|le|bonne|correcte|por lo tanto|"
-    r"entonces|el|correcta|portanto|logo|a|correta|quindi|pertanto|il|corretta|dus|het|juiste|правильный|итак|поэтому)[\s,:]{1,2}|"
+    r"entonces|el|correcta|portanto|logo|a|correta|quindi|pertanto|il|corretta|dus|het|juiste|правильный|итак"
+    r"|поэтому)[\s,:]{1,2}|"
     r"所以|因此|正确的?|正確的?|最终|따라서|したがって|よって|正しい|[,，、])*$",
     re.IGNORECASE,
 )
@@ -80,5 +84,6 @@ def foreign_announcements(text: str, limit: int) -> list[Announcement]:
             lead = _LEAD_IN.search(before)
             start = window + (lead.start() if lead else len(before))
             commas = pattern is _SPACED and not _POINT_DECIMALS.search(match.group())
-            found.append(Announcement(start, match.end(), commas))
+            said = match.start("no") if pattern is _SPACED and match["no"] else match.end()
+            found.append(Announcement(start, said, commas))
     return found

@@ -12,12 +12,12 @@ PARTS |= {
 }
 PART = "|".join(PARTS)
 
-_SMALL = (
+SMALL = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
     *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
 )
-_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_WORDS = {word: value for value, word in enumerate(_SMALL)} | {word: 10 * tens for tens, word in enumerate(_TENS, 2)}
+TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_WORDS = {word: value for value, word in enumerate(SMALL)} | {word: 10 * tens for tens, word in enumerate(TENS, 2)}
 _SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _FIRST = "|".join(sorted(_WORDS, key=len, reverse=True))
 _NEXT = "|".join(sorted((*_WORDS, *_SCALES), key=len, reverse=True))
@@ -52,6 +52,14 @@ def spelled_numbers(text: str) -> list[Fraction]:
     return found
 
 
+def spells_several(text: str) -> bool:
+    """Whether number words stand together that are no single number: "seven and nine"."""
+    return any(
+        _spelled([word for word in re.split(r"[\s-]+", match["words"].lower()) if word not in ("and", "")]) is None
+        for match in _SPELLED.finditer(text)
+    )
+
+
 def _spelled(words: list[str]) -> Fraction | None:
     """The value of number words in order; None where they make no number, as in "five six"."""
     total = current = 0
@@ -69,7 +77,7 @@ def _spelled(words: list[str]) -> Fraction | None:
             total, current, smallest_scale = total + current * scale, 0, scale
         else:
             value = _WORDS[word]
-            fits = previous == "" or previous in _SCALES or (previous in _TENS and value < 10)
+            fits = previous == "" or previous in _SCALES or (previous in TENS and value < 10)
             if not fits or (value == 0 and previous):
                 return None
             current += value

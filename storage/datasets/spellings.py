@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from storage.datasets.negation import is_denied
+from storage.datasets.negation import Denies, is_rejected
 
 _EDGES = " \t\r\n*_`\"'“”‘’,;:!?。，；：！？、"
 _LATEX = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|textrm|mbox)\s?\{([^{}]{0,200})\}")
@@ -111,34 +111,96 @@ def spelled_exactly(said: str, options: Options) -> str | None:
 
 def leading_option(said: str, options: Options) -> str | None:
     """The option with whose spelling the text begins; the longest such spelling decides."""
+    leading = _leading(said, options)
+    return leading[0] if leading else None
+
+
+def leads_a_list(said: str, options: Options) -> bool:
+    """Whether a text begins with several different options, and is nothing but these: "bank and forest"."""
+    names: set[str] = set()
+    for _ in range(MOST_LISTED):
+        leading = _leading(said, options)
+        if leading is None:
+            return False
+        names.add(leading[0])
+        rest = leading[1]
+        if len(names) > 1 and _LIST_ENDS.fullmatch(rest):
+            return True
+        joint = _LISTED.match(rest)
+        if joint is None:
+            return False
+        said = rest[joint.end() :]
+    return False
+
+
+MOST_LISTED = 12
+_LIST_ENDS = re.compile(r"[\W_]*(?:\w+[\W_]*)?")
+_LISTED = re.compile(
+    r"[)\]*_\"'s]{0,4}\s?(?:[,;/|&+]\s?(?:and|or|und|oder|et|ou|y|o)?|[,;]?\s?(?:and|or|as well as|und|oder|sowie|et"
+    r"|ou|y|e|o)\b|[、和或与與とか])"
+    r"[\s*_\"'-]{0,4}(?:(?:also|maybe|perhaps|possibly|the|a|an|die|der|das|la|le|el)\s)?(?:\(?[a-z]\)\s)?[*_\"']{0,3}",
+    re.IGNORECASE,
+)
+
+
+def leads_denied(said: str, options: Options) -> bool:
+    """Whether a text begins with an option of which it says that it is none: "urgent: no"."""
+    leading = _leading(said, options)
+    return leading is not None and is_rejected(f"x{leading[1]}".casefold(), 0, 1, options.no_is_one)
+
+
+def _leading(said: str, options: Options) -> tuple[str, str] | None:
+    """The option with whose spelling the text begins, and the rest of the text."""
     forms = {apart: _form(said, apart) for apart in options.kinds}
     for spelling, option in options.by_length:
         form = forms[option.is_exact]
         if form.startswith(spelling) and _ends(form, len(spelling), spelling):
-            return option.name
+            return option.name, form[len(spelling) :]
     return None
 
 
-def mentioned(sentence: str, options: Options, deny: bool) -> dict[str, bool]:
+def mentioned(sentence: str, options: Options, denies: Denies | None) -> dict[str, bool]:
     """The different options that a sentence names, longer spellings first, and whether each of its mentions is denied.
 
     A mention is a whole word or its plural in s. One inside a longer mention does not count: "large house" does not
-    mention "house". Without `deny`, none is denied.
+    mention "house". One that is joined to a denied one is denied too: "not a house or a large house".
+
+    Args:
+        denies: what tells whether a mention is denied, from `negation`; without it, none is.
     """
     forms = {apart: _form(sentence, apart) for apart in options.kinds}
-    found: dict[str, bool] = {}
+    plain = dict(forms)
+    found: list[tuple[int, int, Option]] = []
     for spelling, option in options.by_length:
         form = forms[option.is_exact]
         if spelling not in form:
             continue
-        for start in _places(form, spelling):
-            end = start + len(spelling)
-            denied = deny and is_denied(forms[option.is_exact].casefold(), start, end, options.no_is_one)
-            found[option.name] = found.get(option.name, True) and denied
+        for start in places(form, spelling):
+            found.append((start, start + len(spelling), option))
             # So that shorter spellings inside it are no mentions.
-            form = f"{form[:start]}{chr(0) * len(spelling)}{form[end:]}"
+            form = f"{form[:start]}{chr(0) * len(spelling)}{form[start + len(spelling) :]}"
         forms[option.is_exact] = form
-    return found
+    if denies is None or not found:
+        return {option.name: False for _, _, option in found}
+    plain = {apart: form.casefold() if apart else form for apart, form in plain.items()}
+    denied: dict[str, bool] = {}
+    earlier = (0, False)
+    for start, end, option in sorted(found, key=lambda mention: mention[:2]):
+        form = plain[option.is_exact]
+        is_denied = denies(form, start, end, options.no_is_one) or (
+            earlier[1] and _JOINED.fullmatch(form[earlier[0] : start]) is not None
+        )
+        denied[option.name] = denied.get(option.name, True) and is_denied
+        earlier = (end, is_denied)
+    return denied
+
+
+_JOINED = re.compile(r"\s?(?:and|or|nor|und|oder|noch|et|ou|ni|y|o|&)\s(?:(?:a|an|the|ein|eine|un|une)\s)?")
+
+
+def lines_form(text: str) -> str:
+    """The text in the form of `key`, line by line."""
+    return "\n".join(_form(line, apart=False) for line in text.split("\n"))
 
 
 def _form(text: str, apart: bool) -> str:
@@ -149,7 +211,8 @@ def _unjoined(text: str) -> str:
     return _JOINTS.sub(" ", text) if "-" in text or "_" in text else text
 
 
-def _places(form: str, spelling: str) -> Iterator[int]:
+def places(form: str, spelling: str) -> Iterator[int]:
+    """Where a text, in the form of `key`, has a spelling as a word of its own."""
     position = form.find(spelling)
     while position >= 0:
         end = position + len(spelling)

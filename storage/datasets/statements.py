@@ -23,6 +23,7 @@ UNFINISHED_THOUGHT = "thought not finished"
 DENIED = "answer only denied"  # "The answer is not B."
 NO_SINGLE_NUMBER = "no single number"  # a range, a date, a time, a formula with unknowns
 
+NULL = "null"  # what a JSON object says that gives no answer
 MAX_STATEMENTS = 64  # of each kind that are considered, from the end; ordinary texts have one to three
 MAX_TAIL = 400  # characters read after "the answer is"; a statement is a sentence, not an essay
 
@@ -55,11 +56,13 @@ class Statement:
 # before it (so, the, final ...), which is far cheaper than trying them at every position. Each alternative begins with
 # a plain letter, for which Python looks much faster than for [Aa] or a word's boundary.
 _ANNOUNCED = re.compile(
-    r"(?P<noun>answers?|Answers?|ANSWER|Ans|choice|Choice|option|Option|conclusion|Conclusion|labels?|Labels?|Prediction|Verdict"
+    r"(?P<noun>answers?|Answers?|ANSWER|Ans|choice|Choice|option|Option|conclusion|Conclusion|labels?|Labels?"
+    r"|Prediction|Verdict"
     r"|Classification)\b\**"
     r"(?:\s{1,3}(?:choice|option|here|to (?:the|this) question))?"
     r"(?:\s{0,3}[(\[](?![A-Za-z][)\]])[^()\[\]\n]{1,60}[)\]])?"  # "the answer (yes or no) is"
-    r"(?:\s{0,3}\**[:=]\**|\s{1,3}(?:is|would be|will be|should be|must be|was)\b:?|(?=\s(?:is|was)n['’]t\s))"
+    r"(?:\s{0,3}\**[:=]\**|\s{1,3}(?:is|are|would be|will be|should be|must be|was|were)\b:?"
+    r"|(?=\s(?:(?:is|was|ca|could|would|are)n['’]t|cannot|can not|could not)\s))"
 )
 _LEAD_IN = re.compile(
     r"(?:\b(?:so|thus|hence|therefore|then|and|in conclusion|finally|overall|we conclude that|i think)\b,?:?\s{1,3})*"
@@ -73,10 +76,17 @@ _LEAD_WINDOW = 80  # characters before the announcing word that _LEAD_IN sees
 _WEAK_NOUN = re.compile(r"choice|option|conclusion|label|prediction|verdict|classification", re.IGNORECASE)
 _BEGINS_LINE = re.compile(r"(?:^|\n)[\s*#]{0,6}$")
 _PRAISE = re.compile(r"\b(?:final|correct|best|right|only|closest|most \w{2,12})\s{1,3}$", re.IGNORECASE)
+# "The possible answers are A, B and C": lists what is asked.
+_LISTS_CHOICES = re.compile(
+    r"\b(?:possible|available|given|following|candidate|remaining|potential|other|several|all|many|some|of|these"
+    r"|both|any|their|plausible|likely)\s{1,3}(?:the\s)?$",
+    re.IGNORECASE,
+)
 # "The wrong answer is", "to find the answer: ", "check your answer = ...": not announcements.
 _DENIED = re.compile(
     r"\b(?:(?:wrong|incorrect|other|not|another|no|an)\s{1,3}(?:\w{1,12}\s{1,3})?"
-    r"|(?:for|find|get|to|at|finding|getting|calculate|know|check|verify|given|this)\s{1,3}(?:(?:the|this|our|your|an)\s{1,3}){0,2})$",
+    r"|(?:for|find|get|to|at|finding|getting|calculate|know|check|verify|given|this)\s{1,3}(?:(?:the|this|our|your"
+    r"|an)\s{1,3}){0,2})$",
     re.IGNORECASE,
 )
 # "The most likely answer to the question 'Where ...?' is **(C) river**.": a quoted question comes between.
@@ -113,20 +123,32 @@ _RATIONALE_LABEL = re.compile(rf"^\s{{0,8}}{_LABEL}\**\s{{0,8}}", re.IGNORECASE)
 _FIRST_LINE = re.compile(rf"\s{{0,8}}([^\n:]{{1,80}})\n\s{{0,8}}(?={_LABEL})", re.IGNORECASE)
 _BLANK = re.compile(r"\s{0,20}")
 _FIRST_OF_A_LIST = re.compile(r"\s{0,20}(?<=\n)1[.)]\s{1,3}(?=\S)")  # "The answer is:\n1. entailment"
+_ITEM = re.compile(r"\s{0,20}(?<=\n)[ \t]{0,8}(?:[-*•]|\d{1,2}[.)])[ \t]{1,4}")
+_MORE_ITEMS = re.compile(r"(?:\n[ \t]{0,8}(?:[-*•]|\d{1,2}[.)])[ \t]{1,4}[^\n]{1,200}){1,20}")
 _MACHINE_MARK = re.compile(
     r"####(?!#|\s{0,3}\**(?:Step|Part|Case|Method|Option|Choice)\b)|\\boxed\s?\{|\\fbox\s?\{|<answer>"
 )
-_SENTENCE_END = re.compile(r"[.!?]+[*\"')\]]*(?=\s|$)|[。！？]|\n")
+_PAIR = re.compile(r"(?<![\d,.])(\d{1,9}),(?=\d{1,2}(?![\d,.]))")  # \boxed{2,3} is a list; few box 2,5 for 2.5
+MAX_BETWEEN = 60  # characters between two marks of one list
+_BETWEEN_MARKS = re.compile(
+    r"[\s$,;.&)\]*\\]{0,10}(?:(?:and|or|und|oder|et|ou|y|o)\b(?:\s{1,2}\$?[^\W\d_]{1,12}\$?){0,3}\s{0,2}=?)?[\s$(*]{0,6}"
+)
+# Not in "5! + 1", "1 hr. 20 min.", "5 ft. 6 in.".
+_SENTENCE_END = re.compile(
+    r"[.!?]+[*\"')\]]*(?=\s|$)(?!\s[+*/×÷=^]\s?[\d(])"
+    r"(?!(?:(?<=\b(?:hr|ft|lb|oz|yr|mi|in|vs)\.)|(?<=\b(?:min|hrs|lbs|sec)\.))\s\d)|[。！？]|\n"
+)
 _CLOSING_DUST = " \t\r\n.*_`\"'!)]}$>\\。"
 
 
 def find_statements(text: str) -> list[Statement]:
     """Every statement of the text, in order."""
     found = [*_first_line(text), *_machine_marks(text), *_sentences(text), *_sentences_behind(text), *_picks(text)]
-    found += [
-        Statement(answer.start, answer.end, answer.said, 2, answer.explanation)
+    fields = [
+        Statement(answer.start, answer.end, NULL if answer.said is None else answer.said, 2, answer.explanation)
         for answer in json_answers(text, MAX_STATEMENTS)
     ]
+    found += _joined(text, fields)
     if not found:
         found = [
             replace(_said_from(text, announced.start, announced.end), comma_decimals=announced.comma_decimals)
@@ -210,8 +232,23 @@ def _machine_marks(text: str) -> list[Statement]:
             )
         else:
             end = _closing_brace(text, start, limit)
-            # Of "So the answer is $\boxed{42}$." this is the second half; the sentence pattern finds the first.
-            out.append(Statement(match.start(), min(end + 1, len(text)), text[start:end], strength=2))
+            # Of "So the answer is $\\boxed{42}$." this is the second half; the sentence pattern finds the first.
+            said = _PAIR.sub(r"\1, ", text[start:end])
+            out.append(Statement(match.start(), min(end + 1, len(text)), said, strength=2))
+    return _joined(text, out)
+
+
+def _joined(text: str, marks: list[Statement]) -> list[Statement]:
+    """The marks, those that make one list as one: "\\boxed{5} and \\boxed{6}"."""
+    out: list[Statement] = []
+    for mark in marks:
+        before = out[-1] if out else None
+        between = text[before.end : min(mark.start, before.end + MAX_BETWEEN)] if before else ""
+        apart = before is not None and before.end <= mark.start and before.said.strip() != mark.said.strip()
+        if before and apart and _BETWEEN_MARKS.fullmatch(between):
+            out[-1] = replace(before, end=mark.end, said=f"{before.said}, {mark.said}")
+        else:
+            out.append(mark)
     return out
 
 
@@ -259,6 +296,8 @@ def _announcement_start(text: str, match: re.Match[str]) -> int | None:
         return None  # the end of another word
     if _DENIED.search(before):
         return None
+    if match["noun"].endswith("s") and match.group().endswith(("are", "were")) and _LISTS_CHOICES.search(before):
+        return None
     if _WEAK_NOUN.fullmatch(match["noun"]) and not _PRAISE.search(before):
         labelled = ":" in match.group() and match["noun"].lower() not in ("option", "conclusion")
         if not (labelled and _BEGINS_LINE.search(before)):
@@ -276,7 +315,10 @@ def _said_from(text: str, start: int, said_start: int) -> Statement:
     if listed := _FIRST_OF_A_LIST.match(text, said_start):
         blank, said_start = listed, listed.end()
     end = end_of_sentence(text, blank.end() if blank else said_start)
-    return Statement(start, end, text[said_start:end])
+    more = _MORE_ITEMS.match(text, end) if "\n" in text[start:said_start] or _ITEM.match(text, said_start) else None
+    if more is None:
+        return Statement(start, end, text[said_start:end])
+    return Statement(start, more.end(), _ITEM.sub("\n", text[said_start : more.end()]))
 
 
 def _sentences_behind(text: str) -> list[Statement]:

@@ -13,6 +13,7 @@ import re
 import unicodedata
 from fractions import Fraction
 
+from storage.datasets.compound_units import without_compounds
 from storage.datasets.spelled_numbers import PART, PARTS
 
 RANGE = "\ue000"
@@ -40,15 +41,24 @@ _TO = re.compile(
 )
 _EM_DASH = re.compile(rf"(?<![\d.]){_PLAIN}\s?—\s?{_PLAIN}")
 _LIST = re.compile(rf"(?:{_PLAIN}, ?)+{RANGE}")
-_BETWEEN = re.compile(r"\bbetween [$€£]?\d+(?:\.\d+)? and [$€£]?\d+(?:\.\d+)?")
+_BETWEEN = re.compile(
+    rf"\b(?:between|from|zwischen|von|entre|de|du|desde) [$€£]?{_PLAIN}%? (?:and|und|bis|et|à|y|a|al"
+    rf"|hasta) [$€£]?{_PLAIN}"
+)
 _HEX = re.compile(r"\b0[xX][0-9a-fA-F]+\b")
 
-_POWER = re.compile(
-    rf"(?<![\w^.])({_PLAIN})(?:\s?(?:\^|\*\*)\s?[({{]?(-?\d{{1,3}})[)}}]?)(\s?(?:\^|\*\*)\s?[({{]?\d+)*"
-)
+# 2**3 and (2)**3, but not "**2** 3", which is bold. An exponent in braces or parentheses: 2^{10}, 2^(n + 1).
+_STARS = re.compile(r"(\*\*)?((?<![\w.])\d+(?:\.\d+)?|\))( ?)\*\*\3(?=[-\d(])")
+_BRACES = re.compile(r"\^\s?\{([^{}]{1,40})\}")
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
-_SUPERSCRIPT = re.compile(r"(?<=\d)[⁻⁰¹²³⁴-⁹]+|(?<=[^\W\d_])[⁻⁰¹²³⁴-⁹]+")
-_UNIT_POWER = re.compile(r"(?<=[a-z])\^\{?[23]\}?")
+_SUPERSCRIPT = re.compile(r"[⁻⁰¹²³⁴-⁹]+(?:[·⋅][⁰¹²³⁴-⁹]+)?")
+_UNIT_POWER = re.compile(r"((?<=[A-Za-z])[a-z]|(?<![A-Za-z])[msh])\^\(?[23]\)?")
+# "2 to the power of 3"; other words for powers tell no number here.
+_TO_THE_POWER = re.compile(r"(?<=\d)(?: raised)? to the power (?:of )?(?=-?\d)")
+_WORDS_OF_POWER = re.compile(
+    r"(?<!\d)\d+ (?:squared|cubed|(?:raised )?to the (?:\d{1,2}(?:st|nd|rd|th)|power|\w{1,12}th)\b|hoch |elevado a"
+    r"|à la puissance)"
+)
 _SCIENTIFIC = re.compile(rf"(?<![\w.])({_PLAIN})[eE]([+-]?\d{{1,2}})(?!\w)")
 MAX_EXPONENT = 40
 
@@ -83,11 +93,15 @@ _DOZEN = re.compile(
     rf"(?<![\w.]){_PLAIN} dozens?\b|\b(?:a|one|two|three|four|five|six|seven|eight|nine|ten) dozens?\b", re.IGNORECASE
 )
 
+# Between numbers: "5 times 6" is a product, "5 times as many" is none.
+_OPERATOR_WORD = re.compile(r"(?<=\d) (plus|times|multiplied by|divided by) (?=[$€£]?\d)")
+_OPERATORS = {"plus": "+", "times": "*", "multiplied by": "*", "divided by": "/"}
 _SIGN_WORD = re.compile(r"(?P<before>[\d)%]\s)?\b(?:minus|negative)\s(?=[$€£]?[\d(])", re.IGNORECASE)
 
 # Words beside digits that change what these are; looked for first, since few sentences have one.
 _WORDY = re.compile(
-    rf"\d(?:[kKM]\b|\s?-?(?:{_SCALE_WORD}|dozen|and|{_OR})\b|%? [a-z]{{1,12}} {_OR} )"
+    rf"\d(?:[kKM]\b|\s?-?(?:{_SCALE_WORD}|dozen|and|und|et|y|à|al?|hasta|plus|times|multiplied|divided|{_OR})\b"
+    rf"|%? [a-z]{{1,12}} {_OR} )"
     r"|\b(?:minus|negative|between)\b|dozen",
     re.IGNORECASE,
 )
@@ -106,8 +120,13 @@ def rewritten(text: str, comma_decimals: bool = False) -> str:
         text = _SUPERSCRIPT.sub(_superscript, text)
         text = _EM_DASH.sub(RANGE, _VULGAR_MIXED.sub(_vulgar, text))
         text = _IN_MYRIADS.sub(_in_myriads, text)
-    if "^" in text or "**" in text:
-        text = _POWER.sub(_power, _UNIT_POWER.sub("", text))
+    if "**" in text:
+        text = _STARS.sub(lambda match: match.group() if match[1] else f"{match[2]}^", text)
+    if " power" in text or _WORDS_OF_POWER.search(text):
+        text = _WORDS_OF_POWER.sub(RANGE, _TO_THE_POWER.sub("^", text))
+    if "^" in text:
+        text = _UNIT_POWER.sub(r"\1", _BRACES.sub(r"^(\1)", text))
+    text = without_compounds(text, RANGE)
     if _DATE_HINT.search(text):
         text = _DATE.sub(MOMENT, text)
     if "0x" in text or "0X" in text:
@@ -117,6 +136,7 @@ def rewritten(text: str, comma_decimals: bool = False) -> str:
     if "/" in text:
         text = _MIXED.sub(_mixed, text)
     if _WORDY.search(text):
+        text = _OPERATOR_WORD.sub(lambda match: _OPERATORS[match[1]], text)
         text = _AND_A_HALF.sub(lambda match: f"({match[1]}+1/{PARTS[match[2].lower()]})", text)
         text = _SCALE_OF_SCALE.sub(lambda match: f"{_decimal(Fraction(match[1]) * 100)} {match[2]}", text)
         text = _DOZEN.sub(RANGE, _SUFFIXED.sub(_suffixed, _SCALED.sub(_scaled, text)))
@@ -181,16 +201,14 @@ def _in_myriads(match: re.Match[str]) -> str:
 
 
 def _superscript(match: re.Match[str]) -> str:
-    exponent = match.group().translate(_SUPERSCRIPTS)
-    return f"^{exponent}" if match.string[match.start() - 1].isdigit() else ""
-
-
-def _power(match: re.Match[str]) -> str:
-    base, exponent = Fraction(match[1]), int(match[2])
-    if match[3] or abs(exponent) > MAX_EXPONENT or base > 10**6 or (base == 0 and exponent < 0):
-        return RANGE
-    value = base**exponent
-    return str(value) if value.denominator == 1 else f"({value.numerator}/{value.denominator})"
+    """An exponent of a number or a variable; nothing where it belongs to a unit, as in cm²."""
+    ahead = match.string[max(0, match.start() - 2) : match.start()]
+    before, earlier = ahead[-1:], ahead[-2:-1]
+    if len(match.group().strip("⁻⁰¹²³⁴⁵⁶⁷⁸⁹")):
+        return f"^{RANGE}"  # 2⁰·⁵
+    exponent = f"^({match.group().translate(_SUPERSCRIPTS)})"
+    is_unit = before.isalpha() and (earlier.isalpha() or before in "msh")
+    return "" if is_unit or not (before.isalnum() or before == ")") else exponent
 
 
 def _scientific(match: re.Match[str]) -> str:
