@@ -17,14 +17,14 @@ from tests.deploy.stack import BUCKET, PATIENCE_S, ROOT, Stack, figures, running
 
 pytestmark = pytest.mark.slow
 
-QUESTIONS, N = 160, 5
+QUESTIONS, N = 80, 3
 TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
 def configuration(stack: Stack) -> dict[str, Any]:
     """The lab, small, with its teacher behind an address."""
     return {
-        "dataset": {"name": "lab", "limit": QUESTIONS, "validation_limit": 40, "test_limit": 40},
+        "dataset": {"name": "lab", "limit": QUESTIONS, "validation_limit": 20, "test_limit": 20},
         "teacher": {"model": "teacher", "url": stack.teacher_url, "api": "completions", "n": N, "max_tokens": 128},
         "student": {"model": "new", "tokenizer": str(stack.teacher), "max_target_tokens": 96, "dropout": 0.0},
         "negatives": {"lag": 1, "max_tokens": 16},

@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -17,6 +17,7 @@ from benchmarks.screenshots import Pages, chromium, click, open_page, page_text,
 from storage.errors import UsageError
 from tests.conftest import qcrd_command
 from tests.flows.own_data import CONFIG, DATASET
+from tests.warm_start import WarmStart
 
 pytestmark = pytest.mark.slow
 
@@ -24,9 +25,11 @@ HOSTILE = "<img src=x onerror=\"document.title='owned'\"> <b>*bold*</b> [x](http
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Questions with hostile texts, recorded samples of them, and a configuration of two short rounds."""
+def folder(tmp_path_factory: pytest.TempPathFactory, new_databases: Callable[[Path], Path]) -> Path:
+    """Questions with hostile texts, recorded samples of them, a configuration of two short rounds, and a state folder
+    with new databases."""
     folder = tmp_path_factory.mktemp("browser")
+    new_databases(folder / "home")
     rows = [
         {"body": f"Ann has {a} nuts. {HOSTILE} {b} more?", "total": a + b} for a in range(2, 8) for b in range(1, 6)
     ]
@@ -65,7 +68,7 @@ def addresses(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def pages(folder: Path, addresses: tuple[str, str]) -> Pages:
+def pages(folder: Path, addresses: tuple[str, str], warm_start: WarmStart) -> Pages:
     """Of a finished run."""
     prefect, mlflow = addresses
     settings = [
@@ -73,8 +76,8 @@ def pages(folder: Path, addresses: tuple[str, str]) -> Pages:
         "student.max_target_tokens=300",
     ]  # fmt: skip
     arguments = ["small.yaml", *(word for setting in settings for word in ("--set", setting))]
-    done = subprocess.run(
-        qcrd_command(folder / "home", "distill", *arguments), cwd=folder, capture_output=True, text=True, check=False,
+    done = warm_start.run(
+        folder / "home", "distill", *arguments, cwd=folder,
         env={**os.environ, "PREFECT_API_URL": f"{prefect}/api", "MLFLOW_TRACKING_URI": mlflow},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -20,7 +20,7 @@ from storage.store import Store
 from tests.conftest import Qcrd, qcrd_command
 from tests.flows.own_data import family, still_running, write_own_data
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("databases")]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from tasks.training.folder import Training
 from tests.conftest import Qcrd, figures
 from tests.flows.own_data import write_own_data
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("databases")]
 
 SHORT = ("--json", "--set", "rounds.rounds=1", "--set", "registry.register_model=false")
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2"}  # whatever this machine has

@@ -16,7 +16,7 @@ from storage.store import Store
 from tests.conftest import Qcrd
 from tests.flows.test_markup import MARKDOWN, flat
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("databases")]
 
 HOSTILE = [
     "<script>alert(1)</script><img src=x onerror=alert(1)>",

@@ -34,9 +34,10 @@ def listening(pid: int) -> dict[int, set[str]]:
 
 
 @pytest.mark.slow
-def test_the_pages_of_qcrd_ui(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("databases")
+def test_the_pages_of_qcrd_ui(tmp_path: Path, home: Path) -> None:
     ports = [free_port(), free_port()]
-    command = qcrd_command(tmp_path / "home", "ui", "--prefect-port", ports[0], "--mlflow-port", ports[1])
+    command = qcrd_command(home, "ui", "--prefect-port", ports[0], "--mlflow-port", ports[1])
     with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as run:
         try:
             deadline = time.monotonic() + 180

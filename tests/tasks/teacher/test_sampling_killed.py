@@ -15,7 +15,8 @@ import pytest
 from models.server import VllmServer
 from storage.checking import check_store
 from storage.store import Store
-from tests.conftest import Qcrd, figures, qcrd_command
+from tests.conftest import Qcrd, figures
+from tests.warm_start import WarmStart
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +32,9 @@ def stored(home: Path) -> set[str]:
     return set(ids)
 
 
-def test_killed_20_times_every_sample_is_stored_once(home: Path, vllm_server: VllmServer, qcrd: Qcrd) -> None:
+def test_killed_20_times_every_sample_is_stored_once(
+    home: Path, vllm_server: VllmServer, qcrd: Qcrd, warm_start: WarmStart
+) -> None:
     arguments: list[Any] = [
         "sample", "--dataset", "lab", "--limit", QUESTIONS, "--url", vllm_server.base_url, "--model", "tiny",
         "--api", "completions", "--n", N, "--max-tokens", 16,
@@ -42,11 +45,9 @@ def test_killed_20_times_every_sample_is_stored_once(home: Path, vllm_server: Vl
     before: set[str] = set()
     unfinished_kills = 0
     for _ in range(KILLS):
-        with subprocess.Popen(
-            qcrd_command(home, *arguments), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        ) as run:
+        with warm_start.start(home, *arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as run:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                run.wait(timeout=moments.uniform(0.2, 5.0))
+                run.wait(timeout=moments.uniform(0.1, 2.5))  # it takes no second until it asks
             unfinished_kills += run.poll() is None
             run.kill()
         after = stored(home)
@@ -68,14 +69,14 @@ def test_killed_20_times_every_sample_is_stored_once(home: Path, vllm_server: Vl
     assert report.repeated == {}
 
 
-def test_vllm_killed_mid_run_is_started_again_and_every_sample_is_stored_once(home: Path, tiny_llama: Path) -> None:
+def test_vllm_killed_mid_run_is_started_again_and_every_sample_is_stored_once(
+    home: Path, tiny_llama: Path, warm_start: WarmStart
+) -> None:
     arguments = [
         "sample", "--dataset", "lab", "--limit", 600, "--model", tiny_llama, "--n", N, "--max-tokens", 24,
         "--api", "completions", "--json",
     ]  # fmt: skip
-    with subprocess.Popen(
-        qcrd_command(home, *arguments), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as run:
+    with warm_start.start(home, *arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as run:
         try:
             while not (parts := list((home / "store").glob("rationales/**/*.parquet"))):
                 assert run.poll() is None, run.stderr.read() if run.stderr else ""

@@ -95,6 +95,13 @@ def test_a_step_is_computed_by_one_of_two_threads_and_found_by_the_other(tmp_pat
     assert found == [TRAINED, TRAINED]
 
 
+def _processes() -> Any:
+    """Starts processes that begin with everything imported, and no threads."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([__name__])
+    return server
+
+
 def _hold(folder: Path, spec: TrainingSpec, ready: Path, waits: Path) -> None:
     """In a process of its own: says that it waits, if it does, then that it holds the training."""
     with Training(folder).held(spec, waits.touch):
@@ -114,7 +121,7 @@ def test_a_second_run_waits_until_the_first_is_gone_however_it_went(tmp_path: Pa
     ready, waits = ([tmp_path / f"{what}-{number}" for number in range(2)] for what in ("ready", "waits"))
 
     def start(number: int) -> Any:
-        process = multiprocessing.get_context("spawn").Process(
+        process = _processes().Process(
             target=_hold, args=(prepared.folder, prepared.spec, ready[number], waits[number])
         )
         process.start()
@@ -196,11 +203,16 @@ def _train(root: Path) -> None:
         evaluate_round(folder, best_round(training.evaluations()), "test")
 
 
-def _train_until_write(root: Path, number: int, writes: Any) -> None:
-    """In a process of its own: trains, and dies just before write `number` in the training's folder (0: never).
+def _train_and_watch(root: Path, copies: Path | None, kill_at: int, writes: Any) -> None:
+    """In a process of its own: trains, and counts the writes in the training's folder.
 
     What is written into a folder that is not there yet under its name counts once for the whole folder: it is removed
     as a whole, however many files it has by then. With QCRD_EVERY_WRITE set every file counts.
+
+    Args:
+        copies: where to put a copy of everything as it is just before each write, in folders 1, 2, ...; None: nowhere.
+        kill_at: the write just before which the process dies; 0: never.
+        writes: where it counts.
     """
     trainings = str(root / "trainings")
     begun: set[str] = set()
@@ -222,11 +234,19 @@ def _train_until_write(root: Path, number: int, writes: Any) -> None:
         elif not inside_removed and path.exists() == (event == "os.mkdir"):
             return  # it changes nothing
         writes.value += 1
-        if writes.value == number:
+        if copies:
+            shutil.copytree(root, copies / str(writes.value))
+        if writes.value == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(watch)
     _train(root)
+
+
+def _names(root: Path) -> list[str]:
+    """Of all files and folders, without what says which process made them, and when."""
+    made_by = re.compile(r"(?<=\.partial-)[0-9]+|(?<=\.replaced-)[0-9]+|(?<=part-)[0-9a-zA-Z-]+")
+    return sorted(made_by.sub("X", str(path.relative_to(root))) for path in root.rglob("*"))
 
 
 def _result(root: Path) -> dict[str, Any]:
@@ -254,32 +274,40 @@ def _result(root: Path) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_killed_before_any_write_and_taken_up_again_it_ends_the_same(tmp_path: Path) -> None:
-    """Every single write, not a sample of them."""
-    server = multiprocessing.get_context("forkserver")  # its processes begin with everything imported, and no threads
-    server.set_forkserver_preload([__name__])
-    template = tmp_path / "template"
+    """Every single write, not a sample of them.
+
+    A process that is killed leaves its files as they are just then. So one training is enough to have what a kill
+    leaves before each of its writes: a copy. Three processes are really killed, and leave what was copied.
+    """
+    server = _processes()
+    root, template, copies = tmp_path / "root", tmp_path / "template", tmp_path / "copies"
     template.mkdir()
     small_world(template)
 
-    def trained(root: Path, kill_at: int) -> tuple[int, int]:
+    def trained(copies: Path | None = None, kill_at: int = 0) -> tuple[int, int]:
         """(exit code, writes)"""
         writes = server.Value("i", 0)
-        process = server.Process(target=_train_until_write, args=(root, kill_at, writes))
+        process = server.Process(target=_train_and_watch, args=(root, copies, kill_at, writes))
         process.start()
         process.join()
         return process.exitcode or 0, writes.value
 
-    calm = tmp_path / "calm"
-    shutil.copytree(template, calm)
-    code, writes = trained(calm, 0)
+    shutil.copytree(template, root)
+    code, writes = trained(copies)
     assert code == 0
     assert writes > 60, writes
-    expected = _result(calm)
-    for number in range(1, writes + 1):
-        root = tmp_path / "killed"
+    expected = _result(root)
+    shutil.rmtree(root)
+
+    for number in (writes // 4, writes // 2, writes):
         shutil.copytree(template, root)
-        assert trained(root, number) == (-signal.SIGKILL, number)
-        assert trained(root, 0)[0] == 0, f"it does not go on after a kill before write {number} of {writes}"
+        assert trained(kill_at=number) == (-signal.SIGKILL, number)
+        assert _names(root) == _names(copies / str(number)), f"a kill before write {number} of {writes}"
+        shutil.rmtree(root)
+
+    for number in range(1, writes + 1):
+        (copies / str(number)).rename(root)  # under the path that its files name
+        assert trained()[0] == 0, f"it does not go on after a kill before write {number} of {writes}"
         found = _result(root)
         for part, value in expected.items():
             assert found[part] == value, f"{part} differ after a kill before write {number} of {writes}"
