@@ -14,7 +14,6 @@ from storage.compaction import KEPT_FOR, remove_replaced, rewriting
 from storage.errors import UsageError
 from storage.pruning import Doomed, prune, student_samples, superseded, teacher_samples
 from storage.store import Store
-from tasks.tracking.lineage import needs_teacher, registered_origins
 from tasks.training.folder import trainings_in
 from tasks.training.retention import OldTraining, old_trainings, remove_leftovers, remove_training
 
@@ -108,6 +107,8 @@ def _refuse_what_is_needed(home: Home, store: Store, teacher: str, dataset: str 
         "AND ($2::VARCHAR IS NULL OR dataset = $2) ORDER BY dataset",
         [teacher, dataset],
     )["dataset"].to_pylist()
+    from tasks.tracking.lineage import needs_teacher, registered_origins  # imports mlflow, which takes seconds
+
     origins = registered_origins(home.path)
     for name in datasets:
         if version := needs_teacher(store, origins, teacher, name):
@@ -119,6 +120,8 @@ def _refuse_what_is_needed(home: Home, store: Store, teacher: str, dataset: str 
 
 def _kept_trainings(home: Home, but: list[OldTraining]) -> set[str]:
     """Ids of trainings whose samples are needed: of registered models, and those that may go on."""
+    from tasks.tracking.lineage import registered_origins
+
     here = {training.folder.name for training in trainings_in(home.path)}
     return {origin.training for origin in registered_origins(home.path)} | (here - {one.folder.name for one in but})
 
