@@ -7,13 +7,11 @@ import re
 
 from storage.datasets.spelled_numbers import SMALL, TENS
 
-# The units of one kind, in English, German, French and Spanish; "a?" stands for the plural's ending.
+# The units of one kind, in English, German, French and Spanish.
 _TIME = (
-    r"years?|yrs?|months?|weeks?|wks?|days?|hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s|Jahren?|Jahre?|Monaten?"
-    r"|Monate?|Wochen?|"
-    r"Tagen?|Tage?|Stunden?|Std|Minuten?|Sekunden?|ans?|années?|mois|semaines?|jours?|heures?|secondes?|años?"
-    r"|mes(?:es)?|semanas?|"
-    r"días?|horas?|minutos?|segundos?"
+    r"years?|yrs?|months?|weeks?|wks?|days?|hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s"
+    r"|Jahren?|Jahre?|Monaten?|Monate?|Wochen?|Tagen?|Tage?|Stunden?|Std|Minuten?|Sekunden?"
+    r"|ans?|années?|mois|semaines?|jours?|heures?|secondes?|años?|mes(?:es)?|semanas?|días?|horas?|minutos?|segundos?"
 )
 _LENGTH = (
     r"kilomet(?:er|re)s?|km|met(?:er|re)s?|m|centimet(?:er|re)s?|cm|millimet(?:er|re)s?|mm|miles?|mi|yards?|yds?"
@@ -36,8 +34,8 @@ _WORD = (
 _AMOUNT = rf"(?:(?<!\d)\d+(?:\.\d+)?|\b(?:an?|half an?|{_WORD})(?=[ -]))"
 _BETWEEN = r"\.?,?\s?(?:(?:and|plus|&|und|et|y|e)\s)?"
 _TWO = re.compile(
-    rf"(?<![\w.])(?:{_AMOUNT}[ -]?(?P<first>{_UNIT})|[$€£]\d++(?P<money>)){_BETWEEN}"
-    rf"(?:{_AMOUNT}[ -]?(?P<second>{_UNIT})|(?P<part>an? (?:half|quarter)\b))"
+    rf"(?<![\w.])(?:{_AMOUNT}[ -]?(?P<first>{_UNIT})|[$€£]\d++){_BETWEEN}"
+    rf"(?:{_AMOUNT}[ -]?(?P<second>{_UNIT})|an? (?:half|quarter)\b)"
     rf"|(?<![\w.])\d+ ?(?:h|heures?|foot|feet|ft) ?\d{{1,2}}(?=m?(?:in)?\s{{0,2}}(?:[.,;:)}}*]|$))"
 )
 # Few sentences have an amount right behind another; looking for that is far cheaper than the pattern.

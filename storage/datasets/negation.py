@@ -81,7 +81,7 @@ _REJECTED_BEFORE = re.compile(
     r"(?:^\W{0,6}(?:(?:so|it|it's|it is|that is|this is|das ist|es ist|c'est"
     r"|definitely|certainly|clearly|probably)\s){0,2}"
     r"(?:not|no|nicht|kein\w{0,2}|pas)\s"
-    r"|\b(?:it's|it is|that's|that is|this is|es ist|das ist|c'est)\s(?:not|nicht|pas)\s"
+    r"|\b(?:it's|it is|this is|es ist|das ist|c'est)\s(?:not|nicht|pas)\s"
     rf"|(?:{_RULES_OUT}|{_WRONG_ANSWER_IS})\s)"
     r"(?:(?:the|a|an|der|die|das|la|le|el|option|choice|answer)\s)?[\W_]{0,3}$"
 )

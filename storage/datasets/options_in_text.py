@@ -168,9 +168,10 @@ def _concluded(text: str, options: Options) -> tuple[str | None, str]:
         names = _lettered(sentence, options)
         if len(names) != 1:
             found = mentioned(sentence, options, is_denied if options.negatable else is_rejected)
-            names = [name for name, denied in found.items() if not denied]
-            if found and not names:
+            if found and all(found.values()):
                 return None, DENIED
+            # Of choices, the reason why one is rejected may name another: "fleas are out, as they are no feeling".
+            names = [name for name, denied in found.items() if not (denied and options.negatable)]
         if names:
             return (names[0], "") if len(names) == 1 else (None, SEVERAL_ANSWERS)
     return None, NO_ANSWER

@@ -12,12 +12,12 @@ Parsers see the text and the choices, never the gold label. Normalising twice ch
 here raise, and time is proportional to its length.
 
 What stands in a thought (`<think>`) is a draft, and what follows a new question belongs to that one (`answering_part`).
-A text that settles on nothing has no answer: it hedges, denies, gives a range, or breaks off. So a part of what is said
-is never read for the whole.
+A text that settles on nothing has no answer: it hedges, denies, lists several, gives a range, or breaks off. So a part
+of what is said is never read for the whole.
 
 The code is in `statements.py`, `other_languages.py` and `json_in_text.py` (where a text states its answer),
-`numbers_in_text.py` with `written_numbers.py` and `spelled_numbers.py`, `options_in_text.py` with `spellings.py`, and
-`negation.py`.
+`numbers_in_text.py` with `written_numbers.py`, `spelled_numbers.py`, `compound_units.py` and `several_numbers.py`,
+`options_in_text.py` with `spellings.py` and `verdicts.py`, and `negation.py`.
 """
 
 from storage.datasets.numbers_in_text import normalise_number, parse_number

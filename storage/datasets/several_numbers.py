@@ -38,12 +38,13 @@ _PARTS = re.compile(r"[\W_]{0,4}\d[^\n)]{0,60}(?<![-+*/×÷])\s2\)\s")  # "1) 5 
 _FRACTION = re.compile(r"\(\(?(\d{1,9})\)?/\(?(\d{1,9})\)?\)")
 _BARE = re.compile(r"[\W_]{0,8}(?:[A-Za-z]{1,12}[\"']?\s?[|:=]\W{0,4})?-?\d")
 _ASSIGNED = re.compile(
-    r"\b([A-Za-z]\w{0,11})\s?=\s?[($]{0,2}(-?[\d./]+)[)$%]{0,2}\s{0,2}(?:[,;\n]|[,;]?\s?(?:and|or|und|oder|et|ou|y"
-    r"|o)\s)\s?(?:or\s|and\s)?[($]{0,2}"
+    r"\b([A-Za-z]\w{0,11})\s?=\s?[($]{0,2}(-?[\d./]+)[)$%]{0,2}\s{0,2}"
+    r"(?:[,;\n]|[,;]?\s?(?:and|or|und|oder|et|ou|y|o)\s)\s?(?:or\s|and\s)?[($]{0,2}"
     r"([A-Za-z]\w{0,11})\s?=\s?[($]{0,2}(-?[\d./]+)(?![\d\s]*[-+*/=])"
 )
+# Unknowns, functions, comparisons, parts of expressions that are left over, "half of 10", and LaTeX that is not known.
 _FORMULA = re.compile(
-    r"[±√∛π∞≥≤≠<>](?!\w*>)(?<![-=]>)|\+\s?/\s?-"
+    r"[±√∛π∞≥≤≠<>](?!\w{0,20}>)(?<![-=]>)|\+\s?/\s?-"
     r"|\d\s?i(?=\s*(?:[-+*/^=).,;:$]|$))|\d(?:[jnyzabq]|x(?!\s?[\d(]|\s\w))(?![\w'’])"  # 3i, 2n
     r"|(?<![\w'’°])[b-zN]\)?\s?[+*/×^-]\s?[\d(]|(?<![\w'’])a\s?[+*/^]\s?[\d(]"  # n + 1
     r"|\d\([a-z]|\d\.\(\d"  # 2(x + 1), 0.(3)
@@ -54,8 +55,7 @@ _FORMULA = re.compile(
     r"|\b(?:sin|cos|tan|log|ln|exp|sqrt|root)\b[\s(]{0,2}\d"
     r"|\d!(?=\.|\s?[+*/^×÷=)]|\s?-\s?\d)|\)!"
     r"|\b(?:half|twice|double|triple|thrice|third|quarter|fourth|sum|product|difference|quotient|root|average|mean"
-    r"|doppelte|Hälfte|"
-    r"moitié|double|mitad|doble)\s(?:(?:of|between|von|de)\s)?(?:the\s|about\s)?[$]?\d"
+    r"|doppelte|Hälfte|moitié|mitad|doble)\s(?:(?:of|between|von|de)\s)?(?:the\s|about\s)?[$]?\d"
     r"|\d times (?:the|his|her|their|as much as the|[a-z]\b(?!\s\w{3}))\b|\\[A-Za-z]+"
 )
 

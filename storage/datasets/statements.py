@@ -21,7 +21,7 @@ SEVERAL_ANSWERS = "several answers named"
 EMPTY_TEXT = "empty text"
 UNFINISHED_THOUGHT = "thought not finished"
 DENIED = "answer only denied"  # "The answer is not B."
-NO_SINGLE_NUMBER = "no single number"  # a range, a date, a time, a formula with unknowns
+NO_SINGLE_NUMBER = "no single number"  # a range, a list, a date, a time, two units, a formula with unknowns
 
 NULL = "null"  # what a JSON object says that gives no answer
 MAX_STATEMENTS = 64  # of each kind that are considered, from the end; ordinary texts have one to three

@@ -13,9 +13,13 @@ _YES = "yes|true|correct|right|ja|richtig|wahr|oui|vraie?|sí|si|verdader[oa]|co
 _NO = "no|false|incorrect|wrong|nein|falsch|unwahr|non|faux|fausse|fals[oa]|incorrect[oa]|não|нет"
 _TICKS, _CROSSES = "✓✔✅☑🗸", "✗✘❌✕☒✖"
 _IS_VERDICT = re.compile(f"{_YES}|{_NO}")
-_SIGN = r"[:=?|→–—-]{1,3}[\s*_\"'`(]{0,6}"
-_JOINT = rf"\s?{_SIGN}"
-_HINT = re.compile(rf"{_SIGN}(?:{_YES}|{_NO}|\d[\d.]*%?)(?!\w)|[{_TICKS}{_CROSSES}]|\[[ xX]?\]|☐", re.IGNORECASE)
+_JOINT = r"\s?[:=?|→–—-]{1,3}[\s*_\"'`(]{0,6}"
+# It begins with one set of characters, for which Python looks much faster than for alternatives.
+_HINT = re.compile(
+    rf"[:=?|→–—{_TICKS}{_CROSSES}☐\[-](?:(?<=[:=?|→–—-])[:=?|→–—\s*_\"'`(-]{{0,9}}(?:{_YES}|{_NO}|\d[\d.]*%?)(?!\w)"
+    rf"|(?<=[{_TICKS}{_CROSSES}☐])|(?<=\[)[ xX]?\])",
+    re.IGNORECASE,
+)
 # Behind an option: "Neutral: yes", "| neutral | yes |", "neutral ✓", but not "Neutral: no evidence for it".
 _BEHIND = re.compile(
     rf"[)\]*_\"'`.]{{0,4}}(?:{_JOINT}(?:(?P<yes>{_YES})|(?P<no>{_NO})|(?P<share>\d{{1,3}}(?:\.\d+)?\s?%?))(?!\w)"

@@ -228,7 +228,7 @@ def test_what_is_asked_is_no_answer() -> None:
 @pytest.mark.parametrize("sign", [": ", " - ", "? ", " = ", " | "])
 def test_the_label_that_has_the_yes(yes: str, sign: str) -> None:
     text = f"Entailment{sign}no\nNeutral{sign}{yes}\nContradiction{sign}no"
-    assert NLI_LABELS.parse(text).answer == "neutral"
+    assert NLI_LABELS.parse(text, ()).answer == "neutral"
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_the_label_that_has_the_yes(yes: str, sign: str) -> None:
     ],
 )
 def test_labels(text: str, label: str | None) -> None:
-    assert NLI_LABELS.parse(text).answer == label
+    assert NLI_LABELS.parse(text, ()).answer == label
 
 
 def test_labels_in_other_languages() -> None:
