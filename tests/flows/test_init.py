@@ -194,6 +194,7 @@ def exports(tmp_path: Path) -> Path:
 
 @pytest.mark.usefixtures("exports")
 def test_exports_that_nobody_prepared(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")  # a dumb terminal has 80 columns
     monkeypatch.setenv("COLUMNS", "200")  # no row of the table is broken in two
     code, shown, told = say("init", "tickets.csv", "--yes")
     flat = " ".join(shown.split())
