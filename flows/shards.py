@@ -8,6 +8,7 @@ is kept but the store: a shard that died is started again, anywhere, and asks on
 one shard, so object stores, which have no locks, need none.
 """
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,13 +33,15 @@ from tasks.running.workspace import Workspace
 from tasks.steps.asking import ask, asked_questions, summary
 from tasks.steps.retries import MAY_PASS, STEP
 from tasks.steps.teacher import Sampled
-from tasks.teacher.sampling import SamplingProgress
+from tasks.teacher.sampling import SamplingProgress, per_second
 from tasks.teacher.session import choose_teacher, sampling_right
 from tasks.teacher.settings import TeacherSettings
 
 LOOK_S, TABLE_S, WORKERLESS_S = 1.0, 10.0, 60.0
 LOST_S = 90.0
 """A shard that tells nothing for so long is lost."""
+LOST_AFTER_S = {StateType.RUNNING: LOST_S, StateType.CANCELLING: LOST_S, StateType.PENDING: 900.0}
+"""By state. A worker that dies between taking a run and starting it leaves it pending; a pod may wait for its image."""
 AWAY_S = 300.0
 """How long Prefect's server may be away."""
 TRIES = 5
@@ -165,23 +168,22 @@ class _Sharing:
         self._log = get_run_logger()
         self._waiting = [_Waiting(Shard(number=number, of=teacher.shards)) for number in range(teacher.shards)]
         self._started: list[_Started] = []
-        self._done = 0
+        self._done = self._at_once = 0
         self._complained = self._shown = time.monotonic()
 
     def __enter__(self) -> "_Sharing":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for one in self._started:
-            self._runs.cancel(one.run)
-        self._until_ended([one.run for one in self._started])
+        runs = [one.run for one in self._started]  # none, unless the block ends early
+        try:
+            self._end(runs)
+        except httpx.HTTPError as error:  # what ended the block is the error to show
+            self._log.warning("%s shards cannot be told to end, and go on: %s", f"{len(runs):,}", error)
 
     def run(self) -> None:
         """Returns when all shards are done."""
-        earlier = self._runs.unfinished()
-        for run in earlier:
-            self._runs.cancel(run)
-        self._until_ended(earlier)
+        self._end(self._runs.unfinished())
         away_since: float | None = None
         while self._waiting or self._started:
             try:
@@ -214,9 +216,9 @@ class _Sharing:
                 self._started.remove(one)
                 self.told.append(state.told)
                 self._ended(one, now)
-            elif state.type in (StateType.RUNNING, StateType.CANCELLING) and now - one.heard > LOST_S:
-                self._log.warning("Shard %s has told nothing for %.0f s: it is lost.", one.shard, LOST_S)
-                self._runs.lose(one.run, f"It told nothing for {LOST_S:.0f} s.")
+            elif now - one.heard > LOST_AFTER_S.get(state.type, math.inf):
+                self._log.warning("Shard %s has told nothing for %.0f s: it is lost.", one.shard, now - one.heard)
+                self._runs.lose(one.run, f"It told nothing for {now - one.heard:.0f} s.")
         idle = [one for one in self._started if one.state.type == StateType.SCHEDULED]
         if idle and len(idle) == len(self._started) and now - max(self._complained, idle[-1].since) > WORKERLESS_S:
             self._complained = now
@@ -246,14 +248,15 @@ class _Sharing:
         self._waiting.append(_Waiting(one.shard, fruitless, now + wait))
 
     def _split_stragglers(self) -> None:
-        """Splits the shard that needs longest, if that is long, and fewer are under way than there were."""
+        """Splits the shard that needs longest, if that is long, no other waits, and workers have had more at a time."""
         slowest, long = None, self._teacher.split_s
-        splitting = sum(one.splitting for one in self._started)
-        if long is None or self._waiting or len(self._started) + splitting >= self._teacher.shards:
+        running = [one for one in self._started if one.state.type == StateType.RUNNING]
+        self._at_once = max(self._at_once, sum(one.state.type != StateType.SCHEDULED for one in self._started))
+        if long is None or self._waiting or len(running) < len(self._started) or len(running) >= self._at_once:
             return
-        for one in self._started:
+        for one in running:
             left = one.state.told.seconds_left
-            if one.state.type == StateType.RUNNING and not one.splitting and left is not None and left > long:
+            if left is not None and left > long:
                 slowest, long = one, left
         if slowest is not None:
             slowest.splitting = True
@@ -265,13 +268,13 @@ class _Sharing:
         made = _sum([*self.told, *under_way])
         if not made.wanted:  # nothing is known yet, or nothing is missing
             return
-        speeds = [_tokens_per_second(told) for told in under_way if told.made]
+        speeds = [per_second(told.made.completion_tokens, told.made.seconds) for told in under_way if told.made]
         shards = self._done + len(self._started) + len(self._waiting)
         self._report(
             made.sampled,
             max(made.wanted, made.sampled + (self._done < shards)),  # a shard that waits has not told what it wants
             f"{self._done} of {shards} shards done",
-            tokens_per_second=None if None in speeds else sum(speed or 0.0 for speed in speeds),
+            tokens_per_second=None if None in speeds else sum(filter(None, speeds)),
             cost=self._teacher.price.of(made.prompt_tokens, made.completion_tokens, made.reasoning_tokens),
         )
         if now - self._shown > TABLE_S:
@@ -279,8 +282,10 @@ class _Sharing:
             rows = [_row(one) for one in sorted(self._started, key=lambda one: (one.shard.of, one.shard.number))]
             create_table_artifact(rows, key="shards", description=f"{self._done} of {shards} shards are done")
 
-    def _until_ended(self, runs: list[UUID]) -> None:
-        """Waits until some runs have ended, and gives up those that do not."""
+    def _end(self, runs: list[UUID]) -> None:
+        """Tells some runs to end, waits until they have, and gives up those that do not."""
+        for run in runs:
+            self._runs.cancel(run)
         deadline = time.monotonic() + LOST_S
         while runs:
             runs = [run for run, state in self._runs.look(runs).items() if not state.over]
@@ -305,13 +310,6 @@ def _sum(told: list[Told]) -> SamplingProgress:
         total.refused |= made.refused
         total.learnt += [what for what in made.learnt if what not in total.learnt]
     return total
-
-
-def _tokens_per_second(told: Told) -> float | None:
-    made = told.made
-    return (
-        made.completion_tokens / made.seconds if made and made.completion_tokens is not None and made.seconds else None
-    )
 
 
 def _row(one: _Started) -> dict[str, str]:

@@ -49,7 +49,7 @@ BEAT_S = 5.0
 """How often a shard tells how far it is."""
 KEY = "shard"
 REFUSALS = 3
-"""Refused questions that a shard names; the others are counted."""
+"""Refused questions that a shard names: as many as the run that shares out shows of all."""
 
 
 class Told(BaseModel):
