@@ -18,6 +18,8 @@ from models.server_settings import ServerConfig
 from tests.warm_start import WarmStart, qcrd_arguments, shared_warm_start
 
 ROOT = Path(__file__).resolve().parents[1]
+# xdist hands on the width of its terminal, and rich keeps for good what it finds when a console is made.
+os.environ.pop("COLUMNS", None)
 LONGEST = (
     "test_fault_injection",
     "test_stack",

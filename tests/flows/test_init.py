@@ -36,7 +36,8 @@ TICKETS = [
 def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
     """Runs a command in a folder of its own; returns its exit code and what it printed."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "200")  # no row of a table is broken in two
+    monkeypatch.setenv("TERM", "xterm")  # a dumb terminal has 80 columns, whatever that says
 
     def run_it(*arguments: str) -> tuple[int, str, str]:
         capsys.readouterr()
@@ -193,9 +194,7 @@ def exports(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("exports")
-def test_exports_that_nobody_prepared(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm")  # a dumb terminal has 80 columns
-    monkeypatch.setenv("COLUMNS", "200")  # no row of the table is broken in two
+def test_exports_that_nobody_prepared(say: Say) -> None:
     code, shown, told = say("init", "tickets.csv", "--yes")
     flat = " ".join(shown.split())
     assert code == 0, told
