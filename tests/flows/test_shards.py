@@ -5,8 +5,10 @@ import re
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
 from aiohttp import web
 
+from storage.ids import example_id
 from storage.store import Store
 from tests.conftest import qcrd_command
 from tests.flows.own_data import family, still_running, write_own_data
@@ -61,11 +64,6 @@ async def never(_: Endpoint, __: dict[str, Any]) -> web.StreamResponse:
     """Hangs until whoever asked is gone."""
     await asyncio.sleep(3600)
     raise AssertionError
-
-
-async def takes_its_time(served: Endpoint, body: dict[str, Any]) -> web.StreamResponse:
-    await asyncio.sleep(0.5)
-    return await adds_up(served, body)
 
 
 async def no_key(_: Endpoint, __: dict[str, Any]) -> web.StreamResponse:
@@ -136,18 +134,28 @@ def test_the_store_is_that_of_one_run_though_a_shard_was_killed() -> None:
 
 
 def test_a_straggler_is_split() -> None:
-    """Of two shards the larger one still has seconds of work when the other is done."""
-    with teacher(takes_its_time) as served:
+    """Of two shards one is answered slowly, until it is split: until a question that was under way is asked again."""
+    asked: Counter[int] = Counter()
+
+    async def slow_for_one(served: Endpoint, body: dict[str, Any]) -> web.StreamResponse:
+        asked[body["seed"]] += 1
+        question = re.findall(r"Ann has \d+ nuts and gets \d+. How many\?", body["messages"][-1]["content"])[-1]
+        hashed = md5(example_id("sums", "train", question, ()).encode(), usedforsecurity=False).hexdigest()
+        if int(hashed[16:24], 16) % 2 == 0 and max(asked.values()) == 1:
+            await asyncio.sleep(5)
+        return await adds_up(served, body)
+
+    with teacher(slow_for_one) as served:
         configure(served, shards=2, split_s="1.0")
         done = subprocess.run(
             qcrd_command(Path("home"), "distill", "small.yaml"), capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
-        assert "is split in two" in done.stderr
-        asked = len(served.bodies)
+    assert "is split in two" in done.stderr
     [samples, _] = stored(Path("home"))
     assert len({row["sample_id"] for row in samples}) == len(samples) == 180
-    assert 60 <= asked < 70, "only what was under way is asked for again"
+    assert len(asked) == 60
+    assert asked.total() <= 60 + 2, "only what was under way is asked for again"
 
 
 def test_a_teacher_that_refuses_the_key_ends_all_shards_in_one_line() -> None:
