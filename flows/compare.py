@@ -22,6 +22,7 @@ from flows.distill import train
 from flows.home import Home
 from flows.report.publish import publish
 from flows.results import MethodResult
+from models.precision import gpus_for
 from storage.ids import content_id
 from storage.store import Store
 from storage.votes import VoteRule
@@ -173,5 +174,5 @@ def side_by_side(config: CompareConfig, base: dict[str, Any]) -> int:
     """How many trainings at once: what is configured, or as many as have slots (`tasks.running.slots`)."""
     if config.side_by_side:
         return config.side_by_side
-    threads = config.distillation(next(config.cells(config.baseline)), base).rounds.threads
-    return places(threads)
+    one = config.distillation(next(config.cells(config.baseline)), base)
+    return places(one.rounds.threads, len(gpus_for(one.optimisation)), one.rounds.processes)

@@ -23,6 +23,7 @@ from flows.prefect.verdict import show_verdict
 from flows.results import DistillResult, MethodResult, distill_result, method_result, registered_result
 from flows.runs import recorded_run
 from models.methods import MethodConfig
+from models.precision import gpus_for
 from storage.votes import VoteRule
 from tasks.running.slots import slot
 from tasks.running.worker import Worker
@@ -95,32 +96,39 @@ def train(
     settings, threads, log = config.training(method, workspace.home), config.rounds.threads, get_run_logger()
     with Worker(threads) as worker:
         prepared = rounds.prepare(workspace, config.dataset.name, rule, parts, settings, worker)
-        folder, training = prepared.folder, Training(prepared.folder)
+    folder, training = prepared.folder, Training(prepared.folder)
 
-        def waiting() -> None:
-            log.info("%s: another run trains it; waiting, then taking what it has made.", prepared.name)
+    def waiting() -> None:
+        log.info("%s: another run trains it; waiting, then taking what it has made.", prepared.name)
 
-        with training.held(prepared.spec, waiting), slot(workspace.home, threads, on_server=has_configured_server()):
-            table = report.RoundsTable(prepared)
-            tags = report.prefect_tags() | report.prefect_note()
-            run = TrainingRun(open_tracking(workspace.home), prepared, workspace.run_id, tags)
-            with run.measured():
-                for t in range(settings.rounds.rounds):
-                    rounds.make_negatives(workspace, folder, t, worker)
-                    quality = rounds.judge_quality(workspace, folder, t, worker)
-                    rounds.train_student(workspace, folder, t, worker)
-                    result = rounds.evaluate_student(workspace, folder, t, "validation", worker)
-                    run.round(t, quality, result)
-                    log.info(report.round_line(method.name, result))
-                    table.show()
-                    prune(training)
-                    if is_over(training.evaluations()[: t + 1], settings.rounds):
-                        break
-                best = best_round(training.evaluations())
-                if training.chooses_answers:
-                    rounds.calibrate_student(workspace, folder, best, worker)
-                test = rounds.evaluate_student(workspace, folder, best, "test", worker) if parts.test else None
-                logged = run.finish(best, test)
+    with (
+        training.held(prepared.spec, waiting),
+        slot(
+            workspace.home, threads, on_server=has_configured_server(), gpus=gpus_for(config.optimisation),
+            processes=settings.rounds.processes,
+        ) as gpus,
+        Worker(threads, gpus) as worker,
+    ):  # fmt: skip
+        table = report.RoundsTable(prepared)
+        tags = report.prefect_tags() | report.prefect_note()
+        run = TrainingRun(open_tracking(workspace.home), prepared, workspace.run_id, tags)
+        with run.measured():
+            for t in range(settings.rounds.rounds):
+                rounds.make_negatives(workspace, folder, t, worker)
+                quality = rounds.judge_quality(workspace, folder, t, worker)
+                rounds.train_student(workspace, folder, t, worker)
+                result = rounds.evaluate_student(workspace, folder, t, "validation", worker)
+                run.round(t, quality, result)
+                log.info(report.round_line(method.name, result))
+                table.show()
+                prune(training)
+                if is_over(training.evaluations()[: t + 1], settings.rounds):
+                    break
+            best = best_round(training.evaluations())
+            if training.chooses_answers:
+                rounds.calibrate_student(workspace, folder, best, worker)
+            test = rounds.evaluate_student(workspace, folder, best, "test", worker) if parts.test else None
+            logged = run.finish(best, test)
     table.show(over=True)
     report.show_method(workspace, prepared, best, run.url)
     return method_result(prepared, best, test, logged, run.url)

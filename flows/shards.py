@@ -23,7 +23,8 @@ from prefect.client.schemas.objects import StateType
 from flows.prefect.shard_runs import ShardRuns, ShardState, Telling, Told
 from flows.prefect.workers import own_workers
 from models.errors import TeacherFailed, TeacherUnavailable
-from models.hardware import detect_hardware
+from models.hardware import detect_hardware, gpu_names
+from models.server_parallel import gpus_a_copy, names_parallelism
 from storage.datasets.registry import get_dataset
 from storage.errors import one_line
 from tasks.errors import ONE_LINE, ServerRefused
@@ -121,12 +122,11 @@ def _deployment(workspace: Workspace, teacher: TeacherSettings) -> Iterator[str]
     name = f"shards-{workspace.run_id}"
     hardware = detect_hardware()
     limits: list[tuple[int, dict[str, str]]] = [(min(teacher.shards, len(hardware.cores)), {})]
-    if not teacher.urls:  # each shard starts a server: one on every GPU, or one at a time
-        several = any(
-            argument.startswith(("--tensor", "-tp", "--data", "-dp", "--pipe")) for argument in teacher.server_args
-        )
-        gpus = [] if several else range(len(hardware.gpus))
-        limits = [(1, {"CUDA_VISIBLE_DEVICES": str(gpu)}) for gpu in gpus][: teacher.shards] or [(1, {})]
+    if not teacher.urls:  # each shard starts a server: one on every GPU (or as many as it needs), or one at a time
+        gpus = () if names_parallelism(teacher.server_args) else gpu_names()
+        each = gpus_a_copy(teacher.model or "", hardware)
+        groups = [",".join(gpus[first : first + each]) for first in range(0, len(gpus), each)]
+        limits = [(1, {"CUDA_VISIBLE_DEVICES": group}) for group in groups][: teacher.shards] or [(1, {})]
     with own_workers(sample_shard, name, workspace.home / "logs", limits) as deployment:
         yield deployment
 

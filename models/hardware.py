@@ -27,11 +27,12 @@ class Hardware:
 
     Attributes:
         gpus: one line per NVIDIA GPU that vLLM could use, as `nvidia-smi -L` prints it; empty on a CPU machine and
-            where the CPU build of vLLM is installed.
+            where the CPU build of vLLM is installed. Those that CUDA_VISIBLE_DEVICES hides are left out.
         cores: numbers of the CPU cores this process may run on, cut to the container's CPU quota.
         memory_gib: memory available now, in GiB, the container's limit included.
         processor: what it computes.
         preload: shared libraries that make vLLM faster on a CPU, where they are installed.
+        gpu_memory_gib: of the smallest GPU, in GiB; None where it is not known.
     """
 
     gpus: tuple[str, ...]
@@ -39,6 +40,7 @@ class Hardware:
     memory_gib: float
     processor: Processor
     preload: tuple[Path, ...] = ()
+    gpu_memory_gib: float | None = None
 
     @property
     def describe(self) -> str:
@@ -50,12 +52,14 @@ class Hardware:
 
 def detect_hardware() -> Hardware:
     """Looks at the machine; takes milliseconds, or a second where there is an NVIDIA driver."""
+    gpus = torch_gpus()
     return Hardware(
-        gpus=() if _cpu_build_installed() else nvidia_gpus(),
+        gpus=gpus,
         cores=usable_cores(),
         memory_gib=_available_memory() / GIB,
         processor=detect_processor(),
         preload=_preload_libraries(),
+        gpu_memory_gib=_gpu_memory() if gpus else None,
     )
 
 
@@ -66,9 +70,36 @@ def nvidia_gpus() -> tuple[str, ...]:
 
 
 def torch_gpus() -> tuple[str, ...]:
-    """The GPUs that torch can train on: none with its CPU build, nor where CUDA_VISIBLE_DEVICES hides them all."""
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1")
-    return () if hidden or _cpu_build_installed() else nvidia_gpus()
+    """The GPUs that torch and vLLM can use, a line each: none with their CPU builds, nor those that
+    CUDA_VISIBLE_DEVICES hides."""
+    listed = () if _cpu_build_installed() else nvidia_gpus()
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if shown is None:
+        return listed
+    found = []
+    for name in (part.strip() for part in shown.split(",")):
+        # A number, or the beginning of a UUID. CUDA ignores what follows one that it does not know.
+        lines = [
+            line for number, line in enumerate(listed) if name and (name == str(number) or f"(UUID: {name}" in line)
+        ]
+        if not lines:
+            break
+        found.append(lines[0])
+    return tuple(found)
+
+
+def gpu_names() -> tuple[str, ...]:
+    """The GPUs of `torch_gpus`, as CUDA_VISIBLE_DEVICES names each of them."""
+    gpus = torch_gpus()
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(number) for number in range(len(gpus))] if shown is None else shown.split(",")
+    return tuple(name.strip() for name in names[: len(gpus)])
+
+
+def _gpu_memory() -> float | None:
+    """GiB of the GPU that has least."""
+    listed = [line.split()[0] for line in _nvidia_smi("--query-gpu=memory.total", "--format=csv,noheader") if line]
+    return min(int(mebibytes) / 1024 for mebibytes in listed) if listed and all(map(str.isdigit, listed)) else None
 
 
 @functools.cache

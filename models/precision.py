@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from models.configs import OptimisationConfig
-from models.hardware import bfloat16_gpu, torch_gpus
+from models.hardware import bfloat16_gpu, gpu_names, torch_gpus
 from models.processor import AMX, Processor, detect_processor
 
 Precision = Literal["float32", "bfloat16"]
@@ -22,6 +22,11 @@ SAMPLING_FACTOR = 2.0
 def trains_on_gpu(config: OptimisationConfig) -> bool:
     """Whether students are trained on a GPU here; found without torch."""
     return config.device == "auto" and bool(torch_gpus())
+
+
+def gpus_for(config: OptimisationConfig) -> tuple[str, ...]:
+    """The GPUs that students may be trained on here, as CUDA_VISIBLE_DEVICES names each; none where it is the cores."""
+    return gpu_names() if trains_on_gpu(config) else ()
 
 
 def product_precision(device: Device, processor: Processor | None = None) -> Precision:

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models.hardware import GIB, Hardware
+from models.server_parallel import parallel_arguments
 
 CPU_MODEL_LEN_LIMIT = 4096  # tokens; a longer context than this is seldom wanted on a CPU and costs memory at start
 COMPILERS = (os.environ.get("CXX") or "g++", "clang++")  # what torch looks for
@@ -98,6 +99,7 @@ def server_command(config: ServerConfig, served_name: str, port: int, hardware: 
         *("--generation-config", "vllm"),
         "--disable-uvicorn-access-log",
         *server_arguments(hardware, length, token_bytes),
+        *parallel_arguments(config.model, hardware, config.extra_args),
         *config.extra_args,
     ]
 

@@ -16,7 +16,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -71,10 +71,11 @@ class Worker:
 
     Args:
         threads: torch's threads in it; None leaves the number to torch.
+        gpus: those that it sees, as CUDA_VISIBLE_DEVICES names them; none: those that this process sees.
     """
 
-    def __init__(self, threads: int | None = None) -> None:
-        self._threads = threads
+    def __init__(self, threads: int | None = None, gpus: Sequence[str] = ()) -> None:
+        self._threads, self._gpus = threads, tuple(gpus)
         self._pool: ProcessPoolExecutor | None = None
         self._queue: Any = None
         self._call = 0  # number of the latest call: reports of an earlier one may still be on their way
@@ -111,7 +112,7 @@ class Worker:
             _workers.add(self)
             context = _prepared()
             self._queue = context.Queue()
-            self._pool = ProcessPoolExecutor(1, context, _begin, (self._queue, self._threads))
+            self._pool = ProcessPoolExecutor(1, context, _begin, (self._queue, self._threads, self._gpus))
         self._call += 1
         try:
             future = self._pool.submit(_run, function, arguments, reports if on_report else None, self._call)
@@ -178,10 +179,12 @@ def _finished(future: "Future[Any]") -> BaseException | None:
     return future.exception() if future.done() else None
 
 
-def _begin(reports: Any, threads: int | None) -> None:
+def _begin(reports: Any, threads: int | None, gpus: tuple[str, ...]) -> None:
     """Sets up the worker."""
     global _reports
     _reports = reports
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)  # CUDA reads it when it starts, which it has not yet
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the run stops this process
     run = multiprocessing.parent_process()
     assert run is not None  # noqa: S101 - a worker has a parent
