@@ -6,7 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate  # type: ignore[import-untyped]
+import pytest
 import yaml
+from prefect.utilities.templating import apply_values
 
 from flows.config.distill import checked, load_config
 from flows.shards import sample_shard
@@ -14,6 +17,7 @@ from tests.deploy import compose
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
+KUBERNETES = ("1.32", "1.37")  # oldest and newest whose schemas we check against
 
 
 def deployments(file: str = "prefect.yaml") -> list[dict[str, Any]]:
@@ -35,7 +39,7 @@ def test_the_deployments_run_the_lab_as_it_is_shipped() -> None:
 def test_shards_have_pools_of_their_own() -> None:
     """A run that waits for its shards keeps its place in its pool: in a pool of one place they would never begin."""
     pools = {one["name"]: one["work_pool"]["name"] for one in deployments("shards.yaml")}
-    assert pools.keys() == {one["name"] for one in deployments()}
+    assert pools.keys() == {one["name"] for one in deployments()} | {"kubernetes-gpu"}
     assert not set(pools.values()) & {one["work_pool"]["name"] for one in deployments()}
     module, name = deployments("shards.yaml")[0]["entrypoint"].rsplit(".", 1)
     assert getattr(importlib.import_module(module), name) is sample_shard
@@ -49,10 +53,46 @@ def test_the_job_template_declares_what_it_uses_and_uses_what_it_declares() -> N
 
 def test_a_deployment_sets_no_job_variable_that_its_pool_does_not_know() -> None:
     for one in [*deployments(), *deployments("shards.yaml")]:
-        if one["name"] == "kubernetes":
+        if one["name"].startswith("kubernetes"):
             variables = one["work_pool"]["job_variables"]
             assert variables.keys() <= job_template()["variables"]["properties"].keys()
             assert set(job_template()["variables"]["required"]) <= variables.keys()
+
+
+def rendered_job(variables: dict[str, Any]) -> dict[str, Any]:
+    """The job that Prefect's worker would ask the cluster for."""
+    template = job_template()
+    defaults = {name: one["default"] for name, one in template["variables"]["properties"].items() if "default" in one}
+    own = {"name": "calm-otter", "command": ["prefect", "flow-run", "execute"], "env": [{"name": "A", "value": "b"}]}
+    manifest: dict[str, Any] = apply_values(template["job_configuration"], defaults | own | variables)["job_manifest"]
+    return manifest
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_what_a_cluster_is_asked_for_is_what_kubernetes_knows(version: str) -> None:
+    files = [*deployments(), *deployments("shards.yaml")]
+    jobs = [one["work_pool"]["job_variables"] for one in files if one["name"].startswith("kubernetes")]
+    assert len(jobs) == 3
+    others = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text(encoding="utf-8"))
+    for manifest in [*map(rendered_job, jobs), *others]:
+        kubernetes_validate.validate(manifest, version, strict=True)
+    gpu = rendered_job(jobs[-1])["spec"]["template"]["spec"]
+    assert gpu["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert gpu["tolerations"][0]["key"] == "nvidia.com/gpu"
+
+
+def test_a_job_that_kubernetes_does_not_know_is_found() -> None:
+    manifest = rendered_job({"image": "x"})
+    manifest["spec"]["template"]["spec"]["tolerations"] = {"key": "no list"}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(manifest, KUBERNETES[0], strict=True)
+
+
+def test_the_claim_that_jobs_mount_is_the_one_that_is_made() -> None:
+    namespace, claim = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text(encoding="utf-8"))
+    defaults = {name: one.get("default") for name, one in job_template()["variables"]["properties"].items()}
+    assert defaults["namespace"] == namespace["metadata"]["name"] == claim["metadata"]["namespace"]
+    assert defaults["state_claim"] == claim["metadata"]["name"]
 
 
 def test_a_job_runs_without_rights() -> None:
