@@ -4,13 +4,22 @@ import re
 from collections.abc import Sequence
 from enum import Enum
 from fractions import Fraction
+from itertools import pairwise
 
 from storage.datasets.answering_part import answering_part, plain_characters
 from storage.datasets.arithmetic import NUMBER, evaluate, write_number
 from storage.datasets.compound_units import without_compounds
 from storage.datasets.definition import Parsed
 from storage.datasets.negation import affirmed, turned, without_denied_numbers
-from storage.datasets.several_numbers import MAX_BARE, is_bare_list, is_factorial, is_formula, names_several
+from storage.datasets.refusals import names_nothing, refuses
+from storage.datasets.several_numbers import (
+    MAX_BARE,
+    is_bare_list,
+    is_factorial,
+    is_formula,
+    is_of_unknown,
+    names_several,
+)
 from storage.datasets.spelled_numbers import spelled_numbers, spells_several
 from storage.datasets.statements import (
     DENIED,
@@ -89,6 +98,7 @@ _STEP_LABEL = re.compile(r"^\s*(?:step\s\d{1,3}\s?[:.)-]|\d{1,2}[.)]\s)", re.IGN
 _EACH_OF = re.compile(
     r"\b(?:each|all|every one) of (?:the|his|her|their|its|my|your|our|these|those)\s\d{1,9}\b", re.IGNORECASE
 )
+_CALCULATES = re.compile(r"[=+*/×÷·⋅]|\s[-−–]\s|\\")
 _OR = re.compile(r"\bor\b")
 _EQUALS = re.compile(r"\b(?:is equal to|equal to|equals|equalling|comes to)\b")
 # "So x = 5 and y = 6": two unknowns, or two solutions.
@@ -97,14 +107,6 @@ _SOLUTIONS = re.compile(
     r"|o)\s)[a-z]\s?=\s?-?(?!\d[\d./]{0,9}\s?[-+*/=])\d"
 )
 _ORDINAL = re.compile(r"(?<![\d.,])\d{1,9}(?:st|nd|rd|th)\b")
-# "I cannot answer this; my knowledge ends in 2023": numbers in such a sentence answer nothing.
-_REFUSAL = re.compile(
-    r"\bI(?: am|'m)? (?:cannot|can't|can not|could not|couldn't|unable|not able|not sure)\b"
-    r"|\bI (?:do not|don't) (?:know|have|think|believe)\b|\bunable to (?:determine|answer|solve|calculate)\b"
-    r"|\b(?:cannot|can't|can not|could not) be (?:answered|determined|known|solved|calculated)\b"
-    r"|\b(?:not enough|insufficient) (?:information|data)\b|\bimpossible to (?:tell|know|say|determine|answer)\b",
-    re.IGNORECASE,
-)
 
 
 def normalise_number(answer: str, choices: Sequence[str] = ()) -> str | None:  # noqa: ARG001 - one signature for all kinds
@@ -147,7 +149,7 @@ def _settled(text: str, statements: list[Statement]) -> tuple[Fraction | None, s
         said = affirmed(statement.said)
         if not said and statement.said.strip() and denied is None:
             denied = statement
-        if said == NULL:
+        if said == NULL or names_nothing(said):
             return None, NO_ANSWER
         value = _stated_number(said, statement.comma_decimals)
         if isinstance(value, _Unclear) or (statement.strength == 2 and is_factorial(said)):
@@ -179,8 +181,11 @@ def _concluded_number(text: str) -> _Value | None:
     sentences: list[str] = []
     if len(text.strip()) <= MAX_BARE and is_bare_list(_plain_text(text.strip())):
         return _UNCLEAR
-    for sentence in reversed(split_sentences(text)):
-        if _REFUSAL.search(sentence):
+    parts = split_sentences(text)
+    if len(parts) == 1 and not _CALCULATES.search(text) and names_several(_stripped(text)):
+        return _UNCLEAR  # "There are 5 apples and 6 pears.": nothing says which counts
+    for sentence in reversed(parts):
+        if refuses(sentence, calculated="=" in text):
             break
         plain = _plain_text(turned(sentence) or sentence)
         sentences.append(without_denied_numbers(plain))
@@ -200,6 +205,11 @@ def _concluded_number(text: str) -> _Value | None:
         if spelled:
             return spelled[-1]
     return None
+
+
+def _stripped(text: str) -> str:
+    """The text in plain spelling, without numbers that are denied or only say of how many it speaks."""
+    return _EACH_OF.sub("", without_denied_numbers(_plain_text(text)))
 
 
 def _concluding_value(sentence: str, alone: bool = False) -> _Value | None:
@@ -233,10 +243,10 @@ def _concluding_value(sentence: str, alone: bool = False) -> _Value | None:
 def _number_after_equals(text: str, alone: bool = False) -> _Value | None:
     """The first value after the last "=" that is followed by one; if there is none, the last value before "="."""
     parts = text.split("=")
-    for part in reversed(parts[1:]):
+    for before, part in reversed(list(pairwise(parts))):
         value = _first_value(part)
         if value is not None:
-            return _UNCLEAR if alone and is_formula(part) else value
+            return _UNCLEAR if (alone and is_formula(part)) or is_of_unknown(before) else value
     return _last_value(parts[0])
 
 
