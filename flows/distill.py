@@ -23,6 +23,9 @@ from flows.prefect.verdict import show_verdict
 from flows.results import DistillResult, MethodResult, distill_result, method_result, registered_result
 from flows.runs import recorded_run
 from models.methods import MethodConfig
+from storage.datasets.definition import LABEL_SETS
+from storage.datasets.registry import get_dataset
+from storage.errors import UsageError
 from storage.votes import VoteRule
 from tasks.running.slots import slot
 from tasks.running.worker import Worker
@@ -52,6 +55,7 @@ def distill(config: DistillConfig, home: Path = Path(".qcrd"), resume: str | Non
         resume: id of a run that ended early, to go on with; it keeps the configuration it began with.
     """
     with recorded_run(home, config, resume) as (workspace, config, results):
+        _refuse_own_samples_of_sets(config)
         if config.teacher.source == "import":
             questions.import_recordings(workspace, config.dataset, config.teacher)
         stored = questions.store_questions(workspace, config.dataset)
@@ -77,6 +81,21 @@ def distill(config: DistillConfig, home: Path = Path(".qcrd"), resume: str | Non
         results.append(distill_result(workspace, parts, sampled, summary, trained, registered))
         report.show_result(results[0])
     return results[0]
+
+
+def _refuse_own_samples_of_sets(config: DistillConfig) -> None:
+    """Own samples are judged by the answer that they announce.
+
+    Raises:
+        UsageError: answers are sets of labels, which a rationale without its closing statement does not announce.
+    """
+    if config.own.samples and config.method.name == "qcrd":
+        dataset = get_dataset(config.dataset.name)
+        if dataset.answer_kind == LABEL_SETS:
+            raise UsageError(
+                f"own.samples is {config.own.samples}, but the answers of {dataset.name} are sets of labels, which a "
+                "student's rationale does not announce, so none of its samples could be used: take own.samples=0."
+            )
 
 
 def _ask(workspace: Workspace, config: DistillConfig) -> Sampled:
