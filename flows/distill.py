@@ -54,8 +54,8 @@ def distill(config: DistillConfig, home: Path = Path(".qcrd"), resume: str | Non
         home: the state folder: store, trainings and, if no servers are configured, MLflow's and Prefect's state.
         resume: id of a run that ended early, to go on with; it keeps the configuration it began with.
     """
+    _refuse_own_samples_of_sets(config)
     with recorded_run(home, config, resume) as (workspace, config, results):
-        _refuse_own_samples_of_sets(config)
         if config.teacher.source == "import":
             questions.import_recordings(workspace, config.dataset, config.teacher)
         stored = questions.store_questions(workspace, config.dataset)
