@@ -24,6 +24,9 @@ from flows.results import DistillResult, MethodResult, distill_result, method_re
 from flows.runs import recorded_run
 from models.methods import MethodConfig
 from models.precision import gpus_for
+from storage.datasets.definition import LABEL_SETS
+from storage.datasets.registry import get_dataset
+from storage.errors import UsageError
 from storage.votes import VoteRule
 from tasks.running.slots import slot
 from tasks.running.worker import Worker
@@ -52,6 +55,7 @@ def distill(config: DistillConfig, home: Path = Path(".qcrd"), resume: str | Non
         home: the state folder: store, trainings and, if no servers are configured, MLflow's and Prefect's state.
         resume: id of a run that ended early, to go on with; it keeps the configuration it began with.
     """
+    _refuse_own_samples_of_sets(config)
     with recorded_run(home, config, resume) as (workspace, config, results):
         if config.teacher.source == "import":
             questions.import_recordings(workspace, config.dataset, config.teacher)
@@ -78,6 +82,21 @@ def distill(config: DistillConfig, home: Path = Path(".qcrd"), resume: str | Non
         results.append(distill_result(workspace, parts, sampled, summary, trained, registered))
         report.show_result(results[0])
     return results[0]
+
+
+def _refuse_own_samples_of_sets(config: DistillConfig) -> None:
+    """Own samples are judged by the answer that they announce.
+
+    Raises:
+        UsageError: answers are sets of labels, which a rationale without its closing statement does not announce.
+    """
+    if config.own.samples and config.method.name == "qcrd":
+        dataset = get_dataset(config.dataset.name)
+        if dataset.answer_kind == LABEL_SETS:
+            raise UsageError(
+                f"own.samples is {config.own.samples}, but the answers of {dataset.name} are sets of labels, which a "
+                "student's rationale does not announce, so none of its samples could be used: take own.samples=0."
+            )
 
 
 def _ask(workspace: Workspace, config: DistillConfig) -> Sampled:

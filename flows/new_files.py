@@ -3,6 +3,7 @@
 import os
 import re
 import textwrap
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from storage.datasets.custom import RESERVED_FIELDS
 from storage.datasets.definition import LABEL_SETS
 from storage.datasets.file_columns import FileColumns
 from storage.datasets.guessing import NONE, PARTS, columns_in, listed
-from storage.datasets.label_columns import classes
+from storage.datasets.label_columns import classes, decimals_of
 from storage.datasets.registry import BUILT_IN
 from tasks.questions.sets import Part
 
@@ -32,6 +33,7 @@ LONGEST_BEFORE_COMMENT = 60
 CHARACTERS_PER_TOKEN = 3  # fewer than in English, so that other languages fit, too
 CHARACTERS_PER_WORD = 6
 _NUMBERED = re.compile(r"\s*\d+\s*[-.):_]\s*(?=[^\W\d])")  # "1 - Billing"
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
 TOKENS = (128, 256, 512, 1024)
 
 
@@ -45,7 +47,9 @@ class Split:
 
 def name_for(path: str) -> str:
     """A dataset's name, from that of its file."""
-    stem = re.sub(r"(\.gz)?$", "", Path(path).name.lower()).partition(".")[0]
+    lowered = unicodedata.normalize("NFC", Path(path).name.lower()).translate(_UMLAUTS)
+    plain = unicodedata.normalize("NFKD", lowered).encode("ascii", "ignore").decode()
+    stem = re.sub(r"(\.gz)?$", "", plain).partition(".")[0]
     words = [word for word in re.findall(r"[a-z0-9_]+", stem.replace("-", "_")) if word]
     name = re.sub(r"_?(train|training)$", "", "_".join(words)).strip("_")[:60] or "questions"
     return f"my-{name}" if name in BUILT_IN else name.replace("_", "-")
@@ -104,6 +108,9 @@ def dataset_text(name: str, file: FileColumns, chosen: Mapping[str, str], splits
         _line("name", _scalar(name)),
         _line("answers", answers, "number, choice, label, labels, or custom with a parser"),
     ]
+    commas = answers == "number" and label != NONE and decimals_of(file.columns[label])[0] == "comma"
+    if commas:
+        lines.append(_line("decimals", "comma", "numbers are written as 1.234,5"))
     if answers in ("label", LABEL_SETS):
         labels = listed(chosen["labels"])
         lines.append(_line("labels", _flow(labels), "in the order of the codes 0, 1, ..., where a file has these"))
@@ -128,6 +135,7 @@ def dataset_text(name: str, file: FileColumns, chosen: Mapping[str, str], splits
     if chosen["split"] != NONE:
         lines.append(_line("split_column", _scalar(chosen["split"]), "says which split a row belongs to"))
     instruction = INSTRUCTIONS[answers].format(labels=_either(listed(chosen["labels"])))
+    instruction += " Write numbers as in 1.234,5." if commas else ""
     lines += ["instruction: >-", *_wrapped(instruction)]
     lines += [
         "# A few worked questions of your own make a teacher keep to the form, and show it what you want:",
@@ -156,6 +164,8 @@ def student_text(
         _line("  temperature", "0.7"),
         "student:",
         _line("  model", "google-t5/t5-small", "any T5, Llama, Qwen ... of the hub, or a folder; new needs no hub"),
+        "  # With model: new a student begins with random weights, and needs a higher learning rate:",
+        "  # optimisation: {learning_rate: 1e-3}    # a pretrained one: 3e-4, the default",
     ]
     asked = [
         *columns_in(file, chosen["question"]),

@@ -16,6 +16,7 @@ from flows.terminal import notice, out, plain
 from storage.datasets.definition import Dataset
 from storage.datasets.file_columns import SHOWN_ROWS, FileColumns, count_columns
 from storage.datasets.guessing import NONE, STEPS, Guess, check_given, columns_in, listed
+from storage.datasets.label_columns import decimals_of
 from storage.datasets.registry import BUILT_IN, get_dataset
 from storage.encodings import encoding_of
 from storage.errors import BadFile, StorageError, UsageError
@@ -125,7 +126,10 @@ def _choose(file: FileColumns, given: Mapping[str, str | None], *, asking: bool)
     if unused:
         table.add_row(plain("not used"), plain(", ".join(unused)), plain("kept beside the question", "dim"))
     out.print(Padding(table, (0, 0, 1, 2), expand=False))
-    for doubt in filter(None, [*doubts, *_about_codes(file, chosen), long_texts(file, chosen["question"])]):
+    for doubt in filter(
+        None,
+        [*doubts, *_about_codes(file, chosen), _about_decimals(file, chosen), long_texts(file, chosen["question"])],
+    ):
         notice(doubt)
     return chosen
 
@@ -150,6 +154,12 @@ def _about_codes(file: FileColumns, chosen: Mapping[str, str]) -> list[str]:
         "The classes are numbers. If they are codes, a teacher cannot know what they mean: name them, in the order "
         f"{', '.join(labels)}: --labels {names}"
     ]
+
+
+def _about_decimals(file: FileColumns, chosen: Mapping[str, str]) -> str:
+    """A hint where numbers can be read in two ways."""
+    column = file.columns.get(chosen["label"])
+    return decimals_of(column)[1] if column and chosen["answers"] == "number" else ""
 
 
 def _asked(file: FileColumns, step: str, chosen: Mapping[str, str]) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -24,15 +25,24 @@ class Answers:
         parse: (text, choices) -> rationale and answer.
         normalise: (answer, choices) -> its canonical spelling, or None.
         allowed: the labels, if they are the same for every question.
+        normalise_label: the same for gold labels, where files spell them differently; by default `normalise`.
     """
 
     kind: str
     parse: Callable[[str, tuple[str, ...]], Parsed]
     normalise: Callable[[str, tuple[str, ...]], str | None]
     allowed: tuple[str, ...] = field(default=())
+    normalise_label: Callable[[str, tuple[str, ...]], str | None] | None = None
 
 
 NUMBERS = Answers("number", parse_number, normalise_number)
+COMMA_NUMBERS = Answers(
+    "number",
+    partial(parse_number, comma_decimals=True),
+    normalise_number,  # what is stored, and what a student writes, has points
+    normalise_label=partial(normalise_number, comma_decimals=True),
+)
+"""Numbers that files and teachers write as 1.234,5."""
 CHOICES = Answers("choice", parse_choice, normalise_choice)
 
 
@@ -88,11 +98,12 @@ def assemble(
     Raises:
         ValueError: the parser does not read an exemplar's reply as its answer.
     """
+    normalise_label = answers.normalise_label or answers.normalise
     with_choices = answers.kind == "choice" if has_choices is None else has_choices
     layout = Layout(
         template,
         with_choices,
-        answers.normalise,
+        normalise_label,
         answers.allowed,
         adapt,
         choice_labels,
@@ -109,7 +120,7 @@ def assemble(
 
     prompt = few_shot(instruction, exemplars)
     for exemplar, (_, reply) in zip(exemplars, prompt("", ()).turns, strict=True):
-        expected = answers.normalise(exemplar.answer, exemplar.choices)
+        expected = normalise_label(exemplar.answer, exemplar.choices)
         if expected is None or answers.parse(reply, exemplar.choices).answer != expected:
             raise ValueError(
                 f"the exemplar {exemplar.question[:60]!r} of {name} answers {exemplar.answer!r}, "

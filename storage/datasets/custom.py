@@ -31,7 +31,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from storage.datasets.assembly import CHOICES, NUMBERS, Answers, assemble, label_sets, labels
+from storage.datasets.assembly import CHOICES, COMMA_NUMBERS, NUMBERS, Answers, assemble, label_sets, labels
 from storage.datasets.custom_rows import rows_of, with_fields
 from storage.datasets.definition import LABEL_SETS, Dataset, Exemplar, Parsed
 from storage.datasets.own_functions import entry_point, guarded_normaliser, guarded_parser
@@ -94,6 +94,11 @@ class CustomDataset(BaseModel):
         description="What the label column calls the choices, in order, such as 0, 1, 2, 3; by default their letters "
         "or their texts.",
     )
+    decimals: Literal["point", "comma"] = Field(
+        default="point",
+        description="For answers: number, what stands before the decimals in the files and in a teacher's texts: "
+        "`comma` for 1.234,5.",
+    )
     parser: str | None = Field(
         default=None,
         description="package.module:function, a Python function that is called with a sampled text and the choices and "
@@ -152,6 +157,8 @@ class CustomDataset(BaseModel):
             raise ValueError("labels: list at least two, since answers are labels")
         if not of_labels and (self.labels or self.synonyms):
             raise ValueError(f"labels: only for answers: label or labels, not for answers: {self.answers}")
+        if self.decimals == "comma" and self.answers != "number":
+            raise ValueError(f"decimals: only for answers: number, not for answers: {self.answers}")
         if self.answers == "custom" and not self.parser:
             raise ValueError('parser: name a function as "package.module:function", since answers are custom')
         for label in self.synonyms:
@@ -266,7 +273,8 @@ def _first_problem(error: ValidationError) -> str:
     if problem["type"] == "missing":
         return f"the key {key!r} is missing"
     if problem["type"] == "literal_error":
-        return f"{key} is {value!r}; {_allowed(value, ('number', 'choice', 'label', 'labels', 'custom'))}"
+        expected = tuple(re.findall("'(.*?)'", problem["ctx"]["expected"]))
+        return f"{key} is {value!r}; {_allowed(value, expected)}"
     if key == "hub.repository":
         return f"hub.repository is {value!r}; write owner/name, as the hub's page has it"
     if problem["input"] is None:
@@ -322,7 +330,7 @@ def _check_template(template: str, file: Path) -> None:
 
 def _answers(settings: CustomDataset, file: Path) -> Answers:
     answers = {
-        "number": lambda: NUMBERS,
+        "number": lambda: COMMA_NUMBERS if settings.decimals == "comma" else NUMBERS,
         "choice": lambda: CHOICES,
         "label": lambda: labels(settings.labels, settings.synonyms),
         LABEL_SETS: lambda: label_sets(settings.labels, settings.synonyms),
@@ -334,7 +342,9 @@ def _answers(settings: CustomDataset, file: Path) -> Answers:
     parse = answers.parse
     if settings.parser:
         parse = guarded_parser(entry_point(settings.parser, "parser", file), normalise)
-    return Answers(answers.kind, parse, normalise, answers.allowed)
+    return Answers(
+        answers.kind, parse, normalise, answers.allowed, None if settings.normaliser else answers.normalise_label
+    )
 
 
 def _unparsed(text: str, choices: tuple[str, ...]) -> Parsed:  # noqa: ARG001 - replaced by the user's parser

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from storage.datasets.label_sets import label_text
+from storage.datasets.layout import MISSING
 from storage.datasets.parsing import normalise_number
 from storage.datasets.values import as_text
 from storage.errors import BadFile
@@ -28,7 +29,7 @@ class Column:
         filled: how many rows have a value.
         nested: how many of them a list or an object.
         lists: how many of them a list of texts.
-        numbers: how many of them a number.
+        numbers: how many of them a number, or a sign that there is none.
         characters, longest: of all its texts together, and of the longest.
         values: text -> how often, for the first `MAX_VALUES` different ones.
         many: whether there are more.
@@ -70,6 +71,16 @@ class Column:
         """Whether it holds texts that are not all numbers."""
         return self.filled > 0 and not self.nested and not self.is_number
 
+    @property
+    def is_passage(self) -> bool:
+        """Whether it holds lists of sentences or paragraphs."""
+        return 0 < self.filled == self.lists and self.longest > 60 and self.mean > 40
+
+    @property
+    def is_name(self) -> bool:
+        """Whether it looks like ids, addresses or codes: ASCII without a space."""
+        return all(value.isascii() and " " not in value for value in self.values)
+
     def add(self, value: Any) -> None:
         """Counts one value."""
         if value is None:
@@ -85,7 +96,7 @@ class Column:
             if not text:
                 return
         self.filled += 1
-        self.numbers += normalise_number(text) is not None
+        self.numbers += text in MISSING or normalise_number(text) is not None
         self.characters += len(text)
         self.longest = max(self.longest, len(text))
         if text in self.values or len(self.values) < MAX_VALUES:

@@ -31,19 +31,31 @@ _PAIRS = (
     (("passage", "context", "document", "article", "kontext", "text"), ("question", "query", "claim", "frage")),
     (
         ("subject", "title", "headline", "betreff", "titel"),
-        ("body", "description", "message", "text", "content", "details", "beschreibung", "nachricht", "inhalt"),
+        (
+            "body",
+            "description",
+            "message",
+            "text",
+            "content",
+            "details",
+            "beschreibung",
+            "nachricht",
+            "inhalt",
+            "paragraphs",
+            "absätze",
+        ),
     ),
 )
 _LABELS = (
     "label", "goldlabel", "gold", "answerkey", "correctanswer", "correct", "groundtruth", "target", "class", "klasse",
-    "labels", "tags", "expected", "answer", "antwort", "solution", "lösung", "ergebnis", "result",
+    "labels", "expected", "answer", "antwort", "solution", "lösung", "ergebnis", "result",
 )  # fmt: skip
 # Names of classes: a file may well have several of these.
 _CLASSES = (
     "category", "kategorie", "priority", "priorität", "prioritaet", "urgency", "dringlichkeit", "severity", "intent",
     "sentiment", "stimmung", "topic", "thema", "queue", "department", "abteilung", "team", "tag", "type", "typ", "art",
     "status", "rating", "score", "stars", "sterne", "bewertung", "verdict", "output", "categories", "kategorien",
-    "topics", "themen", "klassen", "classes", "intents",
+    "topics", "themen", "tags", "klassen", "classes", "intents",
 )  # fmt: skip
 _CHOICE_COLUMN = re.compile(
     r"(option|choice|answer|antwort|opt|auswahl|ending|candidate|)[\s_.-]*([a-j]|\d{1,2})", re.IGNORECASE
@@ -125,7 +137,8 @@ def guess_choices(file: FileColumns, chosen: Chosen) -> Guess:  # noqa: ARG001
 def guess_question(file: FileColumns, chosen: Chosen) -> Guess:
     """The column or columns that make the question."""
     taken = {_split(file, chosen), chosen.get("label"), *columns_in(file, _choices(file, chosen))}
-    free = [column for column in file.columns.values() if column.name not in taken and column.is_text]
+    free = [column for column in file.columns.values() if column.name not in taken
+            and (column.is_text or (column.is_passage and kind_of(column) is None))]  # fmt: skip
     full = [column for column in free if column.filled == file.rows]
     for firsts, seconds in _PAIRS:
         first, second = _texts_called(full, firsts), _texts_called(full, seconds)
@@ -134,7 +147,8 @@ def guess_question(file: FileColumns, chosen: Chosen) -> Guess:
     named = _texts_called(free, _QUESTIONS)
     if named:
         return Guess(named.name, "its name")
-    texts = sorted((column for column in free if column.key not in _LABELS), key=lambda column: -column.mean)
+    texts = sorted((column for column in free if column.key not in _LABELS),
+                   key=lambda column: (column.is_name, -column.mean))  # fmt: skip
     if not texts:
         raise UsageError(
             f"No column of {file.path} holds texts to ask about; name one with --question. {_listed(file)}"
@@ -157,8 +171,9 @@ def guess_label(file: FileColumns, chosen: Chosen) -> Guess:
             column for column in free if _last_word(column) in _CLASSES and kind_of(column) in ("label", LABEL_SETS)
         ]
     if not like:
-        like = [column for column in free if column.mean <= 40 and kind_of(column) in ("label", LABEL_SETS)]
-        why = f"{len(like[0].values)} values that repeat" if like else ""
+        like = [column for column in free if column.mean <= 40 and kind_of(column) in ("label", LABEL_SETS)
+                and len(column.values) > 1]  # fmt: skip
+        why = f"{len(classes(like[0]))} values that repeat" if like else ""
     if len(like) == 1:
         return Guess(like[0].name, why)
     lists = [column.name for column in free if column.nested and kind_of(column) is None]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from storage.datasets.definition import LABEL_SETS
 from storage.datasets.file_columns import Column, FileColumns
 from storage.datasets.label_sets import label_text, labels_in
-from storage.datasets.layout import NO_LABEL
+from storage.datasets.layout import MISSING, NO_LABEL
 from storage.datasets.parsing import normalise_number
 from storage.errors import BadFile, UsageError
 
@@ -22,7 +22,7 @@ def kind_of(column: Column) -> str | None:
         return None
     if column.is_number:
         different = len(classes(column))
-        whole = all(re.fullmatch(r"-?\d+(\.0)?", value) for value in column.values)
+        whole = all(re.fullmatch(r"-?\d+(\.0)?", value) for value in column.values if value not in MISSING)
         return "label" if whole and different <= 10 and column.filled >= 5 * different else "number"
     if _holds_sets(column):
         return LABEL_SETS
@@ -76,6 +76,29 @@ def counted_in_sets(file: FileColumns, name: str) -> dict[str, int]:
             raise UsageError(f"{name} of {file.path} holds no sets of labels: {error}.") from error
         found.update(spelled.setdefault(" ".join(label.split()).casefold(), label) for label in labels)
     return dict(found.most_common())
+
+
+_COMMA = re.compile(r"\d,\d{1,2}(?!\d)|\d,\d{4}|\d\.\d{3},\d|\d\.\d{3}\.\d{3}(?!\d)")
+_POINT = re.compile(r"\d\.\d{1,2}(?!\d)|\d\.\d{4}|\d,\d{3}\.\d|\d,\d{3},\d{3}(?!\d)")
+_EITHER = re.compile(r"(?<![\d.,])[1-9]\d{0,2}[.,]\d{3}(?![\d.,])")
+
+
+def decimals_of(column: Column) -> tuple[str, str]:
+    """What stands before the decimals of a column's numbers, point or comma, and what to look at, if anything."""
+    commas = next((value for value in column.values if _COMMA.search(value)), None)
+    points = next((value for value in column.values if _POINT.search(value)), None)
+    either = next((value for value in column.values if _EITHER.search(value)), None)
+    if commas and points:
+        return "point", (
+            f"{column.name} holds both {commas!r} and {points!r}; numbers such as 1.234 are read with a decimal point "
+            "(decimals: comma reads a thousand and more)."
+        )
+    if either and not commas and not points:
+        return "point", (
+            f"{either!r} in {column.name} is read in the English way; where it is not, write decimals: comma into the "
+            "dataset's file."
+        )
+    return "comma" if commas else "point", ""
 
 
 def rare(found: Mapping[str, int]) -> str:

@@ -34,6 +34,8 @@ _LIST = re.compile(r"\s*(?:[,;|\n]|(?:^|(?<=[\n,;]))\s*[-*•])\s*")
 _AND = re.compile(r"\s+(?:and|as well as|&|\+)\s+", re.IGNORECASE)
 _BEFORE = re.compile(r"\s*(?:and|both|as well as|&|\+)\s+", re.IGNORECASE)
 _AROUND = "'\"`*. \t\r\n"
+_NAMES = ("name", "label", "tag", "category", "class", "type", "topic", "value", "text", "title")
+"""What an object that stands for a label calls it, the surest first."""
 MOST_ANDS = 12  # in one item of a list
 _CODE = re.compile(r"\d+(?:\.0)?")
 _NUMBERED = re.compile(r"(?:^|\n)\s*\d{1,2}[.)]\s+")
@@ -153,7 +155,9 @@ def labels_in(text: str) -> list[str]:
 
 
 def _named(item: Any) -> Any:
-    return item.get("name", item.get("label", item)) if isinstance(item, Mapping) else item
+    if not isinstance(item, Mapping):
+        return item
+    return next((item[name] for name in _NAMES if isinstance(item.get(name), str)), item)
 
 
 def _why_not(said: str) -> str:

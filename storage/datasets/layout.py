@@ -20,7 +20,8 @@ from storage.errors import BadFile, UnknownName
 from storage.rows import missing_column, read_rows
 
 NO_MAPPING: Mapping[str, str] = {}
-NO_LABEL = ("-", "-1", "-1.0")  # published where the annotators did not agree, or the label is hidden
+MISSING = ("-", "N/A", "n/a", "#N/A", "#NV")  # as people and spreadsheets write it
+NO_LABEL = (*MISSING, "-1", "-1.0")  # published where the annotators did not agree, or the label is hidden
 CUT = "cut_from_words"
 """Key of an example's extra that says how many words the cut fields had."""
 _WORD = re.compile(r"\S+")
@@ -95,12 +96,12 @@ class Layout:
         text = label_text(value) if self.label_sets else as_text(value, "label").strip()
         allowed = self.allowed or choices.texts
         # A number may well be -1; where there are classes or choices, it is none of them.
-        if not text or (text in NO_LABEL and allowed and text not in allowed):
-            return None
+        if not text or (text in (NO_LABEL if allowed else MISSING) and text not in allowed):
+            return self.normalise(text, choices.texts) if self.label_sets and text else None  # "n/a" may say: no label
         # What the file calls its choices counts, not where they stand: "A" is the one labelled A.
         named = choices.named(text) if choices.names else text
         label = None if named is None else self.normalise(named, choices.texts)
-        if label is None and text != "-":
+        if label is None:
             expected = f"one of {', '.join((*choices.names, *allowed))}" if allowed else "a number"
             raise BadFile(f"label {text[:80]!r} must be {expected}")
         return label
@@ -166,7 +167,10 @@ def check_mapping(mapping: Mapping[str, str], fields: Sequence[str]) -> None:
 def _text(row: Mapping[str, Any], name: str) -> str:
     if name not in row:
         raise missing_column(name, row, _MAP_HINT.format(field=name))
-    text = as_text(row[name], name).strip()
+    value = row[name]
+    if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+        value = "\n".join(value)  # paragraphs
+    text = as_text(value, name).strip()
     if not text:
         raise BadFile(f"{name} is empty")
     return text

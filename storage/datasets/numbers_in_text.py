@@ -4,13 +4,22 @@ import re
 from collections.abc import Sequence
 from enum import Enum
 from fractions import Fraction
+from itertools import pairwise
 
 from storage.datasets.answering_part import answering_part, plain_characters
 from storage.datasets.arithmetic import NUMBER, evaluate, write_number
 from storage.datasets.compound_units import without_compounds
 from storage.datasets.definition import Parsed
 from storage.datasets.negation import affirmed, turned, without_denied_numbers
-from storage.datasets.several_numbers import MAX_BARE, is_bare_list, is_factorial, is_formula, names_several
+from storage.datasets.refusals import names_nothing, refuses
+from storage.datasets.several_numbers import (
+    MAX_BARE,
+    is_bare_list,
+    is_factorial,
+    is_formula,
+    is_of_unknown,
+    names_several,
+)
 from storage.datasets.spelled_numbers import spelled_numbers, spells_several
 from storage.datasets.statements import (
     DENIED,
@@ -89,6 +98,8 @@ _STEP_LABEL = re.compile(r"^\s*(?:step\s\d{1,3}\s?[:.)-]|\d{1,2}[.)]\s)", re.IGN
 _EACH_OF = re.compile(
     r"\b(?:each|all|every one) of (?:the|his|her|their|its|my|your|our|these|those)\s\d{1,9}\b", re.IGNORECASE
 )
+# Not a mere list of things: it calculates, or a clause says what comes of it ("spent 3, leaving 1").
+_CALCULATES = re.compile(r"[=+*/×÷·⋅]|\s[-−–]\s|\\|,\s\w{2,12}ing\s")
 _OR = re.compile(r"\bor\b")
 _EQUALS = re.compile(r"\b(?:is equal to|equal to|equals|equalling|comes to)\b")
 # "So x = 5 and y = 6": two unknowns, or two solutions.
@@ -97,40 +108,47 @@ _SOLUTIONS = re.compile(
     r"|o)\s)[a-z]\s?=\s?-?(?!\d[\d./]{0,9}\s?[-+*/=])\d"
 )
 _ORDINAL = re.compile(r"(?<![\d.,])\d{1,9}(?:st|nd|rd|th)\b")
-# "I cannot answer this; my knowledge ends in 2023": numbers in such a sentence answer nothing.
-_REFUSAL = re.compile(
-    r"\bI(?: am|'m)? (?:cannot|can't|can not|could not|couldn't|unable|not able|not sure)\b"
-    r"|\bI (?:do not|don't) (?:know|have|think|believe)\b|\bunable to (?:determine|answer|solve|calculate)\b"
-    r"|\b(?:cannot|can't|can not|could not) be (?:answered|determined|known|solved|calculated)\b"
-    r"|\b(?:not enough|insufficient) (?:information|data)\b|\bimpossible to (?:tell|know|say|determine|answer)\b",
-    re.IGNORECASE,
-)
 
 
-def normalise_number(answer: str, choices: Sequence[str] = ()) -> str | None:  # noqa: ARG001 - one signature for all kinds
+def normalise_number(
+    answer: str,
+    choices: Sequence[str] = (),  # noqa: ARG001 - one signature for all kinds
+    comma_decimals: bool = False,
+) -> str | None:
     """A number's canonical spelling: "42.0" -> "42", "1,200.50" -> "1200.5", "$5" -> "5", "3/4" -> "0.75".
 
     A percentage keeps its figure ("25%" -> "25"), because gold answers are written that way.
+
+    Args:
+        comma_decimals: it is written as 1.234,5, which decides what 1.234 is.
     """
     text = plain_characters(answer).strip().strip("*").rstrip(".").strip()
     if text.endswith("%"):
         text = text[:-1]
-    text = rewritten(text)
+    text = rewritten(text, comma_decimals)
     if _CODE.fullmatch(text) or re.fullmatch(rf"{NUMBER}[{_DASHES}]{NUMBER}", text):
         return None  # "10-12" is a range, "3-1" a score
     value = evaluate(text)
     return None if value is None else write_number(value)
 
 
-def parse_number(text: str, choices: Sequence[str] = ()) -> Parsed:  # noqa: ARG001
-    """Reads a number, or arithmetic that gives one, from a sampled text."""
+def parse_number(
+    text: str,
+    choices: Sequence[str] = (),  # noqa: ARG001
+    comma_decimals: bool = False,
+) -> Parsed:
+    """Reads a number, or arithmetic that gives one, from a sampled text.
+
+    Args:
+        comma_decimals: numbers are written as 1.234,5, whatever language announces them.
+    """
     part = answering_part(text)
     if part is None:
         return Parsed(text.strip(), None, UNFINISHED_THOUGHT)
     plain = plain_characters(part)
-    statements = find_statements(plain)
+    statements = find_statements(plain, comma_decimals)
     rationale = rationale_of(part, statements)
-    value, reason = _settled(plain, statements)
+    value, reason = _settled(plain, statements, comma_decimals)
     if value is None:
         return Parsed(rationale, None, reason if plain.strip() else EMPTY_TEXT)
     if _ARITHMETIC.fullmatch(plain.strip()) and "=" not in plain:
@@ -138,7 +156,7 @@ def parse_number(text: str, choices: Sequence[str] = ()) -> Parsed:  # noqa: ARG
     return Parsed(rationale, write_number(value), None)
 
 
-def _settled(text: str, statements: list[Statement]) -> tuple[Fraction | None, str]:
+def _settled(text: str, statements: list[Statement], commas: bool) -> tuple[Fraction | None, str]:
     """The number that a text settles on; None, and the reason, if it settles on none."""
     denied = None
     for statement in by_trust(statements):
@@ -147,20 +165,20 @@ def _settled(text: str, statements: list[Statement]) -> tuple[Fraction | None, s
         said = affirmed(statement.said)
         if not said and statement.said.strip() and denied is None:
             denied = statement
-        if said == NULL:
+        if said == NULL or names_nothing(said):
             return None, NO_ANSWER
-        value = _stated_number(said, statement.comma_decimals)
+        value = _stated_number(said, commas or statement.comma_decimals)
         if isinstance(value, _Unclear) or (statement.strength == 2 and is_factorial(said)):
             return None, NO_SINGLE_NUMBER
         if value is not None:
             return value, ""
-    concluded = _concluded_number(text[denied.end :] if denied else text)
+    concluded = _concluded_number(text[denied.end :] if denied else text, commas)
     if isinstance(concluded, _Unclear):
         return None, DENIED if concluded is _DENIED else NO_SINGLE_NUMBER
     return concluded, DENIED if denied else NO_ANSWER
 
 
-def _stated_number(said: str, comma_decimals: bool = False) -> _Value | None:
+def _stated_number(said: str, comma_decimals: bool) -> _Value | None:
     """The number in an announced answer. A long announcement is read like any other conclusion."""
     plain = _plain_text(said, comma_decimals)
     value = _concluding_value(plain, alone=True)
@@ -174,15 +192,18 @@ def _stated_number(said: str, comma_decimals: bool = False) -> _Value | None:
     return value
 
 
-def _concluded_number(text: str) -> _Value | None:
+def _concluded_number(text: str, commas: bool) -> _Value | None:
     """The number in an unannounced conclusion; parentheses count only if there is no number outside them."""
     sentences: list[str] = []
-    if len(text.strip()) <= MAX_BARE and is_bare_list(_plain_text(text.strip())):
+    if len(text.strip()) <= MAX_BARE and is_bare_list(_plain_text(text.strip(), commas)):
         return _UNCLEAR
-    for sentence in reversed(split_sentences(text)):
-        if _REFUSAL.search(sentence):
+    parts = split_sentences(text)
+    if len(parts) == 1 and not _CALCULATES.search(text) and names_several(_stripped(text, commas)):
+        return _UNCLEAR  # "There are 5 apples and 6 pears.": nothing says which counts
+    for sentence in reversed(parts):
+        if refuses(sentence, calculated="=" in text):
             break
-        plain = _plain_text(turned(sentence) or sentence)
+        plain = _plain_text(turned(sentence) or sentence, commas)
         sentences.append(without_denied_numbers(plain))
         value = _concluding_value(sentences[-1])
         if value is None and sentences[-1] != plain:
@@ -200,6 +221,11 @@ def _concluded_number(text: str) -> _Value | None:
         if spelled:
             return spelled[-1]
     return None
+
+
+def _stripped(text: str, commas: bool) -> str:
+    """The text in plain spelling, without numbers that are denied or only say of how many it speaks."""
+    return _EACH_OF.sub("", without_denied_numbers(_plain_text(text, commas)))
 
 
 def _concluding_value(sentence: str, alone: bool = False) -> _Value | None:
@@ -233,14 +259,14 @@ def _concluding_value(sentence: str, alone: bool = False) -> _Value | None:
 def _number_after_equals(text: str, alone: bool = False) -> _Value | None:
     """The first value after the last "=" that is followed by one; if there is none, the last value before "="."""
     parts = text.split("=")
-    for part in reversed(parts[1:]):
+    for before, part in reversed(list(pairwise(parts))):
         value = _first_value(part)
         if value is not None:
-            return _UNCLEAR if alone and is_formula(part) else value
+            return _UNCLEAR if (alone and is_formula(part)) or is_of_unknown(before) else value
     return _last_value(parts[0])
 
 
-def _plain_text(text: str, comma_decimals: bool = False) -> str:
+def _plain_text(text: str, comma_decimals: bool) -> str:
     """The text without LaTeX, Markdown and ordinals ("the 28th day"), which hide numbers; "equals" becomes "="; numbers
     in one spelling."""
     if "\\" in text or "{,}" in text:

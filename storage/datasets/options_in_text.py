@@ -1,7 +1,7 @@
 """Reads the choice or class label that a sampled text settles on, in its canonical spelling. See `parsing.py`."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from storage.datasets.answering_part import answering_part, plain_characters
@@ -20,6 +20,7 @@ from storage.datasets.spellings import (
     single_spaced,
     spelled_exactly,
     unwrapped,
+    with_signs,
 )
 from storage.datasets.statements import (
     DENIED,
@@ -79,7 +80,7 @@ class LabelReader:
     ) -> None:
         self.labels = tuple(labels)
         options = [
-            Option(label, tuple(dict.fromkeys(map(key, (label, *_words((synonyms or {}).get(label, ())))))))
+            Option(label, tuple(dict.fromkeys(_together(map(key, (label, *_words((synonyms or {}).get(label, ()))))))))
             for label in self.labels
         ]
         self._options = Options(options, negatable=True)
@@ -157,7 +158,7 @@ def _concluded(text: str, options: Options) -> tuple[str | None, str]:
     A letter in brackets counts before words: "Only (b) fits, the park is too small".
     """
     behind = ""
-    for sentence in reversed(split_sentences(text)):
+    for sentence in reversed(split_sentences(with_signs(text, options))):
         is_denied_question, behind = sentence.rstrip().endswith("?") and _SAYS_NO.match(behind), sentence
         if is_denied_question and mentioned(sentence, options, None):
             return None, DENIED  # "Urgent? No."
@@ -198,7 +199,8 @@ _IS_RIGHT = re.compile(
 )
 _FILLER = re.compile(
     r"(?:\W{0,5}(?:\b(?:answers?|choice|option|label|letter|number|is|are|would be|will be|to|that|it|they|the|a|an|"
-    r"most likely|likely|probably|definitely|clearly|actually|therefore|thus|either|both)\b))*",
+    r"buchstabe|lettre|letra|opción|most likely|likely|probably|definitely|clearly|actually|therefore|thus|either"
+    r"|both)\b))*",
     re.IGNORECASE,
 )
 _OR = re.compile(r"\s(?:or|oder|ou|o|and/or)\s(?:(?:possibly|maybe|perhaps|a|an|the|in)\s)?", re.IGNORECASE)
@@ -229,7 +231,7 @@ def _named_by(
     Returns:
         The option; or None and, if the text says so, that several are named or that one is only denied.
     """
-    said = unwrapped(said)
+    said = with_signs(unwrapped(said), options)
     spelled = None if only_letters else spelled_exactly(_opened(said), options)
     if spelled is not None:
         return spelled, None
@@ -341,6 +343,14 @@ def _lettered(sentence: str, options: Options) -> list[str]:
 def _letter_index(letter: re.Match[str], letters: int) -> int | None:
     index = ord(next(filter(None, letter.groups())).lower()) - ord("a")
     return index if index < letters else None
+
+
+def _together(spellings: Iterable[str]) -> Iterator[str]:
+    """The spellings, and "noncompliant" beside "non compliant"."""
+    for spelling in spellings:
+        yield spelling
+        if spelling.startswith("non "):
+            yield f"non{spelling[4:]}"
 
 
 def _words(synonyms: Sequence[str]) -> list[str]:

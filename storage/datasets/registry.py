@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from storage.datasets.aqua import aqua
 from storage.datasets.arc import arc
@@ -68,4 +69,5 @@ def get_dataset(name: str) -> Dataset:
         if dataset.name in BUILT_IN:
             raise BadFile(f"{name}: name: {dataset.name!r} is a built-in dataset; choose another name")
         return dataset
-    raise UnknownName("dataset", name, BUILT_IN, _HINT)
+    here = f"{name}.yaml"
+    raise UnknownName("dataset", name, BUILT_IN, f"{here} is here: name it so." if Path(here).is_file() else _HINT)

@@ -58,6 +58,18 @@ _FORMULA = re.compile(
     r"|doppelte|Hälfte|moitié|mitad|doble)\s(?:(?:of|between|von|de)\s)?(?:the\s|about\s)?[$]?\d"
     r"|\d times (?:the|his|her|their|as much as the|[a-z]\b(?!\s\w{3}))\b|\\[A-Za-z]+"
 )
+# "10 more than 5", "more than 10", "12 less 3", "25% of 80", "1/2 of 10", "555 1234": no value of their own.
+_RELATIVE = re.compile(
+    rf"\D{{0,20}}?{NUMBER} (?:(?:more|fewer|less|greater|higher|lower|larger|smaller) than|less) [$€£]?\d"
+    r"|\W{0,4}(?:(?:more|fewer|less|greater|higher|lower|larger|smaller) than|over|under|above|below) [$€£]?\d"
+    rf"|\D{{0,20}}?(?:{NUMBER}%|\(?\d{{1,9}}/\d{{1,9}}\)?) (?:of|von|de) [$€£]?\d"
+    r"|\D{0,20}\d{1,9}(?: \d{1,9}){1,8}[\W_]*$|\W{0,4}\+\d{1,3}(?:[ -]\d{1,9}){2,8}[\W_]*$"
+)
+# What stands before the "=" of "2x = 8", "x - 1 = 8", "|x| = 8": the value is not that of the unknown.
+_OF_UNKNOWN = re.compile(
+    r"(?:\|[^|=]{0,20}(?<![A-Za-z])[a-z](?![A-Za-z])[^|=]{0,20}\||(?:(?<![\w.])\d[\d.]{0,9}\s?[*·×⋅]?\s?|[+*/×÷·⋅√^−–-]\s?)[nxyz]"
+    r"|(?<![\w'’])[nxyz]\)?\s?[+*/×÷·⋅^−–-]\s?\(?\d[\d.]{0,9}\)?)\){0,2}[\s$]*$"
+)
 
 
 def names_several(text: str) -> bool:
@@ -95,8 +107,13 @@ def is_bare_list(text: str) -> bool:
 
 
 def is_formula(text: str) -> bool:
-    """Whether an announced answer has more in it than numbers and what they count: unknowns, functions, comparisons."""
-    return _FORMULA.search(text) is not None
+    """Whether an announced answer has more in it than a number and what it counts: unknowns, functions, comparisons."""
+    return _FORMULA.search(text) is not None or _RELATIVE.match(text) is not None
+
+
+def is_of_unknown(left: str) -> bool:
+    """Whether the left side of an equation has more in it than an unknown: "2x", "x - 1", "|x|"."""
+    return _OF_UNKNOWN.search(left) is not None
 
 
 def is_factorial(said: str) -> bool:

@@ -51,6 +51,7 @@ class Options:
             ((spelling, option) for option in self.items for spelling in option.keys), key=lambda pair: -len(pair[0])
         )
         self.kinds = tuple({option.is_exact for option in self.items})
+        self.signed = any(re.match(r"-[\w.$€£]", spelling) for spelling, _ in self.by_length)
         self.no_is_one = any("no" in option.keys for option in self.items)
         self.loose = {spelling: option.name for spelling, option in reversed(self.by_length) if not option.is_exact}
         self.strict = {spelling: option.name for spelling, option in reversed(self.by_length) if option.is_exact}
@@ -168,6 +169,7 @@ def mentioned(sentence: str, options: Options, denies: Denies | None) -> dict[st
     Args:
         denies: what tells whether a mention is denied, from `negation`; without it, none is.
     """
+    sentence = _prefixed(sentence, options) if "-" in sentence else sentence
     forms = {apart: _form(sentence, apart) for apart in options.kinds}
     plain = dict(forms)
     found: list[tuple[int, int, Option]] = []
@@ -193,6 +195,28 @@ def mentioned(sentence: str, options: Options, denies: Denies | None) -> dict[st
         denied[option.name] = denied.get(option.name, True) and is_denied
         earlier = (end, is_denied)
     return denied
+
+
+_PREFIXED = re.compile(r"(?<![\w-])(in|un|im|ir|dis|mis)[-‐‑](\w{1,40})", re.IGNORECASE)
+
+
+def _prefixed(sentence: str, options: Options) -> str:
+    """The text with "in-complete" as "incomplete", which mentions no "complete"; "in-house" stays if it is one."""
+
+    def joined(match: re.Match[str]) -> str:
+        parted = f"{match[1]} {match[2]}".casefold()
+        kept = any(parted in spelling.casefold().replace("-", " ") for spelling, _ in options.by_length)
+        return match.group() if kept else match[1] + match[2]
+
+    return _PREFIXED.sub(joined, sentence)
+
+
+_MINUS = re.compile(r"(?<![\d)]\s)(?<!\b[a-z]\s)\b(?:minus|negative)\s(?=[$€£]?[\d.]|[a-z]\b)", re.IGNORECASE)
+
+
+def with_signs(text: str, options: Options) -> str:
+    """The text with "minus 5" as "-5", where an option begins with a sign."""
+    return _MINUS.sub("-", text) if options.signed else text
 
 
 _JOINED = re.compile(r"\s?(?:and|or|nor|und|oder|noch|et|ou|ni|y|o|&)\s(?:(?:a|an|the|ein|eine|un|une)\s)?")

@@ -141,9 +141,19 @@ _SENTENCE_END = re.compile(
 _CLOSING_DUST = " \t\r\n.*_`\"'!)]}$>\\。"
 
 
-def find_statements(text: str) -> list[Statement]:
-    """Every statement of the text, in order."""
-    found = [*_first_line(text), *_machine_marks(text), *_sentences(text), *_sentences_behind(text), *_picks(text)]
+def find_statements(text: str, comma_decimals: bool = False) -> list[Statement]:
+    """Every statement of the text, in order.
+
+    Args:
+        comma_decimals: numbers are known to be written as 1.234,5.
+    """
+    found = [
+        *_first_line(text),
+        *_marks(text, comma_decimals),
+        *_sentences(text),
+        *_sentences_behind(text),
+        *_picks(text),
+    ]
     fields = [
         Statement(answer.start, answer.end, NULL if answer.said is None else answer.said, 2, answer.explanation)
         for answer in json_answers(text, MAX_STATEMENTS)
@@ -215,9 +225,18 @@ def _first_line(text: str) -> list[Statement]:
     return [Statement(0, match.end(), match.group(1), strength=0)] if match else []
 
 
-def _machine_marks(text: str) -> list[Statement]:
+def _marks(text: str, commas: bool) -> list[Statement]:
+    marks = list(_last(_MACHINE_MARK, text))
+    if not marks:
+        return []
+    # "Die Antwort ist \\boxed{2,5}": the language around the mark says what its comma is.
+    commas = commas or any(announced.comma_decimals for announced in foreign_announcements(text, MAX_STATEMENTS))
+    return _machine_marks(text, marks, commas)
+
+
+def _machine_marks(text: str, marks: list[re.Match[str]], commas: bool) -> list[Statement]:
     out = []
-    for match in _last(_MACHINE_MARK, text):
+    for match in marks:
         mark, start = match.group(), match.end()
         limit = min(len(text), start + MAX_TAIL)
         if mark == "####":
@@ -233,9 +252,9 @@ def _machine_marks(text: str) -> list[Statement]:
         else:
             end = _closing_brace(text, start, limit)
             # Of "So the answer is $\\boxed{42}$." this is the second half; the sentence pattern finds the first.
-            said = _PAIR.sub(r"\1, ", text[start:end])
+            said = text[start:end] if commas else _PAIR.sub(r"\1, ", text[start:end])
             out.append(Statement(match.start(), min(end + 1, len(text)), said, strength=2))
-    return _joined(text, out)
+    return _joined(text, [replace(mark, comma_decimals=commas) for mark in out])
 
 
 def _joined(text: str, marks: list[Statement]) -> list[Statement]:

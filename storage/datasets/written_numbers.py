@@ -88,7 +88,9 @@ _MYRIAD = re.compile(rf"({_PLAIN}|\d{{1,3}}(?:,\d{{3}})+)?\s?([{''.join(_MYRIADS
 _IN_MYRIADS = re.compile(rf"(?<![\d.,])(?:\d[\d.,]*\s?[{''.join(_MYRIADS)}]+\s?)+(?:{_PLAIN})?(?![\d.,]*\d)")
 _NUMBER_AND_SCALE = re.compile(rf"({_PLAIN})\s?-?({_SCALE_WORD})\b", re.IGNORECASE)
 _SCALE_OF_SCALE = re.compile(rf"(?<![\w.])({_PLAIN}) hundred (thousand|million|billion|trillion)s?\b", re.IGNORECASE)
-_SUFFIXED = re.compile(rf"(?<![\w.])({_PLAIN})([kKM])(?![\w^])")
+_SUFFIXED = re.compile(rf"(?<![\w.])({_PLAIN})([kKM])(?![\w^])|(?<=[$€£])({_PLAIN})\s?([BT])(?![\w^])")
+_SUFFIXES = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+_ROOM = re.compile(r"(?<![\w.])\d+(?:\.\d+)?[BT](?![\w^])")  # "Room 12B", or 12 billion: no number
 _DOZEN = re.compile(
     rf"(?<![\w.]){_PLAIN} dozens?\b|\b(?:a|one|two|three|four|five|six|seven|eight|nine|ten) dozens?\b", re.IGNORECASE
 )
@@ -100,7 +102,7 @@ _SIGN_WORD = re.compile(r"(?P<before>[\d)%]\s)?\b(?:minus|negative)\s(?=[$€£]
 
 # Words beside digits that change what these are; looked for first, since few sentences have one.
 _WORDY = re.compile(
-    rf"\d(?:[kKM]\b|\s?-?(?:{_SCALE_WORD}|dozen|and|und|et|y|à|al?|hasta|plus|times|multiplied|divided|{_OR})\b"
+    rf"\d(?:\s?[kKMBT]\b|\s?-?(?:{_SCALE_WORD}|dozen|and|und|et|y|à|al?|hasta|plus|times|multiplied|divided|{_OR})\b"
     rf"|%? [a-z]{{1,12}} {_OR} )"
     r"|\b(?:minus|negative|between)\b|dozen",
     re.IGNORECASE,
@@ -139,7 +141,7 @@ def rewritten(text: str, comma_decimals: bool = False) -> str:
         text = _OPERATOR_WORD.sub(lambda match: _OPERATORS[match[1]], text)
         text = _AND_A_HALF.sub(lambda match: f"({match[1]}+1/{PARTS[match[2].lower()]})", text)
         text = _SCALE_OF_SCALE.sub(lambda match: f"{_decimal(Fraction(match[1]) * 100)} {match[2]}", text)
-        text = _DOZEN.sub(RANGE, _SUFFIXED.sub(_suffixed, _SCALED.sub(_scaled, text)))
+        text = _DOZEN.sub(RANGE, _ROOM.sub(RANGE, _SUFFIXED.sub(_suffixed, _SCALED.sub(_scaled, text))))
         text = _SIGN_WORD.sub(lambda match: f"{match['before']}- " if match["before"] else "-", text)
         text = _LIST.sub(RANGE, _BETWEEN.sub(RANGE, _TO.sub(_either, text)))
     return text
@@ -235,7 +237,7 @@ def _scaled(match: re.Match[str]) -> str:
 
 
 def _suffixed(match: re.Match[str]) -> str:
-    return _decimal(Fraction(match[1]) * (10**6 if match[2] == "M" else 10**3))
+    return _decimal(Fraction(match[1] or match[3]) * _SUFFIXES[(match[2] or match[4]).upper()])
 
 
 def _either(match: re.Match[str]) -> str:

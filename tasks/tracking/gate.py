@@ -149,4 +149,4 @@ def wilson_interval(count: int, n: int, confidence: float = CONFIDENCE) -> tuple
     share = count / n
     centre = share + z**2 / (2 * n)
     spread = z * sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return (centre - spread) / (1 + z**2 / n), (centre + spread) / (1 + z**2 / n)
+    return max(0.0, (centre - spread) / (1 + z**2 / n)), min(1.0, (centre + spread) / (1 + z**2 / n))

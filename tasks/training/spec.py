@@ -73,7 +73,7 @@ class OwnSamplesConfig(BaseModel):
         default=0,
         ge=0,
         description="Rationales for each question, sampled in every round but the first from the student as it is when "
-        "the round begins; 0 makes none. For `qcrd`.",
+        "the round begins; 0 makes none. For `qcrd`, and not where answers are sets of labels.",
     )
     temperature: float = Field(default=0.9, gt=0, description="Sampling temperature.")
     top_p: float = Field(default=1.0, gt=0, le=1, description="Probability mass to sample from; 1 is all of it.")

@@ -335,3 +335,48 @@ def test_samples_of_its_dataset_are_imported_and_voted_on(
     assert say("import", "samples.csv", "--dataset", "tickets.yaml")[0] == 0
     _, shown, told = say("vote", "--dataset", "tickets.yaml", "--json")
     assert json.loads(shown)["majority_accuracy"] == 1.0, told
+
+
+def test_a_german_exercise_book(say: Say) -> None:
+    rows = [f"{n};Was kosten {n} Säfte zu je 1.400,50 €?;{n * 1400}{',5' if n % 2 else ''}" for n in range(1, 21)]
+    rows += ["21;Wie viel sind 800 und 700?;1.500", "22;Was ist hier falsch?;#NV"]
+    Path("Übungen.csv").write_bytes("\n".join(["Nr.;Aufgabe;Lösung", *rows]).encode("cp1252"))
+    assert say("init", "Übungen.csv", "--yes")[0] == 0
+    written = yaml.safe_load(Path("uebungen.yaml").read_text())
+    assert (written["answers"], written["decimals"]) == ("number", "comma")
+    assert "Write numbers as in 1.234,5." in written["instruction"]
+    labels = [example.label for example in get_dataset("uebungen.yaml").load("train")]
+    assert labels[0] == "1400.5"
+    assert labels[20:] == ["1500", None]
+
+
+def test_articles_with_paragraphs_and_tags_that_are_objects(say: Say) -> None:
+    tags, text = ("sea", "air", "land"), "What {} was like in those days nobody here can tell any more."
+    rows = [
+        {"uuid": f"{n:012x}", "lang": "en",
+         "article": {"headline": f"Part {n}", "body": {"paragraphs": [text.format(n), "The end."]}},
+         "annotations": [{"tag": tag, "by": "x"} for tag in tags[: n % 4]]}
+        for n in range(40)
+    ]  # fmt: skip
+    Path("articles.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, shown, told = say("init", "articles.jsonl", "--yes")
+    assert code == 0, told
+    assert "label     annotations" in shown
+    examples = list(get_dataset("articles.yaml").load("train"))
+    assert [example.label for example in examples[:4]] == ["none", "sea", "air, sea", "air, land, sea"]
+    assert examples[0].question == f"Headline: Part 0\nParagraphs: {text.format(0)}\nThe end."
+
+
+def test_tags_beside_a_class_are_asked_about_and_ids_are_no_questions(say: Say) -> None:
+    words = ("The pump is loud today", "A new mouse please", "Nothing can be paid", "The lamp flickers again")
+    rows = [f"{n:09d}x{n:09d}y,{words[n % 4]},{'ab'[n % 2]},{('red;blue', 'blue', 'red')[n % 3]}" for n in range(40)]
+    Path("desk.csv").write_text("\n".join(["id,Words,Queue,Tags", *rows]))
+    code, _, told = say("init", "desk.csv", "--yes")
+    assert code == 2
+    assert "could be the label: Queue, Tags." in told
+    assert say("init", "desk.csv", "--label", "Queue", "--yes")[0] == 0
+    assert yaml.safe_load(Path("desk.yaml").read_text())["question"] == "{Words}"
+    student = Path("desk-student.yaml").read_text()
+    assert "learning_rate: 1e-3" in student, "a new student needs it"
+    assert load_config("desk-student.yaml").optimisation.learning_rate == 3e-4
+    assert "desk.yaml is here: name it so." in say("vote", "--dataset", "desk")[2]

@@ -54,5 +54,7 @@ def test_documents_with_several_labels(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(answers) == 60
     labels = {"none", *DOCUMENTS}
     assert all(label in labels for answer in answers if answer is not None for label in answer.split(", "))
+    refused = qcrd("distill", "documents-student.yaml", "--set", "own.samples=2", *settings, code=2)
+    assert "own.samples is 2, but the answers of documents are sets of labels" in refused.stderr
     refused = qcrd("predict", "--path", "documents.jsonl", code=2)
     assert "row 1 has no text in the column `question`. If its columns are those of your dataset" in refused.stderr

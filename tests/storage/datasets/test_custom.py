@@ -255,8 +255,8 @@ def test_only_names_between_braces(tmp_path: Path, question: str) -> None:
         (
             {"anwsers": "label"},
             "unknown key 'anwsers' (value 'label'); allowed: name, description, answers, labels, synonyms, "
-            "choice_labels, parser, normaliser, question, fields, most_words, splits, encoding, hub, split_column, "
-            "instruction, exemplars. "
+            "choice_labels, decimals, parser, normaliser, question, fields, most_words, splits, encoding, hub, "
+            "split_column, instruction, exemplars. "
             "Did you mean 'answers'?",
         ),
         (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.tracking.gate import exact_mcnemar, judge, paired_interval
+from tasks.tracking.gate import exact_mcnemar, judge, paired_interval, wilson_interval
 
 
 def answers(both: int, first: int, second: int, neither: int) -> tuple[dict[str, bool], dict[str, bool]]:
@@ -87,3 +87,12 @@ def test_only_questions_that_both_answered_count() -> None:
 def test_a_level_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match=r"level is 5; it must lie between 0 and 1, such as 0\.05"):
         judge({}, {}, level=5)
+
+
+def test_an_interval_of_a_share_stays_between_0_and_1() -> None:
+    for n in range(1, 60):
+        low, high = wilson_interval(0, n)
+        assert low >= 0
+        assert f"{low:.1%}" == "0.0%", "not -0.0%"
+        assert 0 < high < 1
+        assert wilson_interval(n, n)[1] <= 1
