@@ -27,7 +27,7 @@ from storage.ids import content_id, rationale_hash
 from storage.rationales import rationale_row
 from storage.schemas import RATIONALES
 from storage.store import Store
-from storage.votes import NO_RATIONALE
+from storage.vote_sql import NO_RATIONALE
 from tasks.serving.answering import read_text
 from tasks.training.folder import Training
 from tasks.training.initial import question_lengths

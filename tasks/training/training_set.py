@@ -11,7 +11,8 @@ from storage.errors import NothingToDo
 from storage.ids import content_id
 from storage.schemas import RATIONALES, VOTES
 from storage.store import Store
-from storage.votes import NO_RATIONALE, VoteRule, matching_teachers
+from storage.vote_sql import NO_RATIONALE
+from storage.votes import VoteRule, matching_teachers
 from tasks.questions.sets import QuestionSet
 
 _TEXTS = pa.list_(pa.field("element", pa.struct([("sample_id", pa.string()), ("text", pa.string())])))
