@@ -28,8 +28,8 @@ from models.trainer import RoundPlan, StepReport, torch_device, train
 from storage.schemas import SCORES
 from storage.store import Store, now
 from tasks.training.folder import Training
-from tasks.training.negatives import OwnRationales, own_rationales
 from tasks.training.outcomes import QualityUpdated
+from tasks.training.own_rationales import OwnRationales, own_rationales
 from tasks.training.spec import INITIAL, TrainingSpec
 from tasks.training.training_set import is_held_out
 
