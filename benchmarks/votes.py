@@ -271,9 +271,11 @@ def winners(path: Path) -> pa.Table:
     return table.filter(pa.compute.is_valid(table["winner"])).sort_by("example_id")
 
 
-def measured(
-    samples: int, ways: list[str], runs: int, most: int, console: Console
-) -> dict[str, list[dict[str, float]]]:
+Figures = dict[str, list[dict[str, float]]]
+"""Of each way, those of its runs."""
+
+
+def measured(samples: int, ways: list[str], runs: int, most: int, console: Console) -> Figures:
     """Each way's runs on so many generated samples; none for one that failed or held more than `most` bytes."""
     figures: Figures = {way: [] for way in ways}
     failed: set[str] = set()
