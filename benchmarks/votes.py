@@ -309,14 +309,14 @@ def measured(samples: int, ways: list[str], runs: int, most: int, console: Conso
 
 
 def plot(medians: dict[str, dict[int, dict[str, float]]], file: Path) -> None:
-    """Seconds and peak memory by samples, a line a way."""
+    """CPU seconds and peak memory by samples, a line a way."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.5))
-    for panel, name, title in zip(panels, ("seconds", "mib"), ("Seconds", "Peak memory, MiB"), strict=True):
+    for panel, name, title in zip(panels, ("cpu", "mib"), ("CPU seconds", "Peak memory, MiB"), strict=True):
         for way, found in medians.items():
             panel.plot(list(found), [one[name] for one in found.values()], marker="o", label=way)
         panel.set(xscale="log", yscale="log", xlabel="Samples", title=title)
