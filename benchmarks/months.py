@@ -106,7 +106,9 @@ def read_one(way: str, root: Path, nights: int, count: int) -> dict[str, float]:
     timed("votes", lambda: vote(store, DATASET, RULE))
     timed("drift", lambda: new_samples(store, RULE, SPLIT, now()) and last_with(store, DATASET.name, "x", but=""))
     wanted = QuestionSet(dataset=DATASET.name, split=SPLIT, part="train", limit=5 * count)
-    timed("training set", lambda: training_set(store, wanted, RULE, MethodConfig()))
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "examples.parquet"
+        timed("training set", lambda: training_set(store, wanted, RULE, MethodConfig(), file))
     took["all"] = sum(took.values())
     return took
 

@@ -1,11 +1,14 @@
-"""Ten million stored samples voted: ours (DuckDB) against the same in polars and in pandas.
+"""Millions of stored samples voted: ours (DuckDB) against the same in polars and in pandas.
 
     python -m benchmarks.votes                      # 10 million samples, 3 runs of each, in turn
     python -m benchmarks.votes --samples 1000000 --runs 1
+    python -m benchmarks.votes --samples 1000000 10000000 100000000 --runs 1 --ways qcrd polars --plot votes.svg
 
 Every run is a process of its own that reads the same Parquet files and writes a Parquet file with the same columns;
-the figures are wall seconds from its start to its end without imports, and the peak of its resident memory. The
-winners are compared before anything is printed.
+the figures are wall seconds from its start to its end without imports, its CPU seconds, and the peak of its resident
+memory. A process that holds more than --memory GB is ended, so that the machine never swaps, and its way left out from
+there on. The winners are compared before anything is printed. The samples are generated, 36 bytes each on the disk
+(their texts are all alike), and removed.
 """
 
 import argparse
@@ -15,11 +18,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
@@ -229,10 +234,27 @@ WAYS = {"qcrd": with_ours, "polars": with_polars, "pandas": with_pandas}
 def run_one(way: str, root: Path, result: Path) -> None:
     """Runs in a process of its own; prints seconds and MiB as JSON."""
     run = WAYS[way](root, result)
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     run()
-    seconds = time.perf_counter() - start
-    sys.stdout.write(json.dumps({"seconds": seconds, "mib": peak_mib()}) + "\n")
+    seconds, cpu = time.perf_counter() - start, time.process_time() - used
+    sys.stdout.write(json.dumps({"seconds": seconds, "cpu": cpu, "mib": peak_mib()}) + "\n")
+
+
+def watched(command: list[str], most: int) -> dict[str, float] | str:
+    """The figures of a process, or why it has none: it failed, or held more than so many bytes."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        seen = psutil.Process(process.pid)
+        while process.poll() is None:
+            with suppress(psutil.NoSuchProcess):
+                if seen.memory_info().rss > most:
+                    process.kill()
+                    return f"more than {most / 1e9:g} GB"
+            time.sleep(0.1)
+        told, errors = process.communicate()
+    if process.returncode:
+        return f"failed: {errors.strip().splitlines()[-1]}"
+    figures: dict[str, float] = json.loads(told)
+    return figures
 
 
 def peak_mib() -> float:
@@ -249,10 +271,68 @@ def winners(path: Path) -> pa.Table:
     return table.filter(pa.compute.is_valid(table["winner"])).sort_by("example_id")
 
 
+Figures = dict[str, list[dict[str, float]]]
+"""Of each way, those of its runs."""
+
+
+def measured(samples: int, ways: list[str], runs: int, most: int, console: Console) -> Figures:
+    """Each way's runs on so many generated samples; none for one that failed or held more than `most` bytes."""
+    figures: Figures = {way: [] for way in ways}
+    failed: set[str] = set()
+    with TemporaryDirectory() as folder:
+        root = Path(folder) / "store"
+        console.print(f"storing {samples:,} samples ...")
+        fill(root, samples)
+        expected = None
+        for number in range(runs):
+            for way in ways:
+                if way in failed:
+                    continue
+                result = Path(folder) / f"{way}.parquet"
+                for part in Store(root).parts(VOTES):  # ours would find nothing to change the second time
+                    (root / part).unlink()
+                command = [sys.executable, "-m", "benchmarks.votes", "--one", way]
+                found = watched([*command, "--root", str(root), "--result", str(result)], most)
+                console.print(f"run {number + 1}: {way} {found}")
+                if isinstance(found, str):
+                    failed.add(way)
+                    figures[way] = []
+                    continue
+                figures[way].append(found)
+                if len(ways) == 1:
+                    continue
+                got = winners(root / "votes" if way == "qcrd" else result)
+                expected = got if expected is None else expected
+                if not got.equals(expected):
+                    raise SystemExit(f"{way} has other winners than the rest")
+    return figures
+
+
+def plot(medians: dict[str, dict[int, dict[str, float]]], file: Path) -> None:
+    """CPU seconds and peak memory by samples, a line a way."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.5))
+    for panel, name, title in zip(panels, ("cpu", "mib"), ("CPU seconds", "Peak memory, MiB"), strict=True):
+        for way, found in medians.items():
+            panel.plot(list(found), [one[name] for one in found.values()], marker="o", label=way)
+        panel.set(xscale="log", yscale="log", xlabel="Samples", title=title)
+        panel.grid(alpha=0.3)
+        panel.legend()
+    figure.tight_layout()
+    figure.savefig(file)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=10_000_000)
+    parser.add_argument("--samples", type=int, nargs="+", default=[10_000_000])
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--memory", type=float, default=16, help="GB that a process may hold")
+    parser.add_argument("--plot", type=Path, help="write a plot to this file")
     parser.add_argument("--one", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
@@ -261,39 +341,26 @@ def main() -> None:
         run_one(arguments.one, arguments.root, arguments.result)
         return
     console = Console()
-    with TemporaryDirectory() as folder:
-        root = Path(folder) / "store"
-        console.print(f"storing {arguments.samples:,} samples ...")
-        fill(root, arguments.samples)
-        figures: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
-        expected = None
-        for number in range(arguments.runs):
-            for way in WAYS:
-                result = Path(folder) / f"{way}.parquet"
-                for part in Store(root).parts(VOTES):  # ours would find nothing to change the second time
-                    (root / part).unlink()
-                command = [sys.executable, "-m", "benchmarks.votes", "--one", way]
-                command += ["--root", str(root), "--result", str(result)]
-                done = subprocess.run(command, capture_output=True, text=True, check=False)
-                if done.returncode:
-                    console.print(f"{way} failed: {done.stderr.strip().splitlines()[-1]}")
-                    continue
-                figures[way].append(json.loads(done.stdout))
-                console.print(f"run {number + 1}: {way} {figures[way][-1]}")
-                got = winners(root / "votes" if way == "qcrd" else result)
-                expected = got if expected is None else expected
-                if not got.equals(expected):
-                    raise SystemExit(f"{way} has other winners than the rest")
-        table = Table("", "seconds (median)", "peak MiB (median)", "times ours", box=None)
-        ours = statistics.median(run["seconds"] for run in figures["qcrd"])
-        for way, runs in figures.items():
-            if not runs:
-                table.add_row(way, "failed", "", "")
+    table = Table("", "samples", "seconds (median)", "CPU seconds", "peak MiB", "times the first", box=None)
+    ways = list(arguments.ways)
+    medians: dict[str, dict[int, dict[str, float]]] = {way: {} for way in ways}
+    for samples in sorted(arguments.samples):
+        figures = measured(samples, ways, arguments.runs, int(arguments.memory * 1e9), console)
+        for way in arguments.ways:
+            if not figures.get(way):
+                table.add_row(way, f"{samples:,}", "none")
                 continue
-            seconds = statistics.median(run["seconds"] for run in runs)
-            mib = statistics.median(run["mib"] for run in runs)
-            table.add_row(way, f"{seconds:.1f}", f"{mib:,.0f}", f"{seconds / ours:.2f}")
-        console.print(table)
+            found = {name: statistics.median(run[name] for run in figures[way]) for name in ("seconds", "cpu", "mib")}
+            medians[way][samples] = found
+            times = found["seconds"] / medians[ways[0]][samples]["seconds"]
+            table.add_row(
+                way, f"{samples:,}", f"{found['seconds']:.1f}", f"{found['cpu']:.1f}", f"{found['mib']:,.0f}",
+                f"{times:.2f}",
+            )  # fmt: skip
+        ways = [way for way in ways if figures[way]]
+    console.print(table)
+    if arguments.plot:
+        plot(medians, arguments.plot)
 
 
 if __name__ == "__main__":

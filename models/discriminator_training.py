@@ -9,6 +9,7 @@ from torch import Tensor
 
 from models.configs import DiscriminatorLoss
 from models.discriminator import Discriminator
+from models.example_file import Record
 from models.losses import discriminator_loss
 from models.memory import footprint
 from models.student import pad
@@ -30,6 +31,17 @@ class JudgedExample:
     def length(self) -> int:
         """Its longest pair, in tokens; decides the padding."""
         return max((len(ids) for ids in (*self.positives, *self.negatives)), default=0)
+
+
+def packed(example: JudgedExample) -> Record:
+    """An example for an `ExampleFile`."""
+    return Record([[len(example.positives)], *example.positives, *example.negatives], [])
+
+
+def unpacked(record: Record) -> JudgedExample:
+    """The example of a record that `packed` made."""
+    (positives,), *pairs = record.rows
+    return JudgedExample(pairs[:positives], pairs[positives:])
 
 
 @dataclass(frozen=True)

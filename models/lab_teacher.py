@@ -10,7 +10,7 @@ does too, and `</s>` ends a sample. The loss is taken on the completion and `</s
 import logging
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -46,7 +46,7 @@ class Progress(Protocol):
     def __call__(self, step: int, steps: int, loss: float, tokens_per_s: float) -> None: ...
 
 
-def build_tokenizer(texts: Sequence[str], vocab_size: int, max_tokens: int) -> PreTrainedTokenizerFast:
+def build_tokenizer(texts: Iterable[str], vocab_size: int, max_tokens: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer trained on the texts: every digit is a token of its own, any text round-trips.
 
     Args:

@@ -5,7 +5,8 @@ The defaults make the lab's student, a T5 of 1.1 million parameters. A hub model
 make the embeddings alone four times that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ DROPOUT_NAMES = (
 )
 
 
-def new_tokenizer(config: NewStudentConfig, folder: str | None, texts: Sequence[str], max_tokens: int) -> Any:
+def new_tokenizer(config: NewStudentConfig, folder: str | None, texts: Iterable[str], max_tokens: int) -> Any:
     """The tokenizer of a new student.
 
     Args:
@@ -44,10 +45,12 @@ def new_tokenizer(config: NewStudentConfig, folder: str | None, texts: Sequence[
     Raises:
         BadStudent: neither a tokenizer nor texts, or a tokenizer without end or padding token.
     """
-    if folder is None and not texts:
-        raise BadStudent("A new student needs a tokenizer: give a folder as `tokenizer`, or texts to train one on.")
     if folder is None:
-        return build_tokenizer(texts, config.vocab_size, max_tokens)
+        texts = iter(texts)
+        first = list(islice(texts, 1))
+        if not first:
+            raise BadStudent("A new student needs a tokenizer: give a folder as `tokenizer`, or texts to train one on.")
+        return build_tokenizer(chain(first, texts), config.vocab_size, max_tokens)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:

@@ -4,7 +4,7 @@ Weights are read from safetensors only and no code of a model repository is run:
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from models.revision import model_revision
 from models.student import STUDENT_FILE, BaseModelNote, DecoderOnlyStudent, EncoderDecoderStudent, Student
 
 
-def make_student(config: StudentConfig, texts: Sequence[str] = ()) -> Student:
+def make_student(config: StudentConfig, texts: Iterable[str] = ()) -> Student:
     """The student that a configuration names.
 
     Args:

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from models.example_file import Record
 from models.kept_choices import KeptChoices
 from models.losses import IGNORED, Candidates, Weights, mean_over_parts, mean_over_tokens, token_nats
 from models.memory import room
@@ -80,6 +81,42 @@ class TrainingExample:
         targets = [rationale.ids for rationale in (*self.positives, *self.negatives)]
         targets += [task.target_ids for task in self.tasks]
         return max(map(len, inputs)) + max((len(ids) for ids in targets), default=0)
+
+
+def packed(example: TrainingExample) -> Record:
+    """An example for an `ExampleFile`."""
+    rationales, tasks = [*example.positives, *example.negatives], example.tasks
+    return Record(
+        rows=[
+            [example.answer_ids is not None, len(example.positives), len(example.negatives)],
+            [one.own for one in rationales],
+            [one.answer_tokens for one in rationales],
+            example.predict_ids,
+            example.explain_ids,
+            example.answer_ids or [],
+            *(one.ids for one in rationales),
+            *(ids for task in tasks for ids in (task.input_ids, task.target_ids)),
+        ],
+        numbers=[*(one.score for one in rationales), *(task.weight for task in tasks)],
+    )
+
+
+def unpacked(record: Record) -> TrainingExample:
+    """The example of a record that `packed` made."""
+    (answered, positives, negatives), own, answer_tokens, predict, explain, answer, *rest = record.rows
+    count = positives + negatives
+    rationales = [
+        Rationale(rest[place], record.numbers[place], bool(own[place]), answer_tokens[place]) for place in range(count)
+    ]
+    tasks = zip(rest[count::2], rest[count + 1 :: 2], record.numbers[count:], strict=True)
+    return TrainingExample(
+        predict,
+        explain,
+        answer if answered else None,
+        rationales[:positives],
+        rationales[positives:],
+        [SideTask(*task) for task in tasks],
+    )
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ It deletes nothing except temporary files of processes that no longer run. A dam
 `_set_aside/`. Its rows are then missing, and the command that made them makes only those again.
 """
 
+import shutil
 import socket
 from collections import Counter
 from collections.abc import Callable
@@ -88,7 +89,11 @@ def check_store(
         for file in damaged:
             store.files.move(file.path, f"{SET_ASIDE}/{file.path}")
         for path in unfinished:
-            Path(store.files.absolute(path)).unlink(missing_ok=True)
+            left = Path(store.files.absolute(path))
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
     bad = {file.path for file in damaged}
     repeated = {}
     rows = {}
@@ -153,7 +158,7 @@ def _repeated(store: Store, table: Table, *, repair: bool) -> int:
 
 
 def _unfinished(store: Store) -> list[str]:
-    """Temporary files whose process is gone.
+    """Temporary files and folders whose process is gone.
 
     Their names begin with its process id and machine. Other machines' processes cannot be seen from here, so their
     files are left alone.

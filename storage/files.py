@@ -8,11 +8,12 @@ encoded in memory first, so that an error halfway through uploads nothing.
 
 import errno
 import os
+import shutil
 import socket
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -21,6 +22,8 @@ from pyarrow import fs as pafs
 
 from storage.addresses import refuse_password
 from storage.errors import StoreWriteFailed, UsageError, one_line
+from storage.ids import content_id
+from storage.locks import file_lock
 
 ELSEWHERE = "Choose another place with --home (or QCRD_STORE, where that is set)."
 INSTEAD = (
@@ -119,7 +122,8 @@ class Files:
     def publish_file(self, unfinished: Path, path: str) -> None:
         """Like `publish`, for a finished local file instead of bytes."""
         if not self.local:
-            self.publish(path, unfinished.read_bytes())
+            with pa.memory_map(str(unfinished)) as file:
+                self.publish(path, file.read_buffer())
             return
         final = Path(self.absolute(path))
         with translated(self.given):
@@ -147,6 +151,33 @@ class Files:
             yield unfinished
         finally:
             unfinished.unlink(missing_ok=True)
+
+    @contextmanager
+    def folder(self, name: str) -> Iterator[Path]:
+        """An empty local folder for temporary files, which is removed at the end.
+
+        On a local disk the caller holds `Store.lock(name)`; elsewhere processes of this machine wait for each other
+        here. So other folders of that name were left by processes that were killed, and are removed first.
+        """
+        ending = content_id(self.given, name)
+        if self.local:
+            parent = Path(self.absolute(TEMPORARY))
+            lock: AbstractContextManager[object] = nullcontext()
+        else:
+            parent = Path(tempfile.gettempdir(), f"qcrd-{os.getuid()}")
+            lock = file_lock(parent / f"{ending}.lock")
+        with translated(self.given):
+            parent.mkdir(parents=True, exist_ok=True)
+        with lock:
+            for left in parent.glob(f"*-{ending}"):
+                shutil.rmtree(left)
+            folder = parent / f"{os.getpid()}-{socket.gethostname()}-{ending}"
+            try:
+                with translated(self.given):
+                    folder.mkdir()
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def remove(self, path: str) -> None:
         """Deletes a file; one that is gone already is none to complain of."""

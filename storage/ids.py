@@ -19,8 +19,36 @@ def content_id(*parts: Any) -> str:
     Raises:
         TypeError: a part is not JSON-serialisable.
     """
-    text = json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    number = int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest(), "big")
+    return _spelt(_hash(json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))))
+
+
+class RowsId:
+    """`content_id(kind, json.dumps(rows, ensure_ascii=False, sort_keys=True))`, without all rows in memory."""
+
+    def __init__(self, kind: str) -> None:
+        self._state = _hash(f'[{json.dumps(kind, ensure_ascii=False)},"[')
+        self._rows = 0
+
+    def add(self, row: Any) -> None:
+        """Takes the next row, which is JSON-serialisable."""
+        text = (", " if self._rows else "") + json.dumps(row, ensure_ascii=False, sort_keys=True)
+        escaped = json.dumps(text, ensure_ascii=False)[1:-1]  # character by character, so pieces give the whole
+        self._state.update(escaped.encode("utf-8", "surrogatepass"))
+        self._rows += 1
+
+    def id(self) -> str:
+        """The id of the rows so far."""
+        state = self._state.copy()
+        state.update(b']"]')
+        return _spelt(state)
+
+
+def _hash(text: str) -> "hashlib.blake2b":
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16)
+
+
+def _spelt(state: "hashlib.blake2b") -> str:
+    number = int.from_bytes(state.digest(), "big")
     characters = []
     for _ in range(LENGTH):
         number, digit = divmod(number, 62)

@@ -345,6 +345,17 @@ class Store:
             hint = ". If the store was compacted since this began, begin again" if gone else ""
             raise BadFile(f"DuckDB: {one_line(error)}{hint}") from error
 
+    def stream(
+        self, con: duckdb.DuckDBPyConnection, sql: str, parameters: Any = None, rows: int = 1000
+    ) -> Iterator[dict[str, Any]]:
+        """Like `execute`, row by row; so many `rows` are in memory at a time."""
+        try:
+            for batch in con.sql(sql, params=parameters).to_arrow_reader(rows):
+                yield from batch.to_pylist()
+        except (duckdb.Error, pa.ArrowException) as error:
+            self.raise_if_damaged()
+            raise BadFile(f"DuckDB: {one_line(error)}") from error
+
     def raise_if_damaged(self) -> None:
         """Reads the footer of every part file.
 

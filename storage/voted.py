@@ -13,10 +13,9 @@ from itertools import groupby
 from typing import Any, Literal
 
 import duckdb
-import pyarrow as pa
 
 from storage.datasets.definition import Dataset
-from storage.errors import BadFile, UnknownName, one_line
+from storage.errors import UnknownName
 from storage.schemas import EXAMPLES, RATIONALES, SCORES, VOTES
 from storage.store import Store
 from storage.votes import MEMORY_LIMIT, VoteRule, selected_samples
@@ -213,8 +212,7 @@ def _questions(
     store: Store, con: duckdb.DuckDBPyConnection, dataset: str, wanted: Wanted, block: tuple[int, int]
 ) -> Iterator[dict[str, Any]]:
     """A block's questions with their votes, in order."""
-    return _rows(
-        store,
+    return store.stream(
         con.cursor(),  # read in turn with the samples
         "SELECT a.place, e.* EXCLUDE (created_at), v.* EXCLUDE (example_id) FROM asked a "
         f"JOIN {store.relation(EXAMPLES, {'dataset': dataset})} e USING (example_id) "
@@ -232,8 +230,7 @@ def _samples(
     students = "true" if wanted.students else "r.source <> 'student'"
     training, last = newest_scores(store, dataset) or (None, None)
     scores = f"(SELECT sample_id, score FROM {store.relation(SCORES, here)} WHERE run_id = $1 AND round = $2)"
-    return _rows(
-        store,
+    return store.stream(
         con,
         "SELECT a.place, r.sample_id, r.source, r.model, r.sample_index, r.answer, r.parse_error, r.rationale, "
         "r.rationale_hash, r.text, r.logprob, r.finish_reason, s.votes, q.score "
@@ -298,13 +295,3 @@ def _connected(store: Store) -> Iterator[duckdb.DuckDBPyConnection]:
         store.connect(memory_limit=MEMORY_LIMIT, temp_directory=folder) as con,
     ):
         yield con
-
-
-def _rows(store: Store, con: duckdb.DuckDBPyConnection, sql: str, parameters: list[Any]) -> Iterator[dict[str, Any]]:
-    """The rows of a query, as they are needed; raises as `Store.query`."""
-    try:
-        for batch in con.sql(sql, params=parameters).to_arrow_reader(ROWS_AT_ONCE):
-            yield from batch.to_pylist()
-    except (duckdb.Error, pa.ArrowException) as error:
-        store.raise_if_damaged()
-        raise BadFile(f"DuckDB: {one_line(error)}") from error

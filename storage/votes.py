@@ -4,9 +4,11 @@ The answer with the most votes of an example wins. Every parsed sample has one, 
 under `check_arithmetic`. Ties go to the highest mean log-probability, then to the lowest sample index, and are recorded
 as ties. Where answers are sets of labels, each label is voted on by itself: those in more than half of the votes make
 the winner. That may be no sample's own answer, and then nothing is a positive. Equal rationale texts are one target,
-with the number of times it was sampled. The SQL groups samples by (answer, text), these by answer, and these by
-example. Its largest intermediate result has one row per distinct text, so it runs on about a million samples at a time,
-chosen by a hash of their example.
+with the number of times it was sampled.
+
+`storage.vote_sql` has the SQL. It holds a row per distinct text, so it runs on about a million samples at a time. Where
+there are more, one pass over the store sorts what it needs into temporary files by a hash of the example; then the
+files are voted on one by one. So memory is constant, and time linear in the samples.
 """
 
 import json
@@ -14,7 +16,8 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -24,17 +27,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from storage.columns import no_rows
 from storage.datasets.arithmetic_steps import miscalculates
 from storage.datasets.definition import LABEL_SETS, Dataset
-from storage.datasets.label_sets import BETWEEN, NO_LABELS
 from storage.errors import NothingToDo, UnknownName
 from storage.files import folder_value
-from storage.ids import content_id, rationale_hash
+from storage.ids import content_id
 from storage.schemas import EXAMPLES, RATIONALES, VOTES
+from storage.spooled import Spooled
 from storage.store import Store, now
+from storage.vote_sql import Positives, vote_sql
 
-Positives = Literal["majority", "gold", "majority-and-gold"]
 SAMPLES_AT_ONCE = 1_250_000
-"""About how many samples are grouped in one pass."""
-NO_RATIONALE = rationale_hash("")
+"""About how many samples are voted on at a time."""
 MEMORY_LIMIT = "1200MB"
 """DuckDB's limit while voting; beyond it, DuckDB uses the disk."""
 
@@ -156,13 +158,16 @@ def vote(store: Store, dataset: Dataset, rule: VoteRule, split: str | None = Non
     splits = [split] if split is not None else stored
     sums: Counter[str] = Counter()
     for name in splits:
-        partition = {"dataset": dataset.name, "split": name}
+        what, partition = f"votes {dataset.name}/{name}", {"dataset": dataset.name, "split": name}
         # With a small limit and no insertion order, ten million samples are grouped in about a gigabyte.
         with (
-            store.lock(f"votes {dataset.name}/{name}"),
-            store.connect(memory_limit=MEMORY_LIMIT, preserve_insertion_order="false") as con,
+            store.lock(what),
+            store.files.folder(what) as folder,
+            store.connect(
+                memory_limit=MEMORY_LIMIT, temp_directory=str(folder / "duckdb"), preserve_insertion_order="false"
+            ) as con,
         ):
-            _fill_result(store, con, dataset, rule, partition)
+            _fill_result(store, con, dataset, rule, partition, folder)
             sums.update(_sums(con))
             counts = store.merge(con, VOTES, "result", partition)
             sums.update(dict(zip(("added", "changed", "unchanged"), counts, strict=True)))
@@ -195,37 +200,38 @@ def matching_teachers(store: Store, partition: dict[str, str], rule: VoteRule) -
 
 
 def _fill_result(
-    store: Store, con: duckdb.DuckDBPyConnection, dataset: Dataset, rule: VoteRule, partition: dict[str, str]
+    store: Store,
+    con: duckdb.DuckDBPyConnection,
+    dataset: Dataset,
+    rule: VoteRule,
+    partition: dict[str, str],
+    folder: Path,
 ) -> None:
-    """Creates the temporary view `result`: the vote rows of one partition."""
-    samples = selected_samples(store, con, rule, partition)
+    """Creates the temporary view `result`: the vote rows of one partition. `folder` takes what memory cannot."""
+    samples = _wanted_samples(store, con, rule, partition)
+    columns = "example_id, label" if dataset.compares_strings else "example_id, label, extra"
+    gold = f"(SELECT {columns} FROM {store.relation(EXAMPLES, partition)} WHERE label IS NOT NULL)"
     total = con.execute(f"SELECT count(*) FROM {store.relation(RATIONALES, partition)}").fetchall()[0][0]
-    store.execute(
-        con,
-        f"CREATE TEMP TABLE gold AS SELECT example_id, label, extra FROM {store.relation(EXAMPLES, partition)} "
-        "WHERE label IS NOT NULL",
-    )
-    if dataset.compares_strings:
-        right, gold = "answer = label", "gold"
+    groups = math.ceil(total / SAMPLES_AT_ONCE)
+    if groups <= 1:
+        store.execute(con, f"CREATE TEMP TABLE gold AS FROM {gold}")
+        sql = _voted_rows(store, con, dataset, rule, samples, "gold")
+        store.execute(con, f"CREATE TEMP TABLE voted AS {sql}")
     else:
-        _judge(con, dataset, samples)
-        right = "list_contains(right_answers, answer)"
-        gold = "(SELECT * FROM gold LEFT JOIN judged USING (example_id))"
-    passes = max(1, math.ceil(total / SAMPLES_AT_ONCE))
-    for number in range(passes):
-        chosen = f"(SELECT * FROM {samples} WHERE hash(example_id) % {passes} = {number})" if passes > 1 else samples
-        head = "CREATE TEMP TABLE voted AS" if number == 0 else "INSERT INTO voted"
-        sql = _vote_sql(chosen, gold, right, rule.positives, dataset.answer_kind == LABEL_SETS)
-        store.execute(con, f"{head} {sql}")
+        spooled = Spooled(store, con, folder, groups)
+        spooled.add("samples", samples)
+        spooled.add("gold", gold)
+        for number in range(groups):
+            sql = _voted_rows(
+                store, con, dataset, rule, spooled.group("samples", number), spooled.group("gold", number)
+            )
+            spooled.keep("voted", number, sql)
+        con.execute(f"CREATE TEMP VIEW voted AS FROM {spooled.kept('voted')}")
     # Examples that an earlier vote had samples of and this one has not (a damaged file was set aside).
-    gone = (
-        f"(SELECT example_id FROM {store.relation(VOTES, partition)} WHERE vote_id = $vote_id AND n_sampled > 0) "
-        "ANTI JOIN voted USING (example_id)"
-    )
     store.execute(
         con,
-        "INSERT INTO voted BY NAME SELECT example_id, 0 AS n_sampled, 0 AS n_parsed, 0 AS n_miscalculated, "
-        f"0 AS n_votes, false AS tie, [] AS positives, [] AS negatives FROM {gone}",
+        f"CREATE TEMP TABLE gone AS SELECT example_id FROM {store.relation(VOTES, partition)} "
+        "ANTI JOIN voted USING (example_id) WHERE vote_id = $vote_id AND n_sampled > 0",
         {"vote_id": rule.vote_id},
     )
     # A view adds the columns that are the same in every row; in a table they would fill the memory.
@@ -240,8 +246,23 @@ def _fill_result(
         },
     )
     con.execute(
-        f"CREATE TEMP VIEW result AS {no_rows(VOTES)} UNION ALL BY NAME SELECT * FROM voted CROSS JOIN constants"
+        f"CREATE TEMP VIEW result AS {no_rows(VOTES)} UNION ALL BY NAME SELECT * FROM "
+        "(FROM voted UNION ALL BY NAME SELECT example_id, 0 AS n_sampled, 0 AS n_parsed, 0 AS n_miscalculated, "
+        "0 AS n_votes, false AS tie, [] AS positives, [] AS negatives FROM gone) CROSS JOIN constants"
     )
+
+
+def _voted_rows(
+    store: Store, con: duckdb.DuckDBPyConnection, dataset: Dataset, rule: VoteRule, samples: str, gold: str
+) -> str:
+    """SQL for the vote rows of some examples, from all of their samples and their gold labels."""
+    samples = _drawn(store, con, rule, samples)
+    right = "answer = label"
+    if not dataset.compares_strings:
+        _judge(con, dataset, samples, gold)
+        right = "list_contains(right_answers, answer)"
+        gold = f"(SELECT * FROM {gold} LEFT JOIN judged USING (example_id))"
+    return vote_sql(samples, gold, right, rule.positives, dataset.answer_kind == LABEL_SETS)
 
 
 def selected_samples(
@@ -252,6 +273,13 @@ def selected_samples(
     Args:
         questions: a table of `con`, whose `example_id`s are the only ones that count; none for all.
     """
+    return _drawn(store, con, rule, _wanted_samples(store, con, rule, partition, questions))
+
+
+def _wanted_samples(
+    store: Store, con: duckdb.DuckDBPyConnection, rule: VoteRule, partition: dict[str, str], questions: str = ""
+) -> str:
+    """SQL for those among which `rule.n` are drawn, each with whether it `votes`."""
     votes = "true"
     if rule.check_arithmetic:
         con.create_function("miscalculates", _miscalculates, ["VARCHAR"], "BOOLEAN", type=PythonUDFType.ARROW)
@@ -262,13 +290,17 @@ def selected_samples(
     teachers = f"(SELECT * FROM {rationales} WHERE source IN ('teacher', 'recorded'))"
     matching = matching_teachers(store, partition, rule)
     con.register("matching_models", pa.table({"model": pa.array(matching, pa.string())}))
-    wanted = f"SELECT {columns} FROM {teachers} SEMI JOIN matching_models USING (model)"
+    return f"(SELECT {columns} FROM {teachers} SEMI JOIN matching_models USING (model))"
+
+
+def _drawn(store: Store, con: duckdb.DuckDBPyConnection, rule: VoteRule, wanted: str) -> str:
+    """SQL for the samples that are drawn: a table `chosen`, or all that are wanted."""
     if rule.n is None:
-        return f"({wanted})"
+        return wanted
     # md5, not DuckDB's hash: a seed must choose the same samples in every version.
     store.execute(
         con,
-        f"CREATE TEMP TABLE chosen AS {wanted} QUALIFY row_number() OVER "
+        f"CREATE OR REPLACE TEMP TABLE chosen AS SELECT * FROM {wanted} QUALIFY row_number() OVER "
         "(PARTITION BY example_id ORDER BY md5(concat($seed, '/', sample_id)), sample_id) <= $n",
         {"seed": str(rule.seed), "n": rule.n},
     )
@@ -279,10 +311,10 @@ def _miscalculates(rationales: pa.ChunkedArray) -> pa.Array:
     return pa.array([miscalculates(text) for text in rationales.to_pylist()], pa.bool_())
 
 
-def _judge(con: duckdb.DuckDBPyConnection, dataset: Dataset, samples: str) -> None:
+def _judge(con: duckdb.DuckDBPyConnection, dataset: Dataset, samples: str, gold: str) -> None:
     """Creates `judged`: the answers that are right, for datasets that do not just compare strings."""
     rows = con.execute(
-        f"SELECT DISTINCT example_id, answer, label, extra FROM {samples} JOIN gold USING (example_id) "
+        f"SELECT DISTINCT example_id, answer, label, extra FROM {samples} JOIN {gold} USING (example_id) "
         "WHERE answer IS NOT NULL ORDER BY example_id, answer"
     ).fetchall()
     right: dict[str, list[str]] = {}
@@ -296,106 +328,6 @@ def _judge(con: duckdb.DuckDBPyConnection, dataset: Dataset, samples: str) -> No
         }
     )
     con.register("judged", judged)
-
-
-def _vote_sql(samples: str, gold: str, right: str, positives: Positives, per_label: bool) -> str:
-    """One row per example: the columns of the votes table, except those that are the same in every row.
-
-    Args:
-        samples: SQL for the selected samples, each with whether it `votes`.
-        gold: SQL for (example_id, label) and what `right` needs.
-        right: SQL for "this answer equals the gold label"; NULL or false if not.
-        per_label: whether answers are sets of labels.
-    """
-    majorities, of_majorities = "", ""
-    # The last term decides even if everything else is equal.
-    winner = "arg_max(answer, (n_votes, logprob, -first_index, answer)) FILTER (answer IS NOT NULL AND n_votes > 0)"
-    most_votes = "coalesce(max(n_votes) FILTER (answer IS NOT NULL), 0)"
-    ties = """
-        SELECT example_id, count(*) > 1 AS tie, bool_or(is_right AND answer = winner) AS winner_is_right
-        FROM answers JOIN (SELECT example_id, most_votes, winner FROM winners) USING (example_id)
-        WHERE answer IS NOT NULL AND n_votes > 0 AND n_votes = most_votes GROUP BY example_id"""
-    if per_label:
-        majorities = f"""of_label AS (
-        SELECT example_id, one_label, sum(n_votes) AS votes_for
-        FROM (SELECT example_id, n_votes, unnest(string_split(answer, '{BETWEEN}')) AS one_label
-              FROM answers WHERE n_votes > 0 AND answer <> '{NO_LABELS}') GROUP BY ALL
-    ), majorities AS MATERIALIZED (
-        SELECT example_id, bool_or(2 * votes_for = in_all) AS undecided,
-               coalesce(string_agg(one_label, '{BETWEEN}' ORDER BY one_label) FILTER (2 * votes_for > in_all),
-                        '{NO_LABELS}') AS majority
-        FROM (SELECT example_id, sum(n_votes) AS in_all FROM answers WHERE answer IS NOT NULL AND n_votes > 0
-              GROUP BY example_id) LEFT JOIN of_label USING (example_id) GROUP BY example_id
-    ), """
-        of_majorities = "LEFT JOIN majorities USING (example_id)"
-        winner = "any_value(majority)"
-        most_votes = "coalesce(max(n_votes) FILTER (answer = majority), 0)"
-        ties = """
-        SELECT example_id, coalesce(undecided, false) AS tie, winner = label AS winner_is_right
-        FROM winners JOIN majorities USING (example_id)"""
-    is_positive = {
-        "majority": "votes AND answer = winner",
-        "gold": "votes AND is_right",
-        "majority-and-gold": "votes AND answer = winner AND is_right",
-    }[positives]
-    is_negative = {
-        "majority": "answer <> winner",
-        "gold": "label IS NOT NULL AND NOT is_right",
-        "majority-and-gold": "label IS NOT NULL AND NOT is_right",
-    }[positives]
-    rightness = "JOIN (SELECT example_id, answer, label, is_right FROM answers) USING (example_id, answer)"
-    if positives == "majority":
-        rightness = ""  # saves a join
-    return f"""
-    WITH texts AS MATERIALIZED (
-        SELECT example_id, answer, votes, rationale_hash, count(*)::INTEGER AS count,
-               min(sample_id) AS sample_id, min(sample_index) AS first_index,
-               sum(logprob) AS logprob_sum, count(logprob) AS logprob_count
-        FROM {samples} GROUP BY ALL
-    ), answers AS MATERIALIZED (
-        SELECT example_id, answer, sum(count)::INTEGER AS samples,
-               coalesce(sum(count) FILTER (votes), 0)::INTEGER AS n_votes,
-               min(first_index) FILTER (votes) AS first_index,
-               -- a missing log-probability ranks below every real one
-               coalesce(sum(logprob_sum) FILTER (votes) / nullif(sum(logprob_count) FILTER (votes), 0),
-                        '-infinity'::DOUBLE) AS logprob,
-               any_value(label) AS label, coalesce(any_value({right}), false) AS is_right
-        FROM texts LEFT JOIN {gold} USING (example_id) GROUP BY example_id, answer
-    ), {majorities} winners AS MATERIALIZED (
-        SELECT example_id, sum(samples)::INTEGER AS n_sampled,
-               coalesce(sum(n_votes) FILTER (answer IS NOT NULL), 0)::INTEGER AS n_parsed,
-               coalesce(sum(samples - n_votes) FILTER (answer IS NOT NULL), 0)::INTEGER AS n_miscalculated,
-               {winner} AS winner, ({most_votes})::INTEGER AS most_votes,
-               -- entropy of the shares v/n: ln n - sum(v ln v) / n; rounding may take it just below zero
-               greatest(0, ln(greatest(1, n_parsed)) - sum(n_votes * ln(greatest(1, n_votes)))
-                               FILTER (answer IS NOT NULL) / nullif(n_parsed, 0)) AS entropy,
-               any_value(label) AS label, coalesce(sum(samples) FILTER (is_right), 0)::INTEGER AS right_samples
-        FROM answers {of_majorities} GROUP BY example_id
-    ), ties AS ({ties}
-    ), targets AS (
-        -- A text is one target, however often and with whatever answers it was sampled. A text that is a positive is
-        -- not a negative too, and an empty text explains nothing.
-        SELECT example_id, rationale_hash,
-               min(sample_id) FILTER ({is_positive}) AS positive, sum(count) FILTER ({is_positive}) AS positive_count,
-               min(sample_id) FILTER ({is_negative}) AS negative, sum(count) FILTER ({is_negative}) AS negative_count
-        FROM texts JOIN (SELECT example_id, winner FROM winners) USING (example_id) {rightness}
-        WHERE rationale_hash <> {NO_RATIONALE} GROUP BY example_id, rationale_hash
-    ), listed AS (
-        SELECT example_id,
-               list({{'sample_id': positive, 'count': positive_count::INTEGER}}) FILTER (positive IS NOT NULL)
-                   AS positives,
-               list({{'sample_id': negative, 'count': negative_count::INTEGER}})
-                   FILTER (positive IS NULL AND negative IS NOT NULL) AS negatives
-        FROM targets GROUP BY example_id
-    )
-    SELECT example_id, winner, n_sampled, n_parsed, n_miscalculated, most_votes AS n_votes,
-           most_votes / nullif(n_parsed, 0) AS share, CASE WHEN n_parsed > 0 THEN entropy END AS entropy,
-           coalesce(tie, false) AS tie,
-           CASE WHEN label IS NOT NULL THEN coalesce(winner_is_right, false) END AS correct,
-           CASE WHEN label IS NOT NULL THEN right_samples END AS n_correct,
-           coalesce(list_sort(positives), []) AS positives, coalesce(list_sort(negatives), []) AS negatives
-    FROM winners LEFT JOIN ties USING (example_id) LEFT JOIN listed USING (example_id)
-    """
 
 
 def _sums(con: duckdb.DuckDBPyConnection) -> dict[str, Any]:

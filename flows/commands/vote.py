@@ -19,7 +19,8 @@ from flows.commands.options import (
 from flows.terminal import notice, out, print_json
 from flows.vote_figures import vote_rows
 from storage.datasets.registry import get_dataset
-from storage.votes import Positives, VoteRule, VotesConfig, VoteSummary, vote
+from storage.vote_sql import Positives
+from storage.votes import VoteRule, VotesConfig, VoteSummary, vote
 
 DEFAULT = VotesConfig()
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from storage.schemas import EXAMPLES, RATIONALES, SCORES
 from storage.store import Store
@@ -36,8 +37,8 @@ def scores_by_rightness(store: Store, training: Training) -> Scores | None:
     quality = training.outcome(QualityUpdated, best_round(training.evaluations()))
     if quality is None or quality.version is None:
         return None
-    examples = training.examples()["example_id"].to_pylist()
-    held_out = [example for place, example in enumerate(examples) if is_held_out(place)]
+    examples = chain.from_iterable(training.example_parts(["example_id"]))
+    held_out = [row["example_id"] for place, row in enumerate(examples) if is_held_out(place)]
     with store.connect() as con:
         rows = store.execute(
             con,

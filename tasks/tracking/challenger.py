@@ -1,7 +1,6 @@
 """The end of a distillation: registers the best student and holds it against the champion."""
 
 from pathlib import Path
-from typing import Any
 
 from tasks.serving.settings import AskingConfig, Question, ServedConfig
 from tasks.tracking.client import LoggedRound, Tracking
@@ -46,7 +45,7 @@ def register_best(
         max_target_tokens=student.max_target_tokens,
         judges=judges,
     )
-    first: dict[str, Any] = training.examples().slice(0, 1).to_pylist()[0]
+    first = next(training.example_parts())[0]
     parts = ToServe(
         student=training.model(best),
         discriminator=training.discriminator(version) if version is not None and not judges else None,

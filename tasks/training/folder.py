@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -62,6 +62,8 @@ from tasks.training.spec import INITIAL, TrainingSpec
 
 TRAININGS = "trainings"
 RUN_LOCK, WORK_LOCK, PREPARE_LOCK = LOCKS = (".run.lock", ".work.lock", ".prepare.lock")
+PART_ROWS = 8192
+"""Questions that are in memory at a time, with their texts and tokens."""
 LOOK_S = 0.5
 """Seconds for which one attempt waits for a lock that another run holds."""
 _SPEC, _EXAMPLES, _DISCRIMINATOR, _DISCRIMINATOR_WORK = (
@@ -131,13 +133,19 @@ class Training:
         return self.spec.open_store()
 
     def examples(self) -> pa.Table:
-        """The training set, with `tasks.training.training_set.SCHEMA`."""
+        """The training set, with `tasks.training.training_set.SCHEMA`; `example_parts` does without all in memory."""
         return pq.read_table(self.folder / _EXAMPLES)
 
-    def write_examples(self, table: pa.Table) -> None:
-        """Stores the training set."""
+    def example_parts(self, columns: list[str] | None = None) -> Iterator[list[dict[str, Any]]]:
+        """The rows of the training set in order, so many at a time that memory does not matter."""
+        with pq.ParquetFile(self.folder / _EXAMPLES) as file:
+            for batch in file.iter_batches(PART_ROWS, columns=columns):
+                yield batch.to_pylist()
+
+    def write_examples(self, file: Path) -> None:
+        """Stores the training set, a copy of a file."""
         with whole_file(self.folder / _EXAMPLES) as partial:
-            pq.write_table(table, partial)
+            shutil.copyfile(file, partial)
 
     # ---- where its files lie ----
 

@@ -1,13 +1,11 @@
 """The student before round 0, and what in the training set is too long for it."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from models.configs import NEW
 from models.errors import BadStudent
 from models.folders import MODEL, whole_folder
 from models.methods import MethodConfig
@@ -37,15 +35,14 @@ def make_initial(folder: Path, dataset: str, config: TrainingConfig) -> Initial:
     training, definition = Training(folder), get_dataset(dataset)
 
     def make() -> Initial:
-        examples = training.examples()
-        student = _initial_student(definition, examples, config)
+        student = _initial_student(definition, training, config)
         if definition.target is not None and not config.method.one_target:
-            _refuse_cut_answers(student, definition.target, examples, config.rounds.answer_tokens)
+            _refuse_cut_answers(student, definition.target, training, config.rounds.answer_tokens)
         with whole_folder(training.round(INITIAL)) as partial:
             student.save(partial / MODEL)
         return Initial(
             parameters=sum(weight.numel() for weight in student.parameters()),
-            too_long=measure_lengths(student, definition, examples, config.method),
+            too_long=measure_lengths(student, definition, training.example_parts(), config.method),
         )
 
     return training.once(Initial, make, INITIAL)
@@ -67,36 +64,51 @@ def question_lengths(student: Student, dataset: Dataset, rows: Sequence[Mapping[
     return [max(both) for both in zip(*of_prefix, strict=True)]
 
 
-def measure_lengths(student: Student, dataset: Dataset, examples: pa.Table, method: MethodConfig) -> TooLong:
-    """Counts what is too long for a student."""
-    rows = examples.to_pylist()
-    questions = question_lengths(student, dataset, rows)
-    over_questions = [row["example_id"] for row, n in zip(rows, questions, strict=True) if n > student.max_input_tokens]
-    texts = [
-        (row["example_id"], target_text(item["text"], row["answer"], method))
-        for row in rows
-        for item in (*row["positives"], *row["negatives"])
-    ]
-    rationales = _lengths(student.target_ids([text for _, text in texts]))
-    answered = [row for row in rows if row["answer"] is not None]
-    answers = _lengths(student.target_ids([row["answer"] for row in answered]))
-    limit = student.max_target_tokens
-    over_rationales = [key for (key, _), n in zip(texts, rationales, strict=True) if n > limit]
-    over_answers = [row["example_id"] for row, n in zip(answered, answers, strict=True) if n > limit]
-    over = [n for n in questions if n > student.max_input_tokens] + [n for n in (*rationales, *answers) if n > limit]
+def measure_lengths(
+    student: Student, dataset: Dataset, parts: Iterable[Sequence[Mapping[str, Any]]], method: MethodConfig
+) -> TooLong:
+    """Counts what is too long for a student.
+
+    Args:
+        parts: the rows of a training set, in order.
+    """
+    limit, longest = student.max_target_tokens, 0
+    over_questions: list[str] = []
+    over_rationales: list[str] = []
+    over_answers: list[str] = []
+    for rows in parts:
+        answered = [row for row in rows if row["answer"] is not None]
+        texts = [
+            (row["example_id"], target_text(item["text"], row["answer"], method))
+            for row in rows
+            for item in (*row["positives"], *row["negatives"])
+        ]
+        for ids, lengths, most, over in (
+            ([row["example_id"] for row in rows], question_lengths(student, dataset, rows), student.max_input_tokens,
+             over_questions),
+            ([key for key, _ in texts], _lengths(student.target_ids([text for _, text in texts])), limit,
+             over_rationales),
+            ([row["example_id"] for row in answered],
+             _lengths(student.target_ids([row["answer"] for row in answered])), limit, over_answers),
+        ):  # fmt: skip
+            too_long = [(key, n) for key, n in zip(ids, lengths, strict=True) if n > most]
+            over += [key for key, _ in too_long]
+            longest = max(longest, *(n for _, n in too_long)) if too_long else longest
     return TooLong(
         questions=len(over_questions),
         rationales=len(over_rationales),
         answers=len(over_answers),
         examples=tuple(dict.fromkeys(over_questions + over_rationales + over_answers))[:NAMED],
-        longest=max(over, default=0),
+        longest=longest,
     )
 
 
-def _refuse_cut_answers(student: Student, target: str, examples: pa.Table, answer_tokens: int) -> None:
+def _refuse_cut_answers(student: Student, target: str, training: Training, answer_tokens: int) -> None:
     """Answers other than labels may be long, and what is cut is no answer."""
-    answers = [answer for answer in examples["answer"].to_pylist() if answer is not None]
-    longest = max(_lengths(student.target_ids(answers)), default=0)
+    longest = 0
+    for rows in training.example_parts(["answer"]):
+        answers = [row["answer"] for row in rows if row["answer"] is not None]
+        longest = max(longest, *_lengths(student.target_ids(answers)), 0)
     if longest > answer_tokens:
         raise BadStudent(
             f"The student learns to write the {target}, up to {longest} tokens of it, but may write only "
@@ -108,13 +120,14 @@ def _lengths(ids: list[list[int]]) -> list[int]:
     return [len(row) for row in ids]
 
 
-def _initial_student(dataset: Dataset, examples: pa.Table, config: TrainingConfig) -> Student:
+def _initial_student(dataset: Dataset, training: Training, config: TrainingConfig) -> Student:
     """The student before training; a new one may learn its tokenizer from the training texts."""
-    texts: list[str] = []
-    if config.student.model == NEW and config.student.tokenizer is None:
-        for row in examples.to_pylist():
+
+    def texts() -> Iterator[str]:
+        for row in chain.from_iterable(training.example_parts()):
             question = dataset.student_input(row["question"], tuple(row["choices"]))
-            texts += [PREDICT + question, EXPLAIN + question, row["answer"] or ""]
-            texts += [item["text"] for item in (*row["positives"], *row["negatives"])]
+            yield from (PREDICT + question, EXPLAIN + question, row["answer"] or "")
+            yield from (item["text"] for item in (*row["positives"], *row["negatives"]))
+
     with _RANDOM_STATE:
-        return make_student(config.student, texts)
+        return make_student(config.student, texts())

@@ -7,8 +7,9 @@ Two kinds are sampled before a round, and stored like a teacher's samples:
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,37 +21,20 @@ from models.prefixes import EXPLAIN
 from models.seeds import derived_seed
 from models.student_loading import load_student
 from models.trainer import torch_device
-from storage.datasets.arithmetic_steps import miscalculates
 from storage.datasets.definition import Dataset, Parsed
-from storage.datasets.registry import get_dataset
-from storage.ids import content_id, rationale_hash
+from storage.ids import content_id
 from storage.rationales import rationale_row
 from storage.schemas import RATIONALES
 from storage.store import Store
-from storage.votes import NO_RATIONALE
 from tasks.serving.answering import read_text
 from tasks.training.folder import Training
 from tasks.training.initial import question_lengths
 from tasks.training.outcomes import NegativesSampled
+from tasks.training.own_rationales import NEGATIVE, is_right
 from tasks.training.spec import NegativesConfig, OwnSamplesConfig, TrainingSpec
 
 AT_ONCE = 4096
 """Texts sampled per part file: the most that a killed process loses."""
-NEGATIVE = 0
-"""`sample_index` of a hot negative; own samples count from 1."""
-
-
-@dataclass
-class OwnRationales:
-    """The student's own rationales of one question: sample_id, text, token_ids (null in older samples) and answer of
-    each."""
-
-    positives: list[dict[str, Any]] = field(default_factory=list)
-    negatives: list[dict[str, Any]] = field(default_factory=list)
-
-    def ids(self) -> set[str]:
-        """Their sample ids."""
-        return {made["sample_id"] for made in (*self.positives, *self.negatives)}
 
 
 def sample_negatives(folder: Path, t: int, on_progress: Callable[[int, int], None] | None = None) -> NegativesSampled:
@@ -63,101 +47,6 @@ def sample_negatives(folder: Path, t: int, on_progress: Callable[[int, int], Non
     """
     training = Training(folder)
     return training.once(NegativesSampled, lambda: _sample(training, t, on_progress), t)
-
-
-def own_rationales(
-    store: Store, spec: TrainingSpec, t: int, rows: Iterable[Mapping[str, Any]]
-) -> dict[str, OwnRationales]:
-    """The student's rationales that round t trains on.
-
-    A text that repeats another of its question is left out: a text counts once. Hot negatives are taken whatever they
-    answer, or with `negatives.keep: wrong` unless their answer is the question's answer target. Own samples are
-    positives or negatives by their answers, once enough of them are right (`own.least_right`). With
-    `own.check_arithmetic` one with the right answer and wrong arithmetic is neither.
-
-    Args:
-        t: the round.
-        rows: the questions with their teacher's rationales, as in `tasks.training.training_set.SCHEMA`.
-
-    Returns:
-        example_id -> its own rationales; only questions that have some.
-    """
-    config = spec.config
-    dataset = get_dataset(spec.dataset)
-    questions = {row["example_id"]: row for row in rows}
-    seen = {
-        key: {rationale_hash(item["text"]) for item in (*row["positives"], *row["negatives"])}
-        for key, row in questions.items()
-    }
-    found: dict[str, OwnRationales] = {}
-
-    def add(made: dict[str, Any], side: str) -> None:
-        key = made["example_id"]
-        if made["rationale_hash"] not in seen[key]:
-            seen[key].add(made["rationale_hash"])
-            getattr(found.setdefault(key, OwnRationales()), side).append(made)
-
-    samples, all_right = _own_samples(store, spec, t, questions, dataset)
-    if all_right:
-        for made, right in samples:
-            side = "positives" if right else "negatives"
-            if config.own.use in ("both", "right" if right else "wrong"):
-                add(made, side)
-    for made in _negatives(store, spec, t):
-        question = questions.get(made["example_id"])
-        if question is not None and not (config.negatives.keep == "wrong" and _right(made, question, dataset)):
-            add(made, "negatives")
-    return found
-
-
-def _right(made: Mapping[str, Any], question: Mapping[str, Any], dataset: Dataset) -> bool:
-    right = dataset.answer_of(question["answer"], tuple(question["choices"]))
-    return made["answer"] is not None and made["answer"] == right
-
-
-def _own_samples(
-    store: Store, spec: TrainingSpec, t: int, questions: Mapping[str, Mapping[str, Any]], dataset: Dataset
-) -> tuple[list[tuple[dict[str, Any], bool]], bool]:
-    """Round t's own samples that can be judged, each with whether it is right, and whether enough of them are."""
-    before = spec.own_before(t)
-    if before is None:
-        return [], False
-    stored = [made for made in _stored(store, spec, before) if made["sample_index"] != NEGATIVE]
-    judged = [
-        (made, _right(made, questions[made["example_id"]], dataset))
-        for made in stored
-        if made["example_id"] in questions
-        and made["answer"] is not None
-        and questions[made["example_id"]]["answer"] is not None
-    ]
-    if spec.config.own.check_arithmetic:
-        judged = [(made, right) for made, right in judged if not (right and miscalculates(made["text"]))]
-    right = sum(is_right for _, is_right in judged)
-    return judged, bool(right) and right >= spec.config.own.least_right * len(stored)
-
-
-def _negatives(store: Store, spec: TrainingSpec, t: int) -> list[dict[str, Any]]:
-    """Round t's hot negatives."""
-    before = spec.config.negatives.round_before(t)
-    if before is None or not spec.config.method.uses_negatives:
-        return []
-    return [made for made in _stored(store, spec, before) if made["sample_index"] == NEGATIVE]
-
-
-def _stored(store: Store, spec: TrainingSpec, before: int) -> list[dict[str, Any]]:
-    """The samples with a rationale of a round's student, in order."""
-    with store.connect() as con:
-        rows: list[dict[str, Any]] = store.execute(
-            con,
-            "SELECT example_id, sample_id, sample_index, rationale AS text, token_ids, answer, rationale_hash "
-            f"FROM {store.relation(RATIONALES, {**spec.train.partition, 'source': 'student'})} "
-            f"WHERE model = $1 AND round = $2 AND rationale_hash <> {NO_RATIONALE} ORDER BY example_id, sample_id",
-            [spec.name, before],
-        ).to_pylist()
-    return rows
-
-
-# ---- sampling ----
 
 
 @dataclass(frozen=True)
@@ -200,7 +89,7 @@ def _sample(training: Training, t: int, on_progress: Callable[[int, int], None] 
     done.samples, done.own_samples = len(hot), len(own)
     done.unfinished = sum(row["finish_reason"] == "length" for row, _ in hot)
     dataset = training.dataset
-    done.right, done.own_right = (sum(_right(row, one.question, dataset) for row, one in kind) for kind in (hot, own))
+    done.right, done.own_right = (sum(is_right(row, one.question, dataset) for row, one in kind) for kind in (hot, own))
     done.seconds = time.monotonic() - started
     return done
 
@@ -217,7 +106,7 @@ def _wanted(training: Training, t: int) -> Iterator[tuple[str, _Wanted]]:
     if before is None and own_before is None:
         return
     seed = spec.config.optimisation.seed
-    for row in training.examples().select(["example_id", "question", "choices", "answer"]).to_pylist():
+    for row in chain.from_iterable(training.example_parts(["example_id", "question", "choices", "answer"])):
         example = row["example_id"]
         if before is not None:
             request = negatives.model_dump(exclude={"lag", "batch_size", "keep"})

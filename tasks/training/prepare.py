@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from models.precision import decided_precision
 from storage.datasets.registry import get_dataset
@@ -14,7 +15,7 @@ from tasks.training.folder import Training
 from tasks.training.in_worker import make_initial
 from tasks.training.outcomes import Preparation, Prepared
 from tasks.training.spec import Parts, TrainingConfig, TrainingSpec, training_id
-from tasks.training.training_set import judged_questions, training_set
+from tasks.training.training_set import TrainingSet, judged_questions, training_set
 
 
 def prepare_training(
@@ -40,7 +41,24 @@ def prepare_training(
         NothingToDo: there is nothing to train on, or no validation or test question has a label or majority answer.
         BadStudent: there is no such student.
     """
-    found = training_set(store, parts.train, rule, config.method, get_dataset(dataset).target)
+    with TemporaryDirectory(prefix="qcrd-") as folder:
+        file = Path(folder) / "examples.parquet"
+        found = training_set(store, parts.train, rule, config.method, file, get_dataset(dataset).target)
+        return _prepared(trainings, store, dataset, rule, parts, config, worker, found, file)
+
+
+def _prepared(
+    trainings: Path,
+    store: Store,
+    dataset: str,
+    rule: VoteRule,
+    parts: Parts,
+    config: TrainingConfig,
+    worker: Worker | None,
+    found: TrainingSet,
+    file: Path,
+) -> Prepared:
+    """The training of a training set, which lies in a file."""
     validation = content_id("validation", sorted(parts.validation.ids(store)))
 
     def is_known(one: TrainingConfig) -> bool:
@@ -66,18 +84,18 @@ def prepare_training(
         judged_questions(store, questions, rule)
 
     def prepare() -> Preparation:
-        training.write_examples(found.table)
+        training.write_examples(file)
         arguments = (training.folder, dataset, config)
         made = worker.run(make_initial, *arguments) if worker else make_initial(*arguments)
-        if made.too_long.questions == found.table.num_rows:
+        if made.too_long.questions == found.questions:
             raise NothingToDo(
-                f"All {found.table.num_rows:,} questions are longer than student.max_input_tokens "
+                f"All {found.questions:,} questions are longer than student.max_input_tokens "
                 f"({config.student.max_input_tokens}); the longest has {made.too_long.longest:,}. Raise it."
             )
         preparation = Preparation(
-            questions=found.table.num_rows,
-            positives=sum(len(row) for row in found.table["positives"].to_pylist()),
-            negatives=sum(len(row) for row in found.table["negatives"].to_pylist()),
+            questions=found.questions,
+            positives=found.positives,
+            negatives=found.negatives,
             without_answer=found.without_answer,
             without_positives=found.without_positives,
             without_negatives=found.without_negatives,

@@ -6,8 +6,9 @@ them, and only new rationales get one. With `method.quality_by: judge` the stude
 
 import shutil
 import time
-from collections.abc import Iterable
-from itertools import count, islice
+from array import array
+from collections.abc import Iterator, Mapping
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from models.batches import epoch_batches
 from models.configs import OptimisationConfig
 from models.corruption import balancing_negatives, mask_word, words_of
 from models.discriminator import Discriminator, load_discriminator, make_discriminator
-from models.discriminator_training import DiscriminatorTraining, JudgedExample, collate
+from models.discriminator_training import DiscriminatorTraining, JudgedExample, collate, packed, unpacked
+from models.example_file import ExampleFile
 from models.folders import MODEL, whole_folder
 from models.judge import Judge
 from models.losses import discriminator_weight
@@ -28,8 +30,8 @@ from models.trainer import RoundPlan, StepReport, torch_device, train
 from storage.schemas import SCORES
 from storage.store import Store, now
 from tasks.training.folder import Training
-from tasks.training.negatives import OwnRationales, own_rationales
 from tasks.training.outcomes import QualityUpdated
+from tasks.training.own_rationales import OwnRationales, own_in_parts
 from tasks.training.spec import INITIAL, TrainingSpec
 from tasks.training.training_set import is_held_out
 
@@ -68,23 +70,24 @@ def version_of(spec: TrainingSpec, t: int) -> int:
     return t - t % spec.config.discriminator.update_every
 
 
-def _judged(training: Training, t: int) -> list[dict[str, Any]]:
-    """The questions of a training with their good and bad rationales as (sample_id, text)."""
-    examples = training.examples().to_pylist()
-    own = own_rationales(training.store, training.spec, t, examples)
-    rows: list[dict[str, Any]] = []
-    for place, row in enumerate(examples):
-        made = own.get(row["example_id"], OwnRationales())
-        rows.append(
-            {
-                "question": training.dataset.student_input(row["question"], tuple(row["choices"])),
-                "positives": [(item["sample_id"], item["text"]) for item in (*row["positives"], *made.positives)],
-                "minority": [(item["sample_id"], item["text"]) for item in row["negatives"]],
-                "student": [(item["sample_id"], item["text"]) for item in made.negatives],
-                "held_out": is_held_out(place),
-            }
-        )
-    return rows
+def _judged(training: Training, t: int) -> Iterator[list[dict[str, Any]]]:
+    """The questions of a training with their good and bad rationales as (sample_id, text), a part at a time."""
+    place = 0
+    for rows, own in own_in_parts(training.store, training.spec, t, training.example_parts):
+        part: list[dict[str, Any]] = []
+        for row in rows:
+            made = own.get(row["example_id"], OwnRationales())
+            part.append(
+                {
+                    "question": training.dataset.student_input(row["question"], tuple(row["choices"])),
+                    "positives": [(item["sample_id"], item["text"]) for item in (*row["positives"], *made.positives)],
+                    "minority": [(item["sample_id"], item["text"]) for item in row["negatives"]],
+                    "student": [(item["sample_id"], item["text"]) for item in made.negatives],
+                    "held_out": is_held_out(place),
+                }
+            )
+            place += 1
+        yield part
 
 
 def _update(training: Training, t: int, on_report: StepReport | None) -> QualityUpdated:
@@ -93,14 +96,21 @@ def _update(training: Training, t: int, on_report: StepReport | None) -> Quality
         return QualityUpdated(version=None)
     started = time.monotonic()
     version = version_of(spec, t)
-    rows = _judged(training, t)
     judges = spec.config.method.quality_source == "judge"
-    steps = _train(training, rows, t, on_report) if version == t and not judges else 0
+    steps = _train(training, t, on_report) if version == t and not judges else 0
     judge = scorer(training, t - 1 if judges else version)
     known = scores_of(store, spec, version)
-    scored, too_long = _score(store, spec, judge, rows, version, known)
+    new: dict[str, float] = {}
+    too_long = 0
+    for rows in _judged(training, t):
+        found, over = _score(judge, rows, known)
+        new |= found
+        too_long += over
+    if new:
+        _store_scores(store, spec, version, new)
+        known |= new
     return QualityUpdated(
-        version=version, steps=steps, scored=scored, too_long=too_long, **_measured(rows, known),
+        version=version, steps=steps, scored=len(new), too_long=too_long, **_measured(training, t, known),
         seconds=time.monotonic() - started,
     )  # fmt: skip
 
@@ -118,8 +128,13 @@ def scorer(training: Training, version: int) -> Discriminator | Judge:
     return load_discriminator(training.discriminator(version)).to(device)
 
 
-def _train(training: Training, rows: list[dict[str, Any]], t: int, on_report: StepReport | None) -> int:
+def _train(training: Training, t: int, on_report: StepReport | None) -> int:
     """Trains one version in its folder, or finds it there; returns the steps, 0 if there is nothing to train on."""
+    with ExampleFile(training.round(t), packed, unpacked) as examples:
+        return _trained(training, t, examples, on_report)
+
+
+def _trained(training: Training, t: int, examples: ExampleFile[JudgedExample], on_report: StepReport | None) -> int:
     spec, config = training.spec, training.spec.config.discriminator
     work, made = training.discriminator_work(t), training.discriminator(t)
     start = work / "start"
@@ -131,13 +146,15 @@ def _train(training: Training, rows: list[dict[str, Any]], t: int, on_report: St
         with whole_folder(start) as partial:
             before.save(partial / MODEL)
     reader = load_discriminator(made if made.is_dir() else start / MODEL)
-    examples = list(_examples(reader, rows, spec, t))
+    lengths = array("i")
+    for example in _examples(reader, training, t):
+        examples.append(example)
+        lengths.append(example.length)
     steps = (config.pretrain_steps if t == 0 else config.update_steps) if examples else 0
     if made.is_dir():  # trained, but scoring was interrupted
         shutil.rmtree(work, ignore_errors=True)
         return steps
     seeds = (derived_seed("discriminator", spec.config.optimisation.seed, t, epoch) for epoch in count())
-    lengths = [example.length for example in examples]
     epochs = (batch for seed in seeds for batch in epoch_batches(lengths, config.batch_size, seed))
     # a3 of eq. 8 scales this loss. Adam takes steps of the same size whatever the scale, so a3's decay, which is meant
     # to calm the discriminator in later rounds, goes into the learning rate.
@@ -161,14 +178,13 @@ def _train(training: Training, rows: list[dict[str, Any]], t: int, on_report: St
     return steps
 
 
-def _examples(
-    discriminator: Discriminator, rows: list[dict[str, Any]], spec: TrainingSpec, t: int
-) -> Iterable[JudgedExample]:
+def _examples(discriminator: Discriminator, training: Training, t: int) -> Iterator[JudgedExample]:
     """Training examples: positives against negatives, with corrupted positives in place of missing negatives."""
-    config = spec.config.discriminator
+    spec, config = training.spec, training.spec.config.discriminator
+    rows = chain.from_iterable(_judged(training, t))
     vocabulary = words_of(text for row in rows for _, text in row["positives"])
     mask = mask_word(discriminator.tokenizer)
-    for row in rows:
+    for row in chain.from_iterable(_judged(training, t)):
         good = [text for _, text in row["positives"]]
         bad = [text for _, text in (*row["minority"], *(row["student"] if t >= config.own_from else ()))]
         if row["held_out"] or not good:
@@ -184,17 +200,12 @@ def _examples(
 
 
 def _score(
-    store: Store,
-    spec: TrainingSpec,
-    judge: Discriminator | Judge,
-    rows: list[dict[str, Any]],
-    version: int,
-    known: dict[str, float],
-) -> tuple[int, int]:
-    """Scores what has no score by this version, stores the scores and adds them to `known`.
+    judge: Discriminator | Judge, rows: list[dict[str, Any]], known: Mapping[str, float]
+) -> tuple[dict[str, float], int]:
+    """Scores what has no known score.
 
     Returns:
-        How many were scored, and how many are too long.
+        sample_id -> score of what is new, and how many are too long.
     """
     missing = [
         (key, row["question"], text)
@@ -204,27 +215,32 @@ def _score(
     ]
     ids = judge.pair_ids([question for _, question, _ in missing], [text for _, _, text in missing])
     fitting = [item for item, pair in zip(missing, ids, strict=True) if len(pair) <= judge.max_tokens]
-    if fitting:
-        values = judge.score([question for _, question, _ in fitting], [text for _, _, text in fitting])
-        found = {key: value for (key, _, _), value in zip(fitting, values.tolist(), strict=True)}
-        time_stored = now()
-        stored = [
-            {"sample_id": key, "round": version, "run_id": spec.training_id, "dataset": spec.train.dataset,
-             "split": spec.train.split, "score": value, "created_at": time_stored}
-            for key, value in found.items()
-        ]  # fmt: skip
-        with store.lock(f"scores {spec.train.dataset}/{spec.train.split}"):
-            store.upsert(SCORES, pa.Table.from_pylist(stored, SCORES.schema))
-        known |= found
-    return len(fitting), len(missing) - len(fitting)
+    values = judge.score([question for _, question, _ in fitting], [text for _, _, text in fitting]) if fitting else ()
+    found = {key: float(value) for (key, _, _), value in zip(fitting, values, strict=True)}
+    return found, len(missing) - len(fitting)
 
 
-def _measured(rows: list[dict[str, Any]], scores: dict[str, float]) -> dict[str, float | None]:
+def _store_scores(store: Store, spec: TrainingSpec, version: int, scores: Mapping[str, float]) -> None:
+    constant = {"round": version, "run_id": spec.training_id, "dataset": spec.train.dataset,
+                "split": spec.train.split, "created_at": now()}  # fmt: skip
+    own = {"sample_id": pa.array(scores.keys(), pa.string()), "score": pa.array(scores.values(), pa.float64())}
+    columns = [
+        own[field.name].cast(field.type)
+        if field.name in own
+        else pa.repeat(pa.scalar(constant[field.name], field.type), len(scores))
+        for field in SCORES.schema
+    ]
+    with store.lock(f"scores {spec.train.dataset}/{spec.train.split}"):
+        store.upsert(SCORES, pa.table(columns, SCORES.schema))
+
+
+def _measured(training: Training, t: int, scores: dict[str, float]) -> dict[str, float | None]:
     """The discriminator's figures on the questions it was not trained on."""
-    kinds = {
-        kind: [scores[key] for row in rows if row["held_out"] for key, _ in row[kind] if key in scores]
-        for kind in ("positives", "minority", "student")
-    }
+    kinds: dict[str, list[float]] = {"positives": [], "minority": [], "student": []}
+    for row in chain.from_iterable(_judged(training, t)):
+        if row["held_out"]:
+            for kind, values in kinds.items():
+                values += [scores[key] for key, _ in row[kind] if key in scores]
     means = {kind: sum(values) / len(values) if values else None for kind, values in kinds.items()}
     return {
         "positive_score": means["positives"],

@@ -9,6 +9,8 @@ import os
 import random
 import subprocess
 import sys
+from array import array
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import torch
 
 from models.batches import epoch_batches
 from models.errors import TrainingFailed
+from models.example_file import ExampleFile
 from models.folders import MODEL
 from models.judge import judge_input
 from models.losses import relative_scores
@@ -24,7 +27,16 @@ from models.prefixes import EXPLAIN, PREDICT, RIGHT, WRONG, WRONGLY
 from models.seeds import derived_seed
 from models.student import Student
 from models.student_loading import load_student
-from models.student_training import Rationale, SideTask, StudentTraining, TrainingExample, collate, common_start
+from models.student_training import (
+    Rationale,
+    SideTask,
+    StudentTraining,
+    TrainingExample,
+    collate,
+    common_start,
+    packed,
+    unpacked,
+)
 from models.trainer import RoundPlan, StepReport, train
 from models.watchdog import Watched
 from storage.datasets.definition import Dataset
@@ -32,8 +44,8 @@ from storage.errors import NothingToDo
 from tasks.errors import ONE_LINE
 from tasks.training.folder import Training
 from tasks.training.initial import target_text
-from tasks.training.negatives import OwnRationales, own_rationales
 from tasks.training.outcomes import RoundTrained
+from tasks.training.own_rationales import OwnRationales, own_in_parts
 from tasks.training.quality import scores_of, version_of
 from tasks.training.spec import TrainingSpec
 
@@ -60,18 +72,18 @@ def training_examples(
     spec: TrainingSpec,
     dataset: Dataset,
     student: Student,
-    rows: list[dict[str, Any]],
-    own: dict[str, OwnRationales],
-    scores: dict[str, float] | None,
-    t: int = 0,
+    rows: Sequence[Mapping[str, Any]],
+    own: Mapping[str, OwnRationales],
+    scores: Mapping[str, float] | None,
+    draw: random.Random | None = None,
 ) -> tuple[list[TrainingExample], int]:
-    """Tokenises a training set.
+    """Tokenises a training set, or the next part of one.
 
     Args:
         rows: as in `tasks.training.training_set.SCHEMA`.
         own: example_id -> the student's own rationales of this round, trained on as the tokens it wrote.
         scores: sample_id -> quality; None if the method has no discriminator.
-        t: the round, which decides which rationales the side tasks are about.
+        draw: chooses the rationales that the side tasks are about; the same one for all parts.
 
     Returns:
         The examples, and how many questions, answers and rationales are left out because they are too long (or have
@@ -83,7 +95,7 @@ def training_examples(
     explain = student.input_ids([EXPLAIN + question for question in questions])
     none = OwnRationales()
     chosen = [_rationales_of(row, own.get(row["example_id"], none)) for row in rows]
-    side_tasks = _side_tasks(student, questions, chosen, method, derived_seed("side tasks", spec.training_id, t))
+    side_tasks = _side_tasks(student, questions, chosen, method, draw or side_task_draw(spec, 0))
     if not method.uses_negatives:  # the teacher's bad ones may still be data
         chosen = [(good, []) for good, _ in chosen]
     # Where the answer comes first, a teacher's bad rationale follows the right one: only the rationale is at fault.
@@ -139,7 +151,12 @@ def training_examples(
     return examples, left_out
 
 
-def _rationales_of(row: dict[str, Any], own: OwnRationales) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+def side_task_draw(spec: TrainingSpec, t: int) -> random.Random:
+    """What round t draws the rationales of its side tasks with."""
+    return random.Random(derived_seed("side tasks", spec.training_id, t))  # noqa: S311 - reproducible, no secret
+
+
+def _rationales_of(row: Mapping[str, Any], own: OwnRationales) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """(sample_id, text) of an example's positives and of its negatives."""
     sides = ((row["positives"], own.positives), (row["negatives"], own.negatives))
     good, bad = ([(one["sample_id"], one["text"]) for one in (*teachers, *its)] for teachers, its in sides)
@@ -151,11 +168,10 @@ def _side_tasks(
     questions: list[str],
     chosen: list[tuple[list[tuple[str, str]], list[tuple[str, str]]]],
     method: MethodConfig,
-    seed: int,
+    draw: random.Random,
 ) -> list[list[SideTask]]:
     """Of each question one bad rationale under `explain wrong: `, and one rationale to judge, good or bad alike often.
     Each round draws others. What is too long for the student is left out."""
-    draw = random.Random(seed)  # noqa: S311 - reproducible, no secret
     wanted: list[tuple[int, str, str, float]] = []
     for place, (question, (good, bad)) in enumerate(zip(questions, chosen, strict=True)):
         if method.wrong_weight and bad:
@@ -174,22 +190,53 @@ def _side_tasks(
 
 
 def _train(training: Training, t: int, on_report: StepReport | None) -> RoundTrained:
-    spec, store, config = training.spec, training.store, training.spec.config
+    config = training.spec.config
     if config.rounds.threads:
         torch.set_num_threads(config.rounds.threads)
     start = training.checkpoint(t - 1)
     reader = load_student(start / MODEL, config.student)
-    rows = training.examples().to_pylist()
-    own = own_rationales(store, spec, t, rows)
-    scores = scores_of(store, spec, version_of(spec, t)) if config.method.quality_source else None
-    examples, left_out = training_examples(spec, training.dataset, reader, rows, own, scores, t)
+    with ExampleFile(training.round(t), packed, unpacked) as examples:
+        lengths, left_out = _tokenised(training, reader, t, examples)
+        return _trained(training, reader, t, examples, lengths, left_out, start, on_report)
+
+
+def _tokenised(
+    training: Training, reader: Student, t: int, examples: ExampleFile[TrainingExample]
+) -> tuple[Sequence[int], int]:
+    """Fills the file with round t's examples, a part of the training set at a time.
+
+    Returns:
+        The examples' lengths, and how much is left out (`training_examples`).
+    """
+    spec, store = training.spec, training.store
+    scores = scores_of(store, spec, version_of(spec, t)) if spec.config.method.quality_source else None
+    draw, lengths, left_out = side_task_draw(spec, t), array("i"), 0
+    for rows, own in own_in_parts(store, spec, t, training.example_parts):
+        made, too_long = training_examples(spec, training.dataset, reader, rows, own, scores, draw)
+        for example in made:
+            examples.append(example)
+            lengths.append(example.length)
+        left_out += too_long
+    return lengths, left_out
+
+
+def _trained(
+    training: Training,
+    reader: Student,
+    t: int,
+    examples: Sequence[TrainingExample],
+    lengths: Sequence[int],
+    left_out: int,
+    start: Path,
+    on_report: StepReport | None,
+) -> RoundTrained:
+    spec, config = training.spec, training.spec.config
     if not examples:
         raise NothingToDo(
             f"Nothing is left to train on: every target of {spec.name} is longer than student.max_target_tokens "
             f"({reader.max_target_tokens}), or its question than student.max_input_tokens. Raise them."
         )
     method = config.method.in_round(t, config.rounds.rounds)
-    lengths = [example.length for example in examples]
     batch_size = config.optimisation.batch_size
     batches = [
         batch

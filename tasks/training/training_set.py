@@ -1,18 +1,25 @@
 """The training set of a method: questions with their answer target, positives and negatives, from votes and samples."""
 
-import json
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from models.methods import MethodConfig
 from storage.errors import NothingToDo
-from storage.ids import content_id
+from storage.ids import RowsId
 from storage.schemas import RATIONALES, VOTES
 from storage.store import Store
-from storage.votes import NO_RATIONALE, VoteRule, matching_teachers
+from storage.vote_sql import NO_RATIONALE
+from storage.votes import MEMORY_LIMIT, VoteRule, matching_teachers
 from tasks.questions.sets import QuestionSet
+from tasks.training.folder import PART_ROWS
 
 _TEXTS = pa.list_(pa.field("element", pa.struct([("sample_id", pa.string()), ("text", pa.string())])))
 SCHEMA = pa.schema(
@@ -36,14 +43,16 @@ class TrainingSet:
     """What a method trains on.
 
     Attributes:
-        table: as in SCHEMA, ordered by example.
-        digest: content id of the table.
+        digest: content id of its rows.
+        questions, positives, negatives: how many it has.
         without_answer, without_positives, without_negatives: examples that lack them.
         left_out: questions with neither an answer nor a rationale.
     """
 
-    table: pa.Table
     digest: str
+    questions: int
+    positives: int
+    negatives: int
     without_answer: int
     without_positives: int
     without_negatives: int
@@ -57,11 +66,17 @@ def is_held_out(place: int) -> bool:
 
 
 def training_set(
-    store: Store, questions: QuestionSet, rule: VoteRule, method: MethodConfig, target: str | None = None
+    store: Store,
+    questions: QuestionSet,
+    rule: VoteRule,
+    method: MethodConfig,
+    file: Path,
+    target: str | None = None,
 ) -> TrainingSet:
-    """Assembles a method's training set.
+    """Assembles a method's training set, a row group at a time, so that it may exceed memory.
 
     Args:
+        file: where it is written: Parquet with SCHEMA, ordered by example. After an error it may be there in part.
         questions: which ones.
         rule: the rule of the votes stored for them.
         method: decides what counts as answer target and as positive.
@@ -71,34 +86,81 @@ def training_set(
         NothingToDo: no question, no answer target or no positive is left.
     """
     questions.ids(store)  # says what to do if there are none
-    with store.connect() as con:
-        con.register("rule", pa.table({"vote_id": [rule.vote_id]}))
-        gold = "q.label" if target is None else f"nullif(trim(json_extract_string(q.extra, '$.{target}')), '')"
-        answer = gold if method.answer_source == "gold" else "v.winner"
-        texts = {"none": _NO_TEXTS, "first": _first_texts(store, questions, rule), "voted": _VOTED_TEXTS}
-        found = store.execute(
-            con,
-            f"""
-            WITH q AS (SELECT * FROM {questions.sql(store)}),
-            v AS (SELECT v.* FROM {store.relation(VOTES, questions.partition)} v SEMI JOIN rule USING (vote_id)
-                  SEMI JOIN q USING (example_id)),
-            r AS (SELECT * FROM {store.relation(RATIONALES, questions.partition)} WHERE source <> 'student'),
-            targets AS ({texts[method.rationales]}),
-            texts AS (
-                SELECT example_id,
-                       list({{'sample_id': sample_id, 'text': text}} ORDER BY sample_id) FILTER (positive) AS positives,
-                       list({{'sample_id': sample_id, 'text': text}} ORDER BY sample_id) FILTER (NOT positive)
-                           AS negatives
-                FROM targets GROUP BY example_id
-            )
-            SELECT q.example_id, q.question, q.choices, {answer} AS answer,
-                   coalesce(texts.positives, []) AS positives, coalesce(texts.negatives, []) AS negatives
-            FROM q LEFT JOIN v USING (example_id) LEFT JOIN texts USING (example_id) ORDER BY q.example_id
-            """,
-        ).cast(SCHEMA)
-    return _checked(found, questions, method, target)
+    counts: Counter[str] = Counter()
+    digest = RowsId("training set")
+    with pq.ParquetWriter(file, SCHEMA) as writer:
+        rows = _rows(store, questions, rule, method, target)
+        while group := list(islice(rows, PART_ROWS)):
+            usable = []
+            for row in group:
+                answered, explained = row["answer"] is not None, bool(row["positives"])
+                counts.update(rows=1, answered=answered, explained=explained)
+                # Where both are in one text, both are needed.
+                if (answered and explained) if method.one_target else (answered or explained):
+                    usable.append(row)
+                    digest.add(row)
+                    counts.update(
+                        questions=1,
+                        positives=len(row["positives"]),
+                        negatives=len(row["negatives"]),
+                        without_answer=not answered,
+                        without_positives=not explained,
+                        without_negatives=not row["negatives"],
+                    )
+            writer.write_table(pa.Table.from_pylist(usable, SCHEMA))
+    _refuse_useless(counts, questions, method, target)
+    return TrainingSet(
+        digest=digest.id(),
+        questions=counts["questions"],
+        positives=counts["positives"],
+        negatives=counts["negatives"],
+        without_answer=counts["without_answer"],
+        without_positives=counts["without_positives"],
+        without_negatives=counts["without_negatives"],
+        left_out=counts["rows"] - counts["questions"],
+    )
 
 
+def _rows(
+    store: Store, questions: QuestionSet, rule: VoteRule, method: MethodConfig, target: str | None
+) -> Iterator[dict[str, Any]]:
+    """The rows of a training set and those of the other questions, in order.
+
+    Questions and texts are two sorted streams, joined here: DuckDB sorts on the disk what memory cannot hold, but
+    cannot make lists there.
+    """
+    gold = "q.label" if target is None else f"nullif(trim(json_extract_string(q.extra, '$.{target}')), '')"
+    answer = gold if method.answer_source == "gold" else "v.winner"
+    texts_of = {"none": _NO_TEXTS, "first": _first_texts(store, questions, rule), "voted": _VOTED_TEXTS}
+    given = f"""
+        WITH q AS (SELECT * FROM {questions.sql(store)}),
+        v AS (SELECT v.* FROM {store.relation(VOTES, questions.partition)} v SEMI JOIN rule USING (vote_id)
+              SEMI JOIN q USING (example_id)),
+        r AS (SELECT * FROM {store.relation(RATIONALES, questions.partition)} WHERE source <> 'student')
+    """
+    asked = f"""{given} SELECT q.example_id, q.question, q.choices, {answer} AS answer
+        FROM q LEFT JOIN v USING (example_id) ORDER BY q.example_id"""
+    targets = f"""{given} SELECT example_id, sample_id, text, positive
+        FROM ({texts_of[method.rationales]}) ORDER BY example_id, sample_id"""
+    with (
+        TemporaryDirectory(prefix="qcrd-") as folder,
+        store.connect(memory_limit=MEMORY_LIMIT, temp_directory=folder, preserve_insertion_order="false") as con,
+    ):
+        con.execute("CREATE TABLE rule AS SELECT $1 AS vote_id", [rule.vote_id])
+        texts = groupby(store.stream(con.cursor(), targets), key=lambda row: row["example_id"])
+        key, group = next(texts, _END)
+        for row in store.stream(con, asked):
+            sides: dict[bool, list[dict[str, str]]] = {True: [], False: []}
+            while key is not None and key < row["example_id"]:  # of a question that is asked no more
+                key, group = next(texts, _END)
+            if key == row["example_id"]:
+                for text in group:
+                    sides[text["positive"]].append({"sample_id": text["sample_id"], "text": text["text"]})
+                key, group = next(texts, _END)
+            yield {**row, "positives": sides[True], "negatives": sides[False]}
+
+
+_END: tuple[str | None, Any] = None, ()
 _NO_TEXTS = "SELECT NULL AS example_id, NULL AS sample_id, NULL AS text, NULL AS positive WHERE false"
 _VOTED_TEXTS = """
     SELECT v.example_id, target.sample_id, r.rationale AS text, positive
@@ -121,14 +183,9 @@ def _first_texts(store: Store, questions: QuestionSet, rule: VoteRule) -> str:
     """
 
 
-def _checked(found: pa.Table, questions: QuestionSet, method: MethodConfig, target: str | None) -> TrainingSet:
-    rows: list[dict[str, Any]] = found.to_pylist()
-    if method.one_target:  # both in one text, so both are needed
-        usable = [row for row in rows if row["answer"] is not None and row["positives"]]
-    else:
-        usable = [row for row in rows if row["answer"] is not None or row["positives"]]
-    where = f"the {len(rows):,} training questions of {questions.dataset!r}, split {questions.split!r}"
-    answered = any(row["answer"] is not None for row in rows)
+def _refuse_useless(counts: Counter[str], questions: QuestionSet, method: MethodConfig, target: str | None) -> None:
+    where = f"the {counts['rows']:,} training questions of {questions.dataset!r}, split {questions.split!r}"
+    answered = counts["answered"]
     if target is not None and (method.weights[0] or method.one_target) and not answered:
         raise NothingToDo(
             f"None of {where} has an {target!r}, which method {method.name} trains the answer on. Name a file with "
@@ -144,20 +201,11 @@ def _checked(found: pa.Table, questions: QuestionSet, method: MethodConfig, targ
                 else "Sample a teacher first (`qcrd sample`)."
             )
         )
-    if method.rationales != "none" and not any(row["positives"] for row in rows):
+    if method.rationales != "none" and not counts["explained"]:
         raise NothingToDo(
             f"None of {where} has a positive rationale, which method {method.name} trains on. Sample a teacher "
             "(`qcrd sample`) and vote (`qcrd vote`), or take method.name=finetune, which needs none."
         )
-    table = pa.Table.from_pylist(usable, SCHEMA)
-    return TrainingSet(
-        table,
-        content_id("training set", json.dumps(usable, ensure_ascii=False, sort_keys=True)),
-        without_answer=sum(row["answer"] is None for row in usable),
-        without_positives=sum(not row["positives"] for row in usable),
-        without_negatives=sum(not row["negatives"] for row in usable),
-        left_out=len(rows) - len(usable),
-    )
 
 
 def judged_questions(store: Store, questions: QuestionSet, rule: VoteRule) -> tuple[list[dict[str, Any]], str]:

@@ -9,4 +9,5 @@ def test_all_three_ways_agree() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "failed" not in done.stdout
+    assert "none" not in done.stdout
     assert [line.split()[0] for line in done.stdout.splitlines()[-3:]] == ["qcrd", "polars", "pandas"]

@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.ids import ALPHABET, LENGTH, content_id, example_id, rationale_hash, recorded_sample_id
+from storage.ids import ALPHABET, LENGTH, RowsId, content_id, example_id, rationale_hash, recorded_sample_id
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -36,3 +36,15 @@ def test_a_rationale_is_its_words() -> None:
     assert rationale_hash("3 + 4  = 7.\n") == rationale_hash("3 + 4 = 7.")
     assert rationale_hash("3 + 4 = 8.") != rationale_hash("3 + 4 = 7.")
     assert -(2**63) <= rationale_hash("x") < 2**63
+
+
+@given(st.lists(st.dictionaries(st.text(st.characters()), st.none() | st.integers() | st.lists(st.text())), max_size=4))
+def test_the_id_of_rows_is_that_of_all_of_them_at_once(rows: list[dict[str, object]]) -> None:
+    given_one_by_one = RowsId('training "set"')
+    for row in rows:
+        given_one_by_one.add(row)
+    text = json.dumps(rows, ensure_ascii=False, sort_keys=True)
+    assert given_one_by_one.id() == content_id('training "set"', text)
+    given_one_by_one.add({"\ud800": '\n"'})  # the id so far leaves it open to more
+    longer = json.dumps([*rows, {"\ud800": '\n"'}], ensure_ascii=False, sort_keys=True)
+    assert given_one_by_one.id() == content_id('training "set"', longer)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from storage.datasets.registry import get_dataset
 from storage.schemas import EXAMPLES, RATIONALES
 from storage.store import Store, now
+from storage.vote_sql import NO_RATIONALE, Positives
 from storage.voted import Wanted, newest_vote, voted_figures, voted_questions
-from storage.votes import NO_RATIONALE, Positives, VoteRule, vote
+from storage.votes import VoteRule, vote
 from tests.storage.test_votes import RATIONALES_BY_HASH, examples, fill
 
 SVAMP = get_dataset("svamp")

@@ -17,7 +17,8 @@ from storage.datasets.registry import get_dataset
 from storage.errors import NothingToDo, UnknownName
 from storage.schemas import EXAMPLES, RATIONALES
 from storage.store import Store, now
-from storage.votes import NO_RATIONALE, Positives, VoteRule, vote
+from storage.vote_sql import NO_RATIONALE, Positives
+from storage.votes import VoteRule, vote
 
 SVAMP = get_dataset("svamp")
 Sample = dict[str, Any]

@@ -26,8 +26,8 @@ from tasks.serving.answering import ask, read_answer
 from tasks.serving.settings import AskingConfig, Question
 from tasks.training.evaluation import evaluate_round
 from tasks.training.folder import Training
-from tasks.training.negatives import own_rationales
 from tasks.training.outcomes import Prepared
+from tasks.training.own_rationales import own_rationales
 from tasks.training.prepare import prepare_training
 from tasks.training.spec import INITIAL, Parts, TrainingConfig
 from tasks.training.student import training_examples

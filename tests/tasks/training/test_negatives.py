@@ -28,8 +28,9 @@ from storage.store import now
 from storage.votes import vote
 from tasks.training.evaluation import evaluate_round
 from tasks.training.folder import Training
-from tasks.training.negatives import OwnRationales, own_rationales, read_own, sample_negatives
+from tasks.training.negatives import read_own, sample_negatives
 from tasks.training.outcomes import NegativesSampled, Prepared
+from tasks.training.own_rationales import OwnRationales, own_rationales
 from tasks.training.quality import update_quality
 from tasks.training.spec import INITIAL, NegativesConfig
 from tasks.training.student import train_round, training_examples

@@ -223,7 +223,7 @@ def test_a_single_task_target_is_as_long_as_rationale_and_answer(long_world: Wor
     longest = sorted(len(ids) for ids in reader.target_ids(texts))[-2]
     prepared = long_world.prepare(tiny_training(method={"name": "single-task"}, student={"max_target_tokens": longest}))
     assert prepared.too_long == counted(student_of(prepared), long_world, prepared, True)
-    plain = measure_lengths(student_of(prepared), LAB, Training(prepared.folder).examples(), MethodConfig())
+    plain = measure_lengths(student_of(prepared), LAB, Training(prepared.folder).example_parts(), MethodConfig())
     assert prepared.too_long.rationales > plain.rationales
     assert target_text("Two.", "2", MethodConfig(name="single-task")) == "Two. So the answer is 2."
     assert target_text("Two.", "2", MethodConfig(name="dss")) == "Two."

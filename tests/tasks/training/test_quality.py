@@ -16,8 +16,9 @@ import tasks.training.quality as quality_module
 from models.discriminator import load_discriminator
 from storage.schemas import SCORES
 from tasks.training.folder import Training
-from tasks.training.negatives import own_rationales, sample_negatives
+from tasks.training.negatives import sample_negatives
 from tasks.training.outcomes import Prepared
+from tasks.training.own_rationales import own_rationales
 from tasks.training.quality import area_under_curve, scores_of, update_quality, version_of
 from tasks.training.student import train_round
 from tests.models.encoders import save_encoder

@@ -21,11 +21,12 @@ from models.prefixes import EXPLAIN, PREDICT, WRONGLY
 from models.student_loading import load_student
 from storage.errors import NothingToDo
 from tasks.training.folder import Training
-from tasks.training.negatives import own_rationales, sample_negatives
+from tasks.training.negatives import sample_negatives
 from tasks.training.outcomes import Prepared, RoundTrained
+from tasks.training.own_rationales import own_rationales
 from tasks.training.quality import scores_of, update_quality
 from tasks.training.spec import INITIAL, TrainingConfig
-from tasks.training.student import train_round, training_examples
+from tasks.training.student import side_task_draw, train_round, training_examples
 from tests.models.tiny_round import assert_equal_bit_for_bit, end_state, kill, start_process
 from tests.tasks.training.world import LAB, World, small_world, spec_of, tiny_training
 
@@ -262,7 +263,7 @@ def test_each_round_draws_side_tasks_of_its_own(world: World) -> None:
     scores = scores_of(world.store, spec, 0)
     seen = []
     for t in (0, 0, 1):
-        examples, _ = training_examples(spec, LAB, student, rows, {}, scores, t)
+        examples, _ = training_examples(spec, LAB, student, rows, {}, scores, side_task_draw(spec, t))
         seen.append([[(task.input_ids, task.target_ids) for task in one.tasks] for one in examples])
         for row, example in zip(rows, examples, strict=True):
             question = LAB.student_input(row["question"], ())

@@ -1,12 +1,17 @@
 """Training sets against what a person would write down, for every method, from a small store made by hand."""
 
+import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from models.methods import MethodConfig, MethodName
 from storage.errors import NothingToDo
+from storage.ids import content_id
 from storage.votes import VoteRule
 from tasks.questions.sets import QuestionSet
 from tasks.training.training_set import TrainingSet, training_set
@@ -41,11 +46,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return world
 
 
-def made(world: World, method: MethodConfig, rule: VoteRule | None = None) -> TrainingSet:
-    return training_set(world.store, TRAIN, rule or world.rule, method)
+def made(world: World, method: MethodConfig, rule: VoteRule | None = None) -> tuple[TrainingSet, pa.Table]:
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "examples.parquet"
+        return training_set(world.store, TRAIN, rule or world.rule, method, file), pq.read_table(file)
 
 
-def rows(found: TrainingSet) -> Rows:
+def rows(found: tuple[TrainingSet, pa.Table]) -> Rows:
     """question -> answer, texts of the positives, of the negatives."""
     return {
         row["question"]: (
@@ -53,7 +60,7 @@ def rows(found: TrainingSet) -> Rows:
             sorted(item["text"] for item in row["positives"]),
             sorted(item["text"] for item in row["negatives"]),
         )
-        for row in found.table.to_pylist()
+        for row in found[1].to_pylist()
     }
 
 
@@ -107,21 +114,21 @@ def test_without_voting_there_is_one_positive_and_no_minority(world: World) -> N
 
 
 def test_switched_off_negatives_and_discriminator_change_no_data(world: World) -> None:
-    whole = made(world, MethodConfig())
-    assert made(world, MethodConfig(negatives=False, discriminator=False)).table == whole.table
+    assert made(world, MethodConfig(negatives=False, discriminator=False)) == made(world, MethodConfig())
 
 
 def test_what_is_missing_is_counted(world: World) -> None:
-    found = made(world, MethodConfig())
-    assert found.table.num_rows == 5
+    found, table = made(world, MethodConfig())
+    assert found.questions == table.num_rows == 5
+    assert (found.positives, found.negatives) == (6, 3)
     counts = (found.without_answer, found.without_positives, found.without_negatives, found.left_out)
     assert counts == (1, 2, 2, 1), "unlabelled; unasked and unread, twice; neither"
-    single = made(world, MethodConfig(name="single-task"))
-    assert (single.table.num_rows, single.left_out) == (3, 3)
+    single, _ = made(world, MethodConfig(name="single-task"))
+    assert (single.questions, single.left_out) == (3, 3)
 
 
 def test_a_target_is_the_lowest_of_the_samples_that_say_it(world: World) -> None:
-    table = made(world, MethodConfig()).table.to_pylist()
+    table = made(world, MethodConfig())[1].to_pylist()
     plain = next(row for row in table if row["question"] == "plain")
     assert [(item["sample_id"], item["text"]) for item in plain["positives"]] == [
         ("s001", "right a"),
@@ -158,10 +165,19 @@ def test_the_first_of_the_samples_that_vote(world: World) -> None:
 
 
 def test_the_digest_is_that_of_what_is_trained_on(world: World) -> None:
+    whole, table = made(world, MethodConfig())
+    text = json.dumps(table.to_pylist(), ensure_ascii=False, sort_keys=True)
+    assert whole.digest == content_id("training set", text), "as when all rows were in memory"
+    assert made(world, MethodConfig(beta=0.7))[0].digest == whole.digest
+    assert made(world, MethodConfig(name="dss"))[0].digest != whole.digest
+    assert made(world, MethodConfig(labels="teacher"))[0].digest != whole.digest
+
+
+@pytest.mark.parametrize("rows_a_group", [1, 2, 3])
+def test_row_groups_change_nothing_else(world: World, rows_a_group: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = made(world, MethodConfig())
-    assert made(world, MethodConfig(beta=0.7)).digest == whole.digest
-    assert made(world, MethodConfig(name="dss")).digest != whole.digest
-    assert made(world, MethodConfig(labels="teacher")).digest != whole.digest
+    monkeypatch.setattr("tasks.training.training_set.PART_ROWS", rows_a_group)
+    assert made(world, MethodConfig()) == whole
 
 
 def test_another_teacher_that_votes_changes_the_set(world: World) -> None:
