@@ -3,10 +3,10 @@
     ray job submit --address http://HEAD:8265 -- python deploy/ray_workers.py --pool qcrd-shards-process
     python deploy/ray_workers.py --pool qcrd-shards-process --workers 4 --gpus 0    # where there are no GPUs
 
-Ray gives each worker a GPU (or `--gpus` of them, or cores alone) and keeps it there; Prefect shares out the shards, starts
-dead ones again and shows how far they are, as everywhere (docs/deployment.md). The nodes need this project's environment
-with `ray` in it, and in the environment that Ray was started in the variables that a worker needs anywhere:
-PREFECT_API_URL, QCRD_STORE, QCRD_CODE and the rest. They are not handed on, for there are keys among them.
+Ray gives each worker a GPU (or `--gpus` of them, or cores alone) and keeps it there. Prefect shares out the shards,
+starts dead ones again and shows how far they are, as everywhere (docs/deployment.md). The nodes need this project's
+environment with `ray` in it. The variables that a worker needs anywhere (PREFECT_API_URL, QCRD_STORE, QCRD_CODE and the
+rest) belong into the environment that Ray is started in: they are not handed on, for there are keys among them.
 """
 
 import argparse
