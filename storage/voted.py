@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from storage.datasets.definition import Dataset
-from storage.errors import BadFile, UnknownName, one_line
+from storage.errors import UnknownName
 from storage.schemas import EXAMPLES, RATIONALES, SCORES, VOTES
 from storage.store import Store
 from storage.votes import MEMORY_LIMIT, VoteRule, selected_samples
@@ -306,5 +306,4 @@ def _rows(store: Store, con: duckdb.DuckDBPyConnection, sql: str, parameters: li
         for batch in con.sql(sql, params=parameters).to_arrow_reader(ROWS_AT_ONCE):
             yield from batch.to_pylist()
     except (duckdb.Error, pa.ArrowException) as error:
-        store.raise_if_damaged()
-        raise BadFile(f"DuckDB: {one_line(error)}") from error
+        raise store.query_failed(error) from error

@@ -199,7 +199,8 @@ def _fill_result(
 ) -> None:
     """Creates the temporary view `result`: the vote rows of one partition."""
     samples = selected_samples(store, con, rule, partition)
-    total = con.execute(f"SELECT count(*) FROM {store.relation(RATIONALES, partition)}").fetchall()[0][0]
+    counted = store.execute(con, f"SELECT count(*) AS n FROM {store.relation(RATIONALES, partition)}")
+    total = counted["n"][0].as_py()
     store.execute(
         con,
         f"CREATE TEMP TABLE gold AS SELECT example_id, label, extra FROM {store.relation(EXAMPLES, partition)} "
@@ -208,7 +209,7 @@ def _fill_result(
     if dataset.compares_strings:
         right, gold = "answer = label", "gold"
     else:
-        _judge(con, dataset, samples)
+        _judge(store, con, dataset, samples)
         right = "list_contains(right_answers, answer)"
         gold = "(SELECT * FROM gold LEFT JOIN judged USING (example_id))"
     passes = max(1, math.ceil(total / SAMPLES_AT_ONCE))
@@ -279,14 +280,15 @@ def _miscalculates(rationales: pa.ChunkedArray) -> pa.Array:
     return pa.array([miscalculates(text) for text in rationales.to_pylist()], pa.bool_())
 
 
-def _judge(con: duckdb.DuckDBPyConnection, dataset: Dataset, samples: str) -> None:
+def _judge(store: Store, con: duckdb.DuckDBPyConnection, dataset: Dataset, samples: str) -> None:
     """Creates `judged`: the answers that are right, for datasets that do not just compare strings."""
-    rows = con.execute(
+    rows = store.execute(
+        con,
         f"SELECT DISTINCT example_id, answer, label, extra FROM {samples} JOIN gold USING (example_id) "
-        "WHERE answer IS NOT NULL ORDER BY example_id, answer"
-    ).fetchall()
+        "WHERE answer IS NOT NULL ORDER BY example_id, answer",
+    )
     right: dict[str, list[str]] = {}
-    for example, answer, label, extra in rows:
+    for example, answer, label, extra in zip(*(column.to_pylist() for column in rows.columns), strict=True):
         if dataset.equal(answer, label, json.loads(extra or "{}")):
             right.setdefault(example, []).append(answer)
     judged = pa.table(

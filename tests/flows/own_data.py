@@ -37,7 +37,11 @@ rounds: {rounds: 3, epochs_per_round: 4, answer_tokens: 4, threads: 1}
 def write_own_data(folder: Path, count: int = 60) -> None:
     """A dataset of `count` questions for training and up to 10 for test, three recorded samples of each of the former,
     and a configuration."""
-    questions = [(f"Ann has {a} nuts and gets {b}. How many?", a, b) for a in range(2, 2 + (count + 10) // 7) for b in range(1, 8)]
+    questions = [
+        (f"Ann has {a} nuts and gets {b}. How many?", a, b)
+        for a in range(2, 2 + (count + 10) // 7)
+        for b in range(1, 8)
+    ]
     rows = [{"body": body, "total": a + b} for body, a, b in questions]
     for name, part in (("train", rows[:count]), ("test", rows[count:])):
         lines = "".join(json.dumps(row) + "\n" for row in part)
