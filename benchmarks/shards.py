@@ -1,10 +1,10 @@
 """How sampling in shards scales with the number of workers, and what a shard costs beside its samples.
 
     python -m benchmarks.shards
-    python -m benchmarks.shards --workers 1 8 --latency 0.5         # here the processors are the limit, not the endpoint
+    python -m benchmarks.shards --latency 0.5 --seconds 30         # here the processors are the limit
 
-The endpoint is a process on loopback that takes `latency` seconds for a request and `places` requests at a time for each
-worker, as if each had a server of its own. So it gives at most
+The endpoint is a process on loopback that takes `latency` seconds for a request and `places` requests at a time for
+each worker, as if each had a server of its own. So it gives at most
 
     samples/s = N * places * n / latency
 
@@ -109,12 +109,13 @@ def sample(home: Path, workers: int, options: argparse.Namespace) -> dict[str, f
     endpoint.start()
     teacher = TeacherSettings(
         url=f"http://127.0.0.1:{here.recv()}/v1", model="loopback", n=N, in_flight=options.places, shards=workers,
-        shards_on="benchmark", split_s=None,
+        shards_on="benchmark" if workers > 1 else None, split_s=None,  # one worker is what there is without a name
     )  # fmt: skip
     if server:
         server.wait()
     with own_workers(sample_shard, "benchmark", home / "logs", [(1, {})] * workers):
-        flow(ask_in_shards.fn, name="benchmark")(workspace, config, teacher)
+        asked: Any = flow(name="benchmark")(ask_in_shards.fn)
+        asked(workspace, config, teacher)
         with get_client(sync_client=True) as client:
             runs = [run for run in client.read_flow_runs(limit=200) if (run.name or "").startswith("shard ")]
     here.send("over")
@@ -128,7 +129,8 @@ def sample(home: Path, workers: int, options: argparse.Namespace) -> dict[str, f
         [run] = [run for run in runs if run.name == f"shard {number + 1} of {workers}"]
         first.append(min(came for came, _ in its))
         last.append(max(answered for _, answered in its))
-        assert run.created and run.end_time
+        assert run.created
+        assert run.end_time
         starts.append(first[-1] - run.created.timestamp())
         ends.append(run.end_time.timestamp() - last[-1])
     together = max(first), min(last)

@@ -44,7 +44,8 @@ class ObjectServer:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] in READS:
-            return self._app(environ, start_response)
+            found: Iterable[bytes] = self._app(environ, start_response)
+            return found
         with self._lock:
             answer = list(self._app(environ, start_response))
             self._keep()
@@ -68,7 +69,7 @@ class ObjectServer:
 
 def main(folder: Path, port: int, bucket: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    make_server("127.0.0.1", port, ObjectServer(folder, bucket), threaded=True).serve_forever()  # type: ignore[arg-type]
+    make_server("127.0.0.1", port, ObjectServer(folder, bucket), threaded=True).serve_forever()
 
 
 if __name__ == "__main__":
