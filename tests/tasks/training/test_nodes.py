@@ -99,8 +99,8 @@ def together(nodes: Nodes, **rounds: object) -> dict[str, object]:
 @pytest.mark.slow
 def test_two_nodes_end_like_one_process(tmp_path: Path, nodes: Nodes) -> None:
     alone, several = (small_world(tmp_path / name) for name in ("alone", "several"))
-    before = ready(alone, tiny_training(**NO_DROPOUT, rounds={"rounds": 1}))
-    prepared = ready(several, tiny_training(**NO_DROPOUT, rounds=together(nodes)))
+    before = ready(alone, tiny_training(**NO_DROPOUT, method={"name": "dss"}, rounds={"rounds": 1}))
+    prepared = ready(several, tiny_training(**NO_DROPOUT, method={"name": "dss"}, rounds=together(nodes)))
     assert prepared.training_id == before.training_id
     expected = train_round(before.folder, 0)
     with nodes.first(prepared) as first, nodes.second(prepared) as second:
@@ -123,7 +123,8 @@ def test_a_killed_node_ends_the_round_and_it_goes_on_exactly(tmp_path: Path, nod
     exact = {
         **NO_DROPOUT,
         "optimisation": {"batch_size": 1, "log_every": 1, "checkpoint_every_s": 1e-9, "device": "cpu"},
-        "rounds": together(nodes, epochs_per_round=30),
+        "method": {"name": "dss"},
+        "rounds": together(nodes, epochs_per_round=6),
     }
     whole, killed = (ready(small_world(tmp_path / name), tiny_training(**exact)) for name in ("whole", "killed"))
     for prepared, kill in ((whole, False), (killed, True), (killed, False)):
@@ -131,7 +132,7 @@ def test_a_killed_node_ends_the_round_and_it_goes_on_exactly(tmp_path: Path, nod
             pair = first, second
             if kill:
                 place = Training(prepared.folder).round(0)
-                while not (newest := latest(place) if place.exists() else None) or read_position(newest).step < 20:
+                while not (newest := latest(place) if place.exists() else None) or read_position(newest).step < 10:
                     assert first.poll() is None, first.communicate()
                     time.sleep(0.02)
                 family = [psutil.Process(pair[victim].pid)]
@@ -155,7 +156,7 @@ def test_a_killed_node_ends_the_round_and_it_goes_on_exactly(tmp_path: Path, nod
 
 @pytest.mark.slow
 def test_a_node_that_nobody_meets_says_so(tmp_path: Path, nodes: Nodes) -> None:
-    prepared = ready(small_world(tmp_path), tiny_training(rounds=together(nodes)))
+    prepared = ready(small_world(tmp_path), tiny_training(method={"name": "dss"}, rounds=together(nodes)))
     with nodes.second(prepared, "--wait", 5) as second:
         _, told = second.communicate(timeout=100)
     assert second.returncode == 2
