@@ -17,6 +17,7 @@ reply to the end of its run: medians over the shards.
 import argparse
 import asyncio
 import json
+import math
 import multiprocessing
 import subprocess
 import sys
@@ -138,7 +139,8 @@ def sample(home: Path, workers: int, options: argparse.Namespace) -> dict[str, f
     best = workers * N * options.places / options.latency
     return {
         "best": best,
-        "together": N * answered / (together[1] - together[0]) / best,
+        # Not a number where the first shard was done before the last one had begun.
+        "together": N * answered / length / best if (length := together[1] - together[0]) > 0 else math.nan,
         "in all": N * questions / (max(last) - min(first)) / best,
         "start": median(starts),
         "end": median(ends),
