@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast
+from accelerate.utils import InitProcessGroupKwargs, broadcast
 from transformers import Adafactor, get_scheduler
 
 from models.batches import micro_batches, share
@@ -32,6 +33,10 @@ from models.memory import fitting, room
 from models.muon import MuonAndAdamW, sorted_parameters
 from models.precision import decided_precision, product_precision
 from models.seeds import derived_seed
+
+PATIENCE_S = 600.0
+"""How long a process waits for the others in one exchange: what one does alone, such as writing a checkpoint, is
+shorter, and a node that is out of reach is noticed."""
 
 
 def torch_device(config: OptimisationConfig) -> torch.device:
@@ -320,7 +325,10 @@ def _accelerator(config: OptimisationConfig) -> Accelerator:
         AcceleratorState._reset_state(reset_partial_state=False)
     # Said even where there is no GPU: else accelerate (1.15) takes each of several processes for the only one.
     cpu = torch_device(config).type == "cpu"
-    return Accelerator(mixed_precision=precision, cpu=cpu, step_scheduler_with_optimizer=False)
+    patience = InitProcessGroupKwargs(timeout=timedelta(seconds=PATIENCE_S))
+    return Accelerator(
+        mixed_precision=precision, cpu=cpu, step_scheduler_with_optimizer=False, kwargs_handlers=[patience]
+    )
 
 
 def _optimizer(

@@ -71,7 +71,7 @@ def check_store(
         on_progress: called with (files read, total files).
 
     Raises:
-        StoreWriteFailed: a repair could not be written.
+        StoreWriteFailed: a repair could not be written, or the object store is away.
     """
     files = [(table, path) for table in TABLES.values() for path in _counting(store, table)]
     damaged = []
@@ -117,11 +117,15 @@ def _counting(store: Store, table: Table) -> list[str]:
 
 
 def read_whole(store: Store, table: Table, path: str) -> tuple[str | None, list[str]]:
-    """Why a file cannot be read whole, checksums included (None if it can), and its columns."""
+    """Why a file cannot be read whole, checksums included (None if it can), and its columns.
+
+    Raises:
+        StoreWriteFailed: the object store is away, which says nothing about the file.
+    """
+    # An object is fetched first: an error after that is the object's own, not the network's.
+    source = store.files.absolute(path) if store.files.local else pa.BufferReader(store.files.read(path))
     try:
-        with pq.ParquetFile(
-            store.files.absolute(path), filesystem=store.files.fs, page_checksum_verification=True
-        ) as file:
+        with pq.ParquetFile(source, page_checksum_verification=True) as file:
             names: list[str] = file.schema_arrow.names
             if reason := misfit(table, file.schema_arrow):
                 return reason, names

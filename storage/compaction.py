@@ -231,6 +231,8 @@ def _rows(store: Store, path: str, schema: pa.Schema, without: pa.Array | None) 
                 position += len(batch)
                 yield rows
     except (pa.ArrowException, OSError) as error:
+        if not store.files.local:
+            store.files.read(path)  # raises StoreWriteFailed if the object store is away
         raise store.footers.damaged(path, one_line(error)) from error
 
 

@@ -100,7 +100,12 @@ class Files:
             return bool(self.fs.get_file_info(self.absolute(path)).type == pafs.FileType.File)
 
     def read(self, path: str) -> bytes:
-        with self.fs.open_input_stream(self.absolute(path)) as stream:
+        """A whole file.
+
+        Raises:
+            StoreWriteFailed: the store is away.
+        """
+        with translated(self.given), self.fs.open_input_stream(self.absolute(path)) as stream:
             data: bytes = stream.read()
             return data
 

@@ -36,6 +36,7 @@ class Footers:
 
         Raises:
             DamagedPart: one cannot be read, or not as rows of this table.
+            StoreWriteFailed: the object store is away.
         """
         new = [path for path in paths if path not in self._columns]
         if self._files.local:
@@ -56,13 +57,22 @@ class Footers:
     def schema(self, table: Table, path: str) -> pa.Schema:
         """The schema of a data file, read again. Raises what `columns` raises."""
         try:
-            schema = pq.read_schema(self._files.absolute(path), filesystem=self._files.fs)
+            schema = self._read(path)
             reason = misfit(table, schema)
         except (pa.ArrowInvalid, OSError) as error:
             reason = one_line(error)
         if reason:
             raise self.damaged(path, reason)
         return schema
+
+    def _read(self, path: str) -> pa.Schema:
+        try:
+            return pq.read_schema(self._files.absolute(path), filesystem=self._files.fs)
+        except OSError:
+            if self._files.local:
+                raise
+        # Is the object damaged, or is the object store away? The bytes tell, once they are here.
+        return pq.read_schema(pa.BufferReader(self._files.read(path)))
 
     def damaged(self, path: str, reason: str) -> DamagedPart:
         """The error for a data file that cannot be read."""

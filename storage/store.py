@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from filelock import Timeout
 
 from storage.columns import no_rows, quoted, selection, unknown, with_unknown
-from storage.errors import BadFile, DamagedPart, NewerStore, StorageError, one_line
+from storage.errors import BadFile, DamagedPart, NewerStore, StorageError, StoreWriteFailed, one_line
 from storage.files import Files, translated
 from storage.footers import Footers
 from storage.ids import content_id
@@ -172,13 +172,16 @@ class Store:
         """Streams the rows of a query into one file; returns how many there were."""
         path = f"{folder_of(table, partition)}/{part_name(kind)}"
         rows = 0
-        batches = con.sql(sql).to_arrow_reader(ROWS_A_GROUP)
         with self.files.temporary() as unfinished:
-            schema = with_unknown(table, batches.schema)
-            with translated(self.files.given), pq.ParquetWriter(unfinished, schema, **PARQUET_OPTIONS) as writer:
-                for batch in batches:
-                    rows += batch.num_rows
-                    writer.write_table(pa.Table.from_batches([batch]).cast(schema))
+            try:
+                batches = con.sql(sql).to_arrow_reader(ROWS_A_GROUP)
+                schema = with_unknown(table, batches.schema)
+                with translated(self.files.given), pq.ParquetWriter(unfinished, schema, **PARQUET_OPTIONS) as writer:
+                    for batch in batches:
+                        rows += batch.num_rows
+                        writer.write_table(pa.Table.from_batches([batch]).cast(schema))
+            except duckdb.Error as error:
+                raise self.query_failed(error) from error
             if rows:
                 self.mark(FIRST_VERSION)
                 self.files.publish_file(unfinished, path)
@@ -328,6 +331,7 @@ class Store:
 
         Raises:
             DamagedPart: a part file cannot be read; the message names it.
+            StoreWriteFailed: the object store is away.
             BadFile: the SQL is wrong; the message is DuckDB's, in one line.
         """
         with self.connect(**settings) as con:
@@ -340,10 +344,22 @@ class Store:
             result = con.sql(sql, params=parameters) if parameters is not None else con.sql(sql)
             return result.to_arrow_table() if result is not None else pa.table({})
         except duckdb.Error as error:
-            self.raise_if_damaged()
-            gone = isinstance(error, duckdb.IOException) and self.files.root in str(error)
-            hint = ". If the store was compacted since this began, begin again" if gone else ""
-            raise BadFile(f"DuckDB: {one_line(error)}{hint}") from error
+            raise self.query_failed(error) from error
+
+    def query_failed(self, error: Exception) -> BadFile | StoreWriteFailed:
+        """What is to be raised for an error of DuckDB's: that the SQL is wrong, or that an object store is away.
+
+        Raises:
+            DamagedPart: a part file cannot be read.
+            StoreWriteFailed: the object store is away.
+        """
+        _, python, said = str(error).partition("OSError: ")
+        if python and not self.files.local:  # raised by pyarrow's file system, which DuckDB reads through
+            return StoreWriteFailed(f"The store at {self.files.given} failed: {one_line(OSError(said))}.")
+        self.raise_if_damaged()
+        gone = isinstance(error, duckdb.IOException) and self.files.root in str(error)
+        hint = ". If the store was compacted since this began, begin again" if gone else ""
+        return BadFile(f"DuckDB: {one_line(error)}{hint}")
 
     def stream(
         self, con: duckdb.DuckDBPyConnection, sql: str, parameters: Any = None, rows: int = 1000
@@ -353,8 +369,7 @@ class Store:
             for batch in con.sql(sql, params=parameters).to_arrow_reader(rows):
                 yield from batch.to_pylist()
         except (duckdb.Error, pa.ArrowException) as error:
-            self.raise_if_damaged()
-            raise BadFile(f"DuckDB: {one_line(error)}") from error
+            raise self.query_failed(error) from error
 
     def raise_if_damaged(self) -> None:
         """Reads the footer of every part file.

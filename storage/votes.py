@@ -211,8 +211,8 @@ def _fill_result(
     samples = _wanted_samples(store, con, rule, partition)
     columns = "example_id, label" if dataset.compares_strings else "example_id, label, extra"
     gold = f"(SELECT {columns} FROM {store.relation(EXAMPLES, partition)} WHERE label IS NOT NULL)"
-    total = con.execute(f"SELECT count(*) FROM {store.relation(RATIONALES, partition)}").fetchall()[0][0]
-    groups = math.ceil(total / SAMPLES_AT_ONCE)
+    counted = store.execute(con, f"SELECT count(*) AS n FROM {store.relation(RATIONALES, partition)}")
+    groups = math.ceil(counted["n"][0].as_py() / SAMPLES_AT_ONCE)
     if groups <= 1:
         store.execute(con, f"CREATE TEMP TABLE gold AS FROM {gold}")
         sql = _voted_rows(store, con, dataset, rule, samples, "gold")
@@ -259,7 +259,7 @@ def _voted_rows(
     samples = _drawn(store, con, rule, samples)
     right = "answer = label"
     if not dataset.compares_strings:
-        _judge(con, dataset, samples, gold)
+        _judge(store, con, dataset, samples, gold)
         right = "list_contains(right_answers, answer)"
         gold = f"(SELECT * FROM {gold} LEFT JOIN judged USING (example_id))"
     return vote_sql(samples, gold, right, rule.positives, dataset.answer_kind == LABEL_SETS)
@@ -311,14 +311,15 @@ def _miscalculates(rationales: pa.ChunkedArray) -> pa.Array:
     return pa.array([miscalculates(text) for text in rationales.to_pylist()], pa.bool_())
 
 
-def _judge(con: duckdb.DuckDBPyConnection, dataset: Dataset, samples: str, gold: str) -> None:
+def _judge(store: Store, con: duckdb.DuckDBPyConnection, dataset: Dataset, samples: str, gold: str) -> None:
     """Creates `judged`: the answers that are right, for datasets that do not just compare strings."""
-    rows = con.execute(
+    rows = store.execute(
+        con,
         f"SELECT DISTINCT example_id, answer, label, extra FROM {samples} JOIN {gold} USING (example_id) "
-        "WHERE answer IS NOT NULL ORDER BY example_id, answer"
-    ).fetchall()
+        "WHERE answer IS NOT NULL ORDER BY example_id, answer",
+    )
     right: dict[str, list[str]] = {}
-    for example, answer, label, extra in rows:
+    for example, answer, label, extra in zip(*(column.to_pylist() for column in rows.columns), strict=True):
         if dataset.equal(answer, label, json.loads(extra or "{}")):
             right.setdefault(example, []).append(answer)
     judged = pa.table(

@@ -1,9 +1,9 @@
 """What a training is: everything that decides its outcome, in one file that every step reads."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.configs import NEW, OF_THE_STUDENT, DiscriminatorConfig, OptimisationConfig, StudentConfig
 from models.methods import MethodConfig
@@ -21,7 +21,7 @@ INITIAL = -1
 _NO_PART_OF_THE_ID = {
     "negatives": {"batch_size"},
     "optimisation": {"device", "micro_batch_size", "checkpoint_every_s", "log_every"},
-    "rounds": {"evaluation_batch", "processes", "threads", "keep"},
+    "rounds": {"evaluation_batch", "processes", "nodes", "rendezvous", "threads", "keep"},
 }
 
 
@@ -122,7 +122,20 @@ class RoundsConfig(BaseModel):
 
     # The machine
     processes: int = Field(
-        default=1, ge=1, description="Training processes, one per GPU (torchrun); on a CPU, more than one is for tests."
+        default=1,
+        ge=1,
+        description="Training processes on each node, one per GPU (torchrun); on a CPU, more than one is for tests.",
+    )
+    nodes: int = Field(
+        default=1,
+        ge=1,
+        description="Machines that train together: the one that does the round, and others that run "
+        "`python -m tasks.training.nodes` (docs/deployment.md).",
+    )
+    rendezvous: str | None = Field(
+        default=None,
+        pattern=r"^[^\s:/]+:\d+$",
+        description="Where the nodes meet: HOST:PORT, an address of the machine that does the round and a free port.",
     )
     threads: int | None = Field(
         default=None, ge=1, description="Torch's threads on a CPU; null leaves the number to torch."
@@ -133,6 +146,20 @@ class RoundsConfig(BaseModel):
         description="How many of the newest rounds keep their checkpoints, besides the best round and those that "
         "`negatives.lag` still needs.",
     )
+
+    @model_validator(mode="after")
+    def _nodes_meet(self) -> Self:
+        if self.nodes > 1 and self.rendezvous is None:
+            raise ValueError(
+                "nodes above 1 need a rendezvous: HOST:PORT, an address of the machine that does the round, as the "
+                "other nodes reach it"
+            )
+        return self
+
+    @property
+    def launched(self) -> bool:
+        """Whether torchrun starts the processes that train."""
+        return self.processes * self.nodes > 1
 
 
 class AnsweringConfig(BaseModel):

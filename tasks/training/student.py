@@ -2,12 +2,13 @@
 
 python -m tasks.training.student FOLDER ROUND                                      one process
 torchrun --standalone --nproc_per_node 4 -m tasks.training.student FOLDER ROUND    one per GPU
+
+`tasks.training.nodes` starts the second, on one machine or on several.
 """
 
 import json
 import os
 import random
-import subprocess
 import sys
 from array import array
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,6 @@ from typing import Any
 import torch
 
 from models.batches import epoch_batches
-from models.errors import TrainingFailed
 from models.example_file import ExampleFile
 from models.folders import MODEL
 from models.judge import judge_input
@@ -38,12 +38,12 @@ from models.student_training import (
     unpacked,
 )
 from models.trainer import RoundPlan, StepReport, train
-from models.watchdog import Watched
 from storage.datasets.definition import Dataset
-from storage.errors import NothingToDo
+from storage.errors import NothingToDo, one_line
 from tasks.errors import ONE_LINE
 from tasks.training.folder import Training
 from tasks.training.initial import target_text
+from tasks.training.nodes import train_together
 from tasks.training.outcomes import RoundTrained
 from tasks.training.own_rationales import OwnRationales, own_in_parts
 from tasks.training.quality import scores_of, version_of
@@ -63,8 +63,8 @@ def train_round(folder: Path, t: int, on_report: StepReport | None = None) -> Ro
         TrainingFailed: a training process died.
     """
     training = Training(folder)
-    if training.spec.config.rounds.processes > 1:
-        return _launched(training, t)
+    if training.spec.config.rounds.launched:
+        return train_together(training, t)
     return training.once(RoundTrained, lambda: _train(training, t, on_report), t)
 
 
@@ -263,33 +263,6 @@ def _trained(
     )
 
 
-def _launched(training: Training, t: int) -> RoundTrained:
-    """Trains in several processes; each of them runs this module's `main`."""
-    known = training.outcome(RoundTrained, t)
-    if known is not None:
-        return known
-    rounds = training.spec.config.rounds
-    processes = rounds.processes
-    # `accelerate launch` starts torchrun for several GPUs, too, but on a CPU it starts a single process, whatever
-    # number it is given (accelerate 1.15).
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes),
-        "-m", "tasks.training.student", str(training.folder), str(t),
-    ]  # fmt: skip
-    environment = {"OMP_NUM_THREADS": str(rounds.threads or 1), **os.environ}
-    with Watched(
-        command, grace_s=5.0, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
-    ) as launched:
-        _, errors = launched.process.communicate()
-    trained = training.outcome(RoundTrained, t)
-    if trained is None:
-        told = [line for line in errors.splitlines() if line.startswith("{")]
-        reason = json.JSONDecoder().raw_decode(told[-1])[0]["error"] if told else " ".join(errors.split())[-300:]
-        code = launched.process.returncode
-        raise TrainingFailed(f"Round {t} failed in {processes} processes (exit code {code}): {reason}")
-    return trained
-
-
 def main(folder: Path, t: int) -> int:
     """One of several training processes; the first one holds the work lock and writes the outcome."""
     training = Training(folder)
@@ -300,11 +273,19 @@ def main(folder: Path, t: int) -> int:
         else:
             _train(training, t, None)
     except ONE_LINE as error:
-        sys.stderr.write(json.dumps({"error": str(error)}) + "\n")  # in one write: the other processes write here, too
-        return 2
+        return _told(str(error))
+    except RuntimeError as error:  # a collective's: gloo and NCCL have no error of their own for it
+        if not torch.distributed.is_initialized():
+            raise
+        return _told(f"another process is gone, or out of reach: {one_line(error)}")
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     return 0
+
+
+def _told(error: str) -> int:
+    sys.stderr.write(json.dumps({"error": error}) + "\n")  # in one write: the other processes write here, too
+    return 2
 
 
 if __name__ == "__main__":

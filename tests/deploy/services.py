@@ -81,6 +81,11 @@ class Services:
         """Of a service's first process."""
         return self._running[name].pid
 
+    def kill(self, name: str) -> None:
+        """Kills a service's first process with -9."""
+        self._running[name].kill()
+        self._running[name].wait()
+
     def run(self, *command: object, code: int = 0, **more: Any) -> str:
         """Runs a command to its end; returns what it printed."""
         done: subprocess.CompletedProcess[str] = subprocess.run(

@@ -34,12 +34,16 @@ rounds: {rounds: 3, epochs_per_round: 4, answer_tokens: 4, threads: 1}
 """
 
 
-def write_own_data(folder: Path) -> None:
-    """A dataset of 60 questions for training and 10 for test, three recorded samples of each of the 60, and a
-    configuration."""
-    questions = [(f"Ann has {a} nuts and gets {b}. How many?", a, b) for a in range(2, 12) for b in range(1, 8)]
+def write_own_data(folder: Path, count: int = 60) -> None:
+    """A dataset of `count` questions for training and up to 10 for test, three recorded samples of each of the former,
+    and a configuration."""
+    questions = [
+        (f"Ann has {a} nuts and gets {b}. How many?", a, b)
+        for a in range(2, 2 + (count + 10) // 7)
+        for b in range(1, 8)
+    ]
     rows = [{"body": body, "total": a + b} for body, a, b in questions]
-    for name, part in (("train", rows[:60]), ("test", rows[60:])):
+    for name, part in (("train", rows[:count]), ("test", rows[count:])):
         lines = "".join(json.dumps(row) + "\n" for row in part)
         (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
     samples = [
@@ -48,7 +52,7 @@ def write_own_data(folder: Path) -> None:
             {"teacher": "big", "text": f"She has {a} and {b}, {a + b} then. So the answer is {a + b}."},
             {"teacher": "big", "text": f"{a} - {b} = {a - b}. So the answer is {a - b}."},
         ]}
-        for body, a, b in questions[:60]
+        for body, a, b in questions[:count]
     ]  # fmt: skip
     lines = "".join(json.dumps(row) + "\n" for row in samples)
     (folder / "samples.jsonl").write_text(lines, encoding="utf-8")

@@ -13,8 +13,8 @@ from storage.store import Store
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URL of a store's root in a bucket of its own."""
+def own_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[ThreadedMotoServer, str]]:
+    """A server of the test's own, and the URL of a store's root in a bucket of it."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
@@ -24,8 +24,14 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
     bucket = f"bucket-{uuid.uuid4().hex}"  # moto keeps its buckets for as long as the process lives
     client.create_bucket(Bucket=bucket)
-    yield f"s3://{bucket}/some/prefix?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+    yield server, f"s3://{bucket}/some/prefix?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
     server.stop()
+
+
+@pytest.fixture
+def bucket(own_server: tuple[ThreadedMotoServer, str]) -> str:
+    """The URL of a store's root in a bucket of its own."""
+    return own_server[1]
 
 
 @pytest.fixture(params=["disk", "bucket"])
