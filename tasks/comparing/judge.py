@@ -1,6 +1,6 @@
 """Asks a judge which of two students' rationales is better, for some questions and in both orders.
 
-Every reply is a row of `judgements` within a second. Its id follows from the judge and from what it was asked, so a
+Every reply is a row of `judgements` within seconds. Its id follows from the judge and from what it was asked, so a
 second run asks only for what is missing, and another training that wrote the same texts costs nothing.
 """
 

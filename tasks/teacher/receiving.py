@@ -1,4 +1,4 @@
-"""Asks an endpoint many questions and hands every finished one over within a second, however the asking ends."""
+"""Asks an endpoint many questions and hands every finished one over soon, however the asking ends."""
 
 import asyncio
 import time
@@ -19,7 +19,10 @@ from models.teacher import (
 from storage.errors import StoreWriteFailed
 
 STORE_EVERY_S = 0.8
-"""Seconds between two part files; below a second, so that a finished question is stored within one."""
+"""Seconds between two part files at first; below a second, so that a finished question is stored within one."""
+STORE_SHARE, STORE_AT_MOST_S = 1 / 200, 30.0
+"""Later it is this share of the time that has passed, and at most so many seconds: days of a part file a second would
+be more files than an object store lists in minutes. A kill -9 costs no more than that share of what was asked."""
 
 
 def receive(
@@ -60,6 +63,11 @@ def receive(
     return asyncio.run(_receive(requests, store, teacher, on_refused, further, notice))
 
 
+def store_pause(elapsed_s: float) -> float:
+    """Seconds until the next part file, after so many seconds of asking."""
+    return min(max(STORE_EVERY_S, STORE_SHARE * elapsed_s), STORE_AT_MOST_S)
+
+
 async def _receive(
     requests: Sequence[TeacherRequest],
     store: Callable[[list[TeacherReply], float], None],
@@ -77,7 +85,7 @@ async def _receive(
 
     async def store_now_and_then() -> None:
         while True:
-            await asyncio.sleep(STORE_EVERY_S)
+            await asyncio.sleep(store_pause(time.monotonic() - start))
             if finished:
                 store_finished()
 

@@ -1,6 +1,7 @@
-"""Samples a teacher on a dataset's questions and stores every finished question within a second.
+"""Samples a teacher on a dataset's questions and stores every finished question soon (`receiving.store_pause`).
 
-A run killed at any moment loses at most the last second, and the next one asks only for the rest (`planning`).
+A run killed at any moment loses at most the last second, or the last half per cent of a run of hours. The next one asks
+only for the rest (`planning`).
 """
 
 from collections import Counter

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from storage.checking import check_store
 from storage.store import Store
+from tasks.teacher.receiving import STORE_EVERY_S, store_pause
 from tests.conftest import qcrd_command
 from tests.models.endpoint import KEY, Endpoint, gives, good, says, serving, too_late
 from tests.warm_start import Started, shared_warm_start
@@ -342,3 +343,13 @@ def test_stopped_by_a_signal_it_stores_what_came_and_says_so(
     finally:
         if ignored:
             signal.signal(signal.SIGINT, before)
+
+
+def test_a_run_of_days_does_not_leave_a_part_file_a_second() -> None:
+    assert store_pause(0.0) == store_pause(160.0) < 1  # as long as that is most of what has been asked
+    elapsed, parts = 0.0, 0
+    while elapsed < 10 * 3600:
+        pause = store_pause(elapsed)
+        assert pause <= max(STORE_EVERY_S, elapsed / 200) + 1e-9
+        elapsed, parts = elapsed + pause, parts + 1
+    assert parts < 2500
