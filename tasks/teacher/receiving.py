@@ -20,7 +20,7 @@ from storage.errors import StoreWriteFailed
 
 STORE_EVERY_S = 0.8
 """Seconds between two part files at first; below a second, so that a finished question is stored within one."""
-STORE_SHARE, STORE_AT_MOST_S = 1 / 200, 30.0
+STORE_SHARE, STORE_AT_MOST_S = 1 / 200, 300.0
 """Later it is this share of the time that has passed, and at most so many seconds: days of a part file a second would
 be more files than an object store lists in minutes. A kill -9 costs no more than that share of what was asked."""
 

@@ -352,4 +352,4 @@ def test_a_run_of_days_does_not_leave_a_part_file_a_second() -> None:
         pause = store_pause(elapsed)
         assert pause <= max(STORE_EVERY_S, elapsed / 200) + 1e-9
         elapsed, parts = elapsed + pause, parts + 1
-    assert parts < 2500
+    assert parts < 1500
