@@ -10,24 +10,23 @@ rest) belong into the environment that Ray is started in: they are not handed on
 """
 
 import argparse
-import signal
-import subprocess
 import sys
 
 import ray
 
+from models.watchdog import Watched
+
 
 @ray.remote(max_retries=-1)  # a node that is lost: its worker begins anew on another
 def work(pool: str) -> int:
-    """Runs a worker that takes one shard at a time, until it ends; its exit code."""
+    """Runs a worker that takes one shard at a time, until it ends; its exit code.
+
+    It ends with this process, however that ends: cancelled, with the driver, or by kill -9.
+    """
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--limit", "1"]
     # Ray has set CUDA_VISIBLE_DEVICES to the GPUs that are this worker's.
-    worker = subprocess.Popen(command)
-    try:
-        return worker.wait()
-    finally:  # Ray cancels us: the worker ends its shard, which another takes up
-        worker.send_signal(signal.SIGINT)
-        worker.wait()
+    with Watched(command) as worker:
+        return worker.process.wait()
 
 
 def main() -> int:

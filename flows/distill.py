@@ -17,6 +17,7 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.config.distill import DistillConfig
+from flows.nodes import other_nodes
 from flows.prefect import report
 from flows.prefect.own_server import has_configured_server
 from flows.prefect.verdict import show_verdict
@@ -126,6 +127,7 @@ def train(
             workspace.home, threads, on_server=has_configured_server(), gpus=gpus_for(config.optimisation),
             processes=settings.rounds.processes,
         ) as gpus,
+        other_nodes(training, settings.rounds),
         Worker(threads, gpus) as worker,
     ):  # fmt: skip
         table = report.RoundsTable(prepared)

@@ -29,19 +29,15 @@ from prefect.client.schemas.filters import (
     ArtifactFilterKey,
     FlowRunFilter,
     FlowRunFilterId,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-    FlowRunFilterTags,
 )
-from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, StateType
-from prefect.deployments import run_deployment
+from prefect.client.schemas.objects import TERMINAL_STATES, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_logger
 from prefect.runtime import flow_run
-from prefect.states import Cancelled, Cancelling, Crashed
+from prefect.states import Crashed
 from pydantic import BaseModel
 
-from storage.errors import UsageError
+from flows.prefect.pool_runs import cancel, pool_of, start, unfinished
 from tasks.questions.sets import Shard
 from tasks.teacher.sampling import SamplingProgress, per_second
 
@@ -186,26 +182,12 @@ class ShardRuns:
     def __init__(self, deployment: str, run_id: str, parameters: dict[str, Any]) -> None:
         self._deployment, self._parameters = deployment, parameters
         self._tag = f"shards of {run_id}"
-        with get_client(sync_client=True) as client:
-            try:
-                self.pool = client.read_deployment_by_name(deployment).work_pool_name
-            except ObjectNotFound:
-                flow, name = deployment.split("/")
-                raise UsageError(
-                    f"teacher.shards_on: the flow {flow} has no deployment {name!r}. Make it with `prefect "
-                    f"--no-prompt deploy --prefect-file deploy/shards.yaml --name {name}`, or leave shards_on out."
-                ) from None
+        self.pool = pool_of(deployment, "teacher.shards_on", "deploy/shards.yaml")
 
     def start(self, shard: Shard) -> UUID:
-        """Schedules a run for a shard, shown below this run in Prefect's UI."""
-        run: FlowRun = run_deployment(  # type: ignore[assignment]  # without an event loop it is no coroutine
-            self._deployment,
-            parameters=self._parameters | {"shard": shard.model_dump()},
-            timeout=0,
-            flow_run_name=f"shard {shard}",
-            tags=[self._tag],
-        )
-        return run.id
+        """Schedules a run for a shard."""
+        parameters = self._parameters | {"shard": shard.model_dump()}
+        return start(self._deployment, parameters, f"shard {shard}", self._tag)
 
     def look(self, runs: Iterable[UUID]) -> dict[UUID, ShardState]:
         """How some runs stand; one that the server does not know any more has crashed."""
@@ -231,13 +213,8 @@ class ShardRuns:
         return states
 
     def cancel(self, run: UUID) -> None:
-        """Asks a run to end: it stores what has arrived first. One that has not begun does not begin."""
-        with get_client(sync_client=True) as client:
-            state = client.read_flow_run(run).state
-            if state is None or state.is_final():
-                return
-            began = state.type in (StateType.RUNNING, StateType.CANCELLING)
-            client.set_flow_run_state(run, Cancelling() if began else Cancelled())
+        """Asks a run to end: it stores what has arrived first."""
+        cancel(run)
 
     def lose(self, run: UUID, why: str) -> None:
         """Gives a run up for lost. Should it still be there, it ends as soon as it looks."""
@@ -246,12 +223,4 @@ class ShardRuns:
 
     def unfinished(self) -> list[UUID]:
         """The runs that have not ended, also those that an earlier process of this run started."""
-        open_states = [state for state in StateType if state not in TERMINAL_STATES]
-        with get_client(sync_client=True) as client:
-            found = client.read_flow_runs(
-                flow_run_filter=FlowRunFilter(
-                    tags=FlowRunFilterTags(all_=[self._tag]),
-                    state=FlowRunFilterState(type=FlowRunFilterStateType(any_=open_states)),
-                )
-            )
-        return [run.id for run in found]
+        return unfinished(self._tag)

@@ -21,7 +21,7 @@ INITIAL = -1
 _NO_PART_OF_THE_ID = {
     "negatives": {"batch_size"},
     "optimisation": {"device", "micro_batch_size", "checkpoint_every_s", "log_every"},
-    "rounds": {"evaluation_batch", "processes", "nodes", "rendezvous", "threads", "keep"},
+    "rounds": {"evaluation_batch", "processes", "nodes", "nodes_on", "rendezvous", "threads", "keep"},
 }
 
 
@@ -132,6 +132,11 @@ class RoundsConfig(BaseModel):
         description="Machines that train together: the one that does the round, and others that run "
         "`python -m tasks.training.nodes` (docs/deployment.md).",
     )
+    nodes_on: str | None = Field(
+        default=None,
+        description="Deployment of the flow `train-node` that starts the other nodes (deploy/nodes.yaml); null leaves "
+        "that to you.",
+    )
     rendezvous: str | None = Field(
         default=None,
         pattern=r"^[^\s:/]+:\d+$",
@@ -154,6 +159,8 @@ class RoundsConfig(BaseModel):
                 "nodes above 1 need a rendezvous: HOST:PORT, an address of the machine that does the round, as the "
                 "other nodes reach it"
             )
+        if self.nodes_on is not None and self.nodes == 1:
+            raise ValueError("nodes_on starts the other nodes, and there are none: set nodes, or leave nodes_on out")
         return self
 
     @property

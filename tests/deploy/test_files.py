@@ -12,6 +12,7 @@ import yaml
 from prefect.utilities.templating import apply_values
 
 from flows.config.distill import checked, load_config
+from flows.nodes import train_node
 from flows.shards import sample_shard
 from tests.deploy import compose
 
@@ -36,13 +37,20 @@ def test_the_deployments_run_the_lab_as_it_is_shipped() -> None:
         assert config == load_config("lab", ["compare=[]"]), deployment["name"]
 
 
-def test_shards_have_pools_of_their_own() -> None:
+def test_shards_and_nodes_have_pools_of_their_own() -> None:
     """A run that waits for its shards keeps its place in its pool: in a pool of one place they would never begin."""
     pools = {one["name"]: one["work_pool"]["name"] for one in deployments("shards.yaml")}
     assert pools.keys() == {one["name"] for one in deployments()} | {"kubernetes-gpu"}
     assert not set(pools.values()) & {one["work_pool"]["name"] for one in deployments()}
-    module, name = deployments("shards.yaml")[0]["entrypoint"].rsplit(".", 1)
-    assert getattr(importlib.import_module(module), name) is sample_shard
+    others = {one["work_pool"]["name"] for one in deployments("nodes.yaml")}
+    assert not others & (set(pools.values()) | {one["work_pool"]["name"] for one in deployments()})
+
+
+@pytest.mark.parametrize(("file", "flow"), [("shards.yaml", sample_shard), ("nodes.yaml", train_node)])
+def test_deployments_name_the_flow_that_they_run(file: str, flow: object) -> None:
+    for one in deployments(file):
+        module, name = one["entrypoint"].rsplit(".", 1)
+        assert getattr(importlib.import_module(module), name) is flow
 
 
 def test_the_job_template_declares_what_it_uses_and_uses_what_it_declares() -> None:
@@ -52,7 +60,7 @@ def test_the_job_template_declares_what_it_uses_and_uses_what_it_declares() -> N
 
 
 def test_a_deployment_sets_no_job_variable_that_its_pool_does_not_know() -> None:
-    for one in [*deployments(), *deployments("shards.yaml")]:
+    for one in [*deployments(), *deployments("shards.yaml"), *deployments("nodes.yaml")]:
         if one["name"].startswith("kubernetes"):
             variables = one["work_pool"]["job_variables"]
             assert variables.keys() <= job_template()["variables"]["properties"].keys()
@@ -70,14 +78,15 @@ def rendered_job(variables: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("version", KUBERNETES)
 def test_what_a_cluster_is_asked_for_is_what_kubernetes_knows(version: str) -> None:
-    files = [*deployments(), *deployments("shards.yaml")]
+    files = [*deployments(), *deployments("shards.yaml"), *deployments("nodes.yaml")]
     jobs = [one["work_pool"]["job_variables"] for one in files if one["name"].startswith("kubernetes")]
-    assert len(jobs) == 3
+    assert len(jobs) == 4
     others = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text(encoding="utf-8"))
     for manifest in [*map(rendered_job, jobs), *others]:
         kubernetes_validate.validate(manifest, version, strict=True)
-    gpu = rendered_job(jobs[-1])["spec"]["template"]["spec"]
-    assert gpu["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    pods = [rendered_job(job)["spec"]["template"]["spec"] for job in jobs]
+    assert [pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] for pod in pods] == ["0", "0", "1", "8"]
+    gpu = pods[-1]
     assert gpu["tolerations"][0]["key"] == "nvidia.com/gpu"
 
 

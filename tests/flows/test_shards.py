@@ -90,15 +90,16 @@ def begin(home: Path) -> "subprocess.Popen[str]":
 
 def shards_below(run: "subprocess.Popen[str]") -> list[psutil.Process]:
     """The processes of shards."""
-    found = []
-    for process in family(run.pid):
-        try:
-            line = process.cmdline()
-        except psutil.Error:
-            continue
-        if line[-1:] == ["prefect.engine"]:
-            found.append(process)
-    return found
+    return [process for process in family(run.pid) if command_of(process)[-1:] == ["prefect.engine"]]
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    """Its command line; empty once it is gone."""
+    try:
+        line: list[str] = process.cmdline()
+    except psutil.Error:
+        return []
+    return line
 
 
 def stored(home: Path) -> list[list[dict[str, Any]]]:
@@ -156,6 +157,25 @@ def test_a_straggler_is_split() -> None:
     assert len({row["sample_id"] for row in samples}) == len(samples) == 180
     assert len(asked) == 60
     assert asked.total() <= 60 + 2, "only what was under way is asked for again"
+
+
+def test_a_shard_whose_vllm_is_killed_goes_on(tiny_llama: Path) -> None:
+    text = CONFIG.replace("url: URL, model: big", f"model: {tiny_llama}, api: completions, max_tokens: 200")
+    Path("small.yaml").write_text(text.replace("in_flight: 2, split_s: SPLIT", "in_flight: 1").replace("SHARDS", "2"))
+    with begin(Path("home")) as run:
+        while not list(Path("home/store/rationales").rglob("*.parquet")):
+            assert run.poll() is None, run.communicate()
+            time.sleep(0.1)
+        servers = [
+            process for process in family(run.pid) if "vllm.entrypoints.openai.api_server" in command_of(process)
+        ]
+        assert servers, "each shard has a server of its own"
+        for process in servers:
+            process.kill()
+        _, told = run.communicate(timeout=900)
+        assert run.returncode == 0, told
+    [samples, _] = stored(Path("home"))
+    assert Counter(row["example_id"] for row in samples).total() == len({row["sample_id"] for row in samples}) == 180
 
 
 def test_a_teacher_that_refuses_the_key_ends_all_shards_in_one_line() -> None:

@@ -2,15 +2,11 @@
 
 import json
 import os
-import shutil
-import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,7 +18,6 @@ import pytest
 from prefect import flow
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.blocks.system import Secret
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from flows.prefect.automations import apply_automations, remove_automations
 from flows.prefect.verdict import show_verdict
@@ -37,6 +32,7 @@ from tasks.tracking.registry import Registered
 from tasks.watching.drift import DriftConfig
 from tests.conftest import Qcrd, figures
 from tests.drifting import LONG, OTHER, SAME, bring
+from tests.flows.prefect_server import prefect_server
 
 pytestmark = pytest.mark.slow
 
@@ -56,24 +52,7 @@ distill()
 @pytest.fixture(scope="module")
 def server(prefect_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Prefect server's API; this process talks to it, too."""
-    folder = tmp_path_factory.mktemp("prefect")
-    shutil.copyfile(prefect_database, folder / prefect_database.name)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    api = f"http://127.0.0.1:{port}/api"
-    env = os.environ | {
-        "PREFECT_HOME": str(folder), "PREFECT_API_URL": api, "PREFECT_SERVER_API_PORT": str(port),
-        "PREFECT_UI_API_URL": api, "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1",
-    }  # fmt: skip
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with (folder / "server.log").open("wb") as log, ExitStack() as until_the_end:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=env, start_new_session=True)
-        until_the_end.callback(process.wait)
-        until_the_end.callback(os.killpg, process.pid, signal.SIGKILL)
-        wait_for(lambda: answers(f"{api}/health") or process.poll() is not None, "the server")
-        assert process.poll() is None, (folder / "server.log").read_text()
-        until_the_end.enter_context(temporary_settings({PREFECT_API_URL: api, PREFECT_HOME: folder}))
+    with prefect_server(prefect_database, tmp_path_factory.mktemp("prefect")) as api:
         yield api
 
 
@@ -105,13 +84,6 @@ def clean(server: str) -> Iterator[str]:
     remove_automations()
     yield server
     remove_automations()
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url).is_success
-    except httpx.HTTPError:
-        return False
 
 
 def wait_for(found: Callable[[], Any], what: str, seconds: float = 120) -> Any:
