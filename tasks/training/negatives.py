@@ -31,6 +31,7 @@ from tasks.training.folder import Training
 from tasks.training.initial import question_lengths
 from tasks.training.outcomes import NegativesSampled
 from tasks.training.own_rationales import NEGATIVE, is_right
+from tasks.training.shares import Share, other_shares
 from tasks.training.spec import NegativesConfig, OwnSamplesConfig, TrainingSpec
 
 AT_ONCE = 4096
@@ -69,20 +70,10 @@ def _sample(training: Training, t: int, on_progress: Callable[[int, int], None] 
         return done
     befores = sorted({one.before for one in wanted.values()})
     stored = {key for before in befores for key in _all_stored(store, spec, before)}
-    missing = {
-        before: [key for key, one in wanted.items() if one.before == before and key not in stored] for before in befores
-    }
-    total, finished = sum(map(len, missing.values())), 0
-    for before, keys in missing.items():
-        if keys:
-            left_out, sampled = _write(
-                training, before, {key: wanted[key] for key in keys}, finished, total, on_progress
-            )
-            for key in left_out:
-                del wanted[key]
-            finished += len(keys)
-            done.sampled += sampled
+    with other_shares(training, t, "negatives") as share:
+        _write_missing(training, wanted, stored, share, on_progress)
     rows = {key: row for before in befores for key, row in _all_stored(store, spec, before).items()}
+    done.sampled = sum(key in rows and key not in stored for key in wanted)
     samples = [(rows[key], one) for key, one in wanted.items() if key in rows]
     hot = [(row, one) for row, one in samples if one.index == NEGATIVE]
     own = [(row, one) for row, one in samples if one.index != NEGATIVE]
@@ -92,6 +83,33 @@ def _sample(training: Training, t: int, on_progress: Callable[[int, int], None] 
     done.right, done.own_right = (sum(is_right(row, one.question, dataset) for row, one in kind) for kind in (hot, own))
     done.seconds = time.monotonic() - started
     return done
+
+
+def sample_share(training: Training, t: int, share: Share) -> None:
+    """Samples and stores one share of the texts that round t lacks."""
+    wanted = dict(_wanted(training, t))
+    befores = {one.before for one in wanted.values()}
+    stored = {key for before in befores for key in _all_stored(training.store, training.spec, before)}
+    _write_missing(training, wanted, stored, share, None)
+
+
+def _write_missing(
+    training: Training,
+    wanted: dict[str, _Wanted],
+    stored: set[str],
+    share: Share,
+    on_progress: Callable[[int, int], None] | None,
+) -> None:
+    """Samples what is not stored of one share. Which share a text is in does not depend on what is stored: others are
+    storing theirs. Progress is this share's."""
+    missing: dict[int, dict[str, _Wanted]] = {}
+    for place, (key, one) in enumerate(wanted.items()):
+        if share.has(place) and key not in stored:
+            missing.setdefault(one.before, {})[key] = one
+    total, finished = sum(map(len, missing.values())), 0
+    for _, texts in sorted(missing.items()):
+        _write(training, texts, finished, total, on_progress)
+        finished += len(texts)
 
 
 def _negatives_before(spec: TrainingSpec, t: int) -> int | None:
@@ -127,26 +145,21 @@ def _sample_id(spec: TrainingSpec, one: _Wanted, request: dict[str, Any]) -> str
 
 def _write(
     training: Training,
-    before: int,
     wanted: dict[str, _Wanted],
     finished: int,
     total: int,
     on_progress: Callable[[int, int], None] | None,
-) -> tuple[list[str], int]:
-    """Samples texts from one round's student and stores them.
-
-    Returns:
-        Those of questions that are too long for it, and how many were sampled.
-    """
+) -> None:
+    """Samples texts from one round's student and stores them, but for those of questions that are too long for it."""
+    before = next(iter(wanted.values())).before
     spec, dataset, store = training.spec, training.dataset, training.store
     student = load_student(training.model(before), spec.config.student)
     student = student.to(torch_device(spec.config.optimisation))
     # Questions that are too long are not trained on, so they need no rationale.
     lengths = question_lengths(student, dataset, [one.question for one in wanted.values()])
     fits = {key: length <= student.max_input_tokens for key, length in zip(wanted, lengths, strict=True)}
-    left_out = [key for key, fitting in fits.items() if not fitting]
     keys = [key for key, fitting in fits.items() if fitting]
-    finished += len(left_out)
+    finished += len(fits) - len(keys)
     longest = spec.config.negatives.max_tokens or student.max_target_tokens
     for kind in (NegativesConfig, OwnSamplesConfig):
         of_kind = [key for key in keys if isinstance(wanted[key].sampling, kind)]
@@ -171,7 +184,6 @@ def _write(
             found = [_row(dataset, spec, key, one, text) for key, one, text in zip(part, asked, written, strict=True)]
             store.append(RATIONALES, pa.Table.from_pylist(found, RATIONALES.schema))
             finished += len(part)
-    return left_out, len(keys)
 
 
 def _all_stored(store: Store, spec: TrainingSpec, before: int) -> dict[str, dict[str, Any]]:

@@ -32,6 +32,7 @@ from storage.store import Store, now
 from tasks.training.folder import Training
 from tasks.training.outcomes import QualityUpdated
 from tasks.training.own_rationales import OwnRationales, own_in_parts
+from tasks.training.shares import Share, other_shares
 from tasks.training.spec import INITIAL, TrainingSpec
 from tasks.training.training_set import is_held_out
 
@@ -98,21 +99,40 @@ def _update(training: Training, t: int, on_report: StepReport | None) -> Quality
     version = version_of(spec, t)
     judges = spec.config.method.quality_source == "judge"
     steps = _train(training, t, on_report) if version == t and not judges else 0
-    judge = scorer(training, t - 1 if judges else version)
+    known = scores_of(store, spec, version)
+    with other_shares(training, t, "scores") as share:
+        too_long = score_share(training, t, share)
+    scores = scores_of(store, spec, version)
+    if share.of > 1:  # what has no score now has too many tokens, in whatever share it is
+        too_long = sum(key not in scores for rows in _judged(training, t) for key, _, _ in _rationales(rows))
+    return QualityUpdated(
+        version=version, steps=steps, scored=len(scores) - len(known), too_long=too_long,
+        **_measured(training, t, scores), seconds=time.monotonic() - started,
+    )  # fmt: skip
+
+
+def score_share(training: Training, t: int, share: Share) -> int:
+    """Scores and stores what has no score in one share of the rationales; returns how many are too long."""
+    spec, store = training.spec, training.store
+    version = version_of(spec, t)
+    judge = scorer(training, t - 1 if spec.config.method.quality_source == "judge" else version)
     known = scores_of(store, spec, version)
     new: dict[str, float] = {}
     too_long = 0
     for rows in _judged(training, t):
-        found, over = _score(judge, rows, known)
+        found, over = _score(judge, [row for place, row in enumerate(rows) if share.has(place)], known)
         new |= found
         too_long += over
     if new:
         _store_scores(store, spec, version, new)
-        known |= new
-    return QualityUpdated(
-        version=version, steps=steps, scored=len(new), too_long=too_long, **_measured(training, t, known),
-        seconds=time.monotonic() - started,
-    )  # fmt: skip
+    return too_long
+
+
+def _rationales(rows: list[dict[str, Any]]) -> Iterator[tuple[str, str, str]]:
+    """(sample_id, question, text) of all rationales of questions."""
+    for row in rows:
+        for key, text in (*row["positives"], *row["minority"], *row["student"]):
+            yield key, row["question"], text
 
 
 def scorer(training: Training, version: int) -> Discriminator | Judge:
@@ -207,12 +227,7 @@ def _score(
     Returns:
         sample_id -> score of what is new, and how many are too long.
     """
-    missing = [
-        (key, row["question"], text)
-        for row in rows
-        for key, text in (*row["positives"], *row["minority"], *row["student"])
-        if key not in known
-    ]
+    missing = [one for one in _rationales(rows) if one[0] not in known]
     ids = judge.pair_ids([question for _, question, _ in missing], [text for _, _, text in missing])
     fitting = [item for item, pair in zip(missing, ids, strict=True) if len(pair) <= judge.max_tokens]
     values = judge.score([question for _, question, _ in fitting], [text for _, _, text in fitting]) if fitting else ()
