@@ -24,8 +24,11 @@ LONGEST = (
     "test_fault_injection",
     "test_stack",
     "test_lab_end_to_end",
+    "test_shards_chaos",
     "test_folder",
     "test_server",
+    "test_shards",
+    "test_nodes",
     "test_services_gone",
 )
 """Files that take minutes, the longest first."""
