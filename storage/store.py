@@ -139,7 +139,7 @@ class Store:
             partition: that partition.
         """
         columns = ", ".join(f'"{name}"' for name in table.schema.names)
-        total: int = con.execute(f"SELECT count(*) FROM {source}").fetchall()[0][0]
+        total: int = self.execute(con, f"SELECT count(*) AS n FROM {source}")["n"][0].as_py()
         paths = self.parts(table, partition)
         if not paths:
             self._append_query(con, table, f"SELECT {columns} FROM {source}", partition, PART)

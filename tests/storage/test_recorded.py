@@ -134,7 +134,7 @@ def test_rows_are_streamed(tmp_path: Path) -> None:
             "cqa",
             "row 1: choices must be at least two texts, none of them empty; got ['a', '']",
         ),
-        ({"question": ["q"], "text": "t"}, "svamp", "row 1: question must be a text, not list"),
+        ({"question": {"q": 1}, "text": "t"}, "svamp", "row 1: question must be a text, not dict"),
         ({"question": "q", "text": "t", "label": {}}, "svamp", "row 1: label must be a text, not dict"),
         ({"question": "q", "text": {"a": 1}}, "svamp", "row 1: text must be a text, not dict"),
         ({"question": "q", "text": "t", "answer": [1]}, "svamp", "row 1: answer must be a text, not list"),
