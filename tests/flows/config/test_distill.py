@@ -135,7 +135,8 @@ NAMES = (
         ("negatives.lag=0", "negatives.lag: 0 is not allowed. Allowed: a number greater than or equal to 1, 'fixed' or "
                             "'none'."),
         ("rounds=3", "rounds is a section, with keys of its own (answer_tokens, epochs_per_round, evaluation_batch, "
-                     "explain_validation, keep, nodes, patience, processes, rendezvous, rounds, threads), not 3."),
+                     "explain_validation, keep, nodes, nodes_on, patience, processes, rendezvous, rounds, "
+                     "threads), not 3."),
         ("optimisation.learning_rate=0", "optimisation.learning_rate: Input should be greater than 0, not 0."),
         ("rounds.rounds=many", "rounds.rounds: Input should be a valid integer, unable to parse string as an integer, "
                                "not 'many'."),
