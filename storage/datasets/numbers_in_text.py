@@ -98,7 +98,8 @@ _STEP_LABEL = re.compile(r"^\s*(?:step\s\d{1,3}\s?[:.)-]|\d{1,2}[.)]\s)", re.IGN
 _EACH_OF = re.compile(
     r"\b(?:each|all|every one) of (?:the|his|her|their|its|my|your|our|these|those)\s\d{1,9}\b", re.IGNORECASE
 )
-_CALCULATES = re.compile(r"[=+*/×÷·⋅]|\s[-−–]\s|\\")  # so it is no mere list of things
+# Not a mere list of things: it calculates, or a clause says what comes of it ("spent 3, leaving 1").
+_CALCULATES = re.compile(r"[=+*/×÷·⋅]|\s[-−–]\s|\\|,\s\w{2,12}ing\s")
 _OR = re.compile(r"\bor\b")
 _EQUALS = re.compile(r"\b(?:is equal to|equal to|equals|equalling|comes to)\b")
 # "So x = 5 and y = 6": two unknowns, or two solutions.
