@@ -8,7 +8,7 @@
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from prefect import flow
@@ -46,12 +46,8 @@ def other_nodes(training: Training, rounds: RoundsConfig) -> Iterator[None]:
     for run in unfinished(tag):  # of a run that was killed: they would take the places of these
         cancel(run)
     folder = training.folder.resolve()
-    runs = [
-        start(deployment, {"folder": str(folder), "node": node}, f"node {node} of {folder.name}", tag)
-        for node in range(1, rounds.nodes)
-    ]
-    try:
+    with ExitStack() as stack:
+        for node in range(1, rounds.nodes):
+            run = start(deployment, {"folder": str(folder), "node": node}, f"node {node} of {folder.name}", tag)
+            stack.callback(cancel, run)
         yield
-    finally:
-        for run in runs:
-            cancel(run)
