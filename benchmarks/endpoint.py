@@ -27,6 +27,7 @@ from typing import Any
 
 from aiohttp import web
 
+from benchmarks import loopback
 from models.processor import detect_processor
 from storage.store import Store
 
@@ -72,19 +73,7 @@ async def _serve(told: Connection, options: argparse.Namespace) -> None:
         choices = [{"index": i, "text": f"So the answer is {i}.", "finish_reason": "stop"} for i in range(body["n"])]
         return web.json_response({"choices": choices, "usage": {"prompt_tokens": 9, "completion_tokens": 9}})
 
-    async def models(_: web.Request) -> web.StreamResponse:
-        return web.json_response({"data": [{"id": "loopback"}]})
-
-    app = web.Application()
-    app.router.add_post("/v1/completions", completions)
-    app.router.add_get("/v1/models", models)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
-    told.send(runner.addresses[0][1])
-    await asyncio.to_thread(told.recv)
-    told.send((dict(did), len(answered), sum(answered.values())))
-    await runner.cleanup()
+    await loopback.serve(told, "completions", completions, lambda: (dict(did), len(answered), sum(answered.values())))
 
 
 def measure(options: argparse.Namespace) -> float:

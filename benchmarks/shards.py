@@ -30,6 +30,8 @@ from typing import Any
 
 from aiohttp import web
 
+from benchmarks import loopback
+
 N = 5
 DATASET = """
 name: sums
@@ -61,19 +63,7 @@ async def _serve(told: Connection, latency: float, places: int) -> None:
         times[body["messages"][-1]["content"].splitlines()[-1].strip()] = came, time.time()
         return web.json_response({"choices": choices, "usage": {"prompt_tokens": 40, "completion_tokens": 100}})
 
-    async def models(_: web.Request) -> web.StreamResponse:
-        return web.json_response({"data": [{"id": "loopback"}]})
-
-    app = web.Application()
-    app.router.add_post("/v1/chat/completions", chat)
-    app.router.add_get("/v1/models", models)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
-    told.send(runner.addresses[0][1])
-    await asyncio.to_thread(told.recv)
-    told.send(times)
-    await runner.cleanup()
+    await loopback.serve(told, "chat/completions", chat, lambda: times)
 
 
 def sample(home: Path, workers: int, options: argparse.Namespace) -> dict[str, float]:
