@@ -23,6 +23,7 @@ from typing import Any
 import typer
 
 from flows.commands import (
+    answer,
     automations,
     compare,
     distill,
@@ -77,6 +78,7 @@ PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     },
     "Registered students": {
         "predict": predict.predict_command,
+        "answer": answer.answer_command,
         "evaluate": predict.evaluate_command,
         "registry": registry.registry_command,
         "rollback": registry.rollback_command,

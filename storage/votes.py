@@ -14,6 +14,7 @@ files are voted on one by one. So memory is constant, and time linear in the sam
 import json
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -37,6 +38,8 @@ from storage.vote_sql import Positives, vote_sql
 
 SAMPLES_AT_ONCE = 1_250_000
 """About how many samples are voted on at a time."""
+AMONG = "among"
+"""Table of the only examples that are voted on."""
 MEMORY_LIMIT = "1200MB"
 """DuckDB's limit while voting; beyond it, DuckDB uses the disk."""
 
@@ -137,10 +140,15 @@ class VoteSummary:
     unchanged: int
 
 
-def vote(store: Store, dataset: Dataset, rule: VoteRule, split: str | None = None) -> VoteSummary:
+def vote(
+    store: Store, dataset: Dataset, rule: VoteRule, split: str | None = None, among: Sequence[str] | None = None
+) -> VoteSummary:
     """Votes on every split (or one) of a dataset and stores a row per example.
 
     Voting again by the same rule stores only what has changed.
+
+    Args:
+        among: ids of the only examples that are voted on; None for all. Few enough to be held in memory.
 
     Raises:
         UnknownName: no rationale of that split is stored.
@@ -167,7 +175,9 @@ def vote(store: Store, dataset: Dataset, rule: VoteRule, split: str | None = Non
                 memory_limit=MEMORY_LIMIT, temp_directory=str(folder / "duckdb"), preserve_insertion_order="false"
             ) as con,
         ):
-            _fill_result(store, con, dataset, rule, partition, folder)
+            if among is not None:
+                con.register(AMONG, pa.table({"example_id": pa.array(among, pa.string())}))
+            _fill_result(store, con, dataset, rule, partition, folder, "" if among is None else AMONG)
             sums.update(_sums(con))
             counts = store.merge(con, VOTES, "result", partition)
             sums.update(dict(zip(("added", "changed", "unchanged"), counts, strict=True)))
@@ -206,12 +216,15 @@ def _fill_result(
     rule: VoteRule,
     partition: dict[str, str],
     folder: Path,
+    among: str = "",
 ) -> None:
-    """Creates the temporary view `result`: the vote rows of one partition. `folder` takes what memory cannot."""
-    samples = _wanted_samples(store, con, rule, partition)
+    """Creates the temporary view `result`: the vote rows of one partition. `folder` takes what memory cannot; `among`
+    is a table of the only examples that are voted on."""
+    samples = _wanted_samples(store, con, rule, partition, among)
+    of_these = f"SEMI JOIN {among} USING (example_id)" if among else ""
     columns = "example_id, label" if dataset.compares_strings else "example_id, label, extra"
-    gold = f"(SELECT {columns} FROM {store.relation(EXAMPLES, partition)} WHERE label IS NOT NULL)"
-    counted = store.execute(con, f"SELECT count(*) AS n FROM {store.relation(RATIONALES, partition)}")
+    gold = f"(SELECT {columns} FROM {store.relation(EXAMPLES, partition)} {of_these} WHERE label IS NOT NULL)"
+    counted = store.execute(con, f"SELECT count(*) AS n FROM {store.relation(RATIONALES, partition)} {of_these}")
     groups = math.ceil(counted["n"][0].as_py() / SAMPLES_AT_ONCE)
     if groups <= 1:
         store.execute(con, f"CREATE TEMP TABLE gold AS FROM {gold}")
@@ -231,7 +244,7 @@ def _fill_result(
     store.execute(
         con,
         f"CREATE TEMP TABLE gone AS SELECT example_id FROM {store.relation(VOTES, partition)} "
-        "ANTI JOIN voted USING (example_id) WHERE vote_id = $vote_id AND n_sampled > 0",
+        f"{of_these} ANTI JOIN voted USING (example_id) WHERE vote_id = $vote_id AND n_sampled > 0",
         {"vote_id": rule.vote_id},
     )
     # A view adds the columns that are the same in every row; in a table they would fill the memory.

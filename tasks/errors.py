@@ -29,6 +29,8 @@
     ├── ServiceFailed              tasks/errors.py
     │   ├── TrackingFailed         MLflow cannot be reached or refused a request
     │   └── ServerRefused          Prefect cannot be reached or refused a request
+    ├── Overloaded                 too many questions wait; turned away with 503 (tasks/cascade/errors.py)
+    ├── OverBudget                 the teacher may be asked no more today (tasks/cascade/errors.py)
     ├── NonsenseError              a teacher's reply is not what was asked for; retried (models/teacher_replies.py)
     ├── ErrorInReplyError          a teacher's reply says that it failed; retried (models/teacher_replies.py)
     ├── AttemptError               one request to a teacher failed; retried (models/teacher_endpoint.py)
@@ -36,7 +38,7 @@
     └── _Unreadable                a text is not arithmetic (storage/datasets/arithmetic.py)
 
 The message of each StorageError, ModelError and ServiceFailed is one line: what was wrong, what is allowed, what to do.
-The command line prints it without a traceback and exits with 2. The last five are caught where they are raised.
+The command line prints it without a traceback and exits with 2. The last seven never leave qcrd.
 """
 
 from models.errors import ModelError

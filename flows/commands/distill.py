@@ -41,7 +41,7 @@ def distill_command(
 
     A configuration has the sections dataset, teacher, votes, student, method,
     compare, compare_rounds, negatives, own, discriminator, optimisation,
-    rounds, answering, registry and drift.
+    rounds, answering, registry, cascade and drift.
     `qcrd keys SECTION` explains the keys of each.
 
     Example: qcrd distill lab --set rounds.rounds=6 --set method.scheme=mean

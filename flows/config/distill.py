@@ -18,6 +18,7 @@ from models.methods import MethodConfig, MethodName
 from storage.datasets.registry import BUILT_IN
 from storage.errors import BadFile, UnknownName, UsageError, one_line
 from storage.votes import VotesConfig
+from tasks.cascade.settings import CascadeSettings
 from tasks.questions.sets import DatasetConfig
 from tasks.teacher.lab import lab_folder
 from tasks.teacher.settings import LAB, TeacherSettings
@@ -67,6 +68,9 @@ class DistillConfig(BaseModel):
     )
     registry: RegistrySettings = Field(
         default=RegistrySettings(), description="How the best student is registered and judged."
+    )
+    cascade: CascadeSettings = Field(
+        default=CascadeSettings(), description="How `qcrd answer` serves the champion before the teacher."
     )
     drift: DriftConfig = Field(default=DriftConfig(), description="When to warn that incoming data has changed.")
 

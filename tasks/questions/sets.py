@@ -13,11 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from storage.datasets.registry import BUILT_IN
 from storage.errors import NothingToDo
 from storage.ids import content_id
-from storage.schemas import EXAMPLES, PREDICTIONS
+from storage.schemas import EXAMPLES, PREDICTIONS, Table
 from storage.store import Store
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
+PASSED_ON = "passed-on"
+"""The split of the questions that `qcrd answer` passes on to the teacher."""
 
 
 class DatasetConfig(BaseModel):
@@ -54,6 +56,11 @@ class DatasetConfig(BaseModel):
         "`validation_share` of the others is the validation set.",
     )
     fold: int = Field(default=0, ge=0, description="Number of the fold that is the test set, from 0.")
+    passed_on: bool = Field(
+        default=True,
+        description=f"Train also on the questions that `qcrd answer` has passed on to the teacher (split {PASSED_ON}), "
+        "with the teacher's majority as their label.",
+    )
     limit: int | None = Field(
         default=None, ge=1, description="Take at most this many training questions; null takes all."
     )
@@ -73,6 +80,8 @@ class DatasetConfig(BaseModel):
     @model_validator(mode="after")
     def _no_question_twice(self) -> Self:
         named = [split for split in (self.train_split, self.validation_split, self.test_split) if split is not None]
+        if PASSED_ON in named:
+            raise ValueError(f"{PASSED_ON} is the split of what `qcrd answer` passes on; name another one")
         if self.folds is None and len(set(named)) < len(named):
             raise ValueError(
                 f"train_split, validation_split and test_split must differ ({', '.join(named)}): the same questions "
@@ -95,6 +104,7 @@ class DatasetConfig(BaseModel):
             part: one of `splits`.
         """
         limits = {"train": self.limit, "validation": self.validation_limit, "test": self.test_limit}
+        more = part == "train" and self.passed_on and self.folds is None
         carved = self.folds is not None or (self.validation_split is None and part != "test")
         return QuestionSet(
             dataset=dataset,
@@ -104,6 +114,8 @@ class DatasetConfig(BaseModel):
             fold=self.fold,
             validation_share=self.validation_share,
             limit=limits[part],
+            more=PASSED_ON if more else None,
+            apart_from=tuple(sorted(set(self.splits().values()))) if more else (),
         )
 
 
@@ -141,6 +153,8 @@ class QuestionSet(BaseModel):
         part: which part of the split, if several are carved from it; None takes the whole split.
         folds, fold, validation_share: how it is carved; see `DatasetConfig`.
         limit: at most this many, the first by hash.
+        more: a split whose questions are added, all of them but those that are also in one of `apart_from`: somebody
+            may have asked a test question, and it must not be trained on.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -152,6 +166,8 @@ class QuestionSet(BaseModel):
     fold: int = 0
     validation_share: float = 0.1
     limit: int | None = None
+    more: str | None = None
+    apart_from: tuple[str, ...] = ()
 
     @property
     def partition(self) -> dict[str, str]:
@@ -169,10 +185,29 @@ class QuestionSet(BaseModel):
             "train": f"NOT ({test}) AND NOT ({validation})",
         }[self.part]
         limit = "" if self.limit is None else f"LIMIT {self.limit}"
-        return (
+        own = (
             f"(SELECT * FROM {store.relation(EXAMPLES, self.partition)} WHERE {condition} "
             f"ORDER BY md5(example_id), example_id {limit})"
         )
+        if self.more is None:
+            return own
+        known, more = (
+            " UNION ALL BY NAME ".join(
+                f"FROM {store.relation(EXAMPLES, self.partition | {'split': split})}" for split in splits
+            )
+            for splits in (self.apart_from, (self.more,))
+        )
+        return f"(FROM {own} UNION ALL BY NAME FROM ({more}) ANTI JOIN ({known}) USING (question, choices))"
+
+    @property
+    def partitions(self) -> list[dict[str, str]]:
+        """The partitions that it may have rows in."""
+        more = [self.partition | {"split": self.more}] if self.more is not None else []
+        return [self.partition, *more]
+
+    def relation(self, store: Store, table: Table) -> str:
+        """SQL for the rows of a table in its splits; see `Store.relation`."""
+        return "(" + " UNION ALL BY NAME ".join(f"FROM {store.relation(table, one)}" for one in self.partitions) + ")"
 
     def ids(self, store: Store, shard: Shard | None = None) -> list[str]:
         """The ids of the chosen examples, in an order that depends on them alone.

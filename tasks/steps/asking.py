@@ -42,9 +42,9 @@ def asked_questions(config: DatasetConfig, dataset: Dataset) -> QuestionSet:
     """The questions that the teacher is asked.
 
     If validation questions are carved from the same split, the teacher explains those, too: their majority answers
-    stand in for missing labels.
+    stand in for missing labels. What was passed on to it has been asked by the service that did.
     """
-    part = config.question_set(dataset.name, "train")
+    part = config.question_set(dataset.name, "train").model_copy(update={"more": None, "apart_from": ()})
     return part.model_copy(update={"part": None, "limit": None}) if part.part and not part.limit else part
 
 

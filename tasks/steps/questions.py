@@ -7,7 +7,7 @@ from storage.datasets.registry import get_dataset
 from storage.errors import OutOfReach, UnknownName, one_line
 from storage.schemas import EXAMPLES
 from storage.store import Store
-from tasks.questions.sets import DatasetConfig, Part, questions_version
+from tasks.questions.sets import PASSED_ON, DatasetConfig, Part, QuestionSet, questions_version
 from tasks.questions.stored import store_examples
 from tasks.running.workspace import Workspace
 from tasks.steps.retries import STEP
@@ -86,7 +86,11 @@ def store_questions(workspace: Workspace, config: DatasetConfig) -> Questions:
     sets = {part: config.question_set(dataset.name, part) for part in config.splits()}
     counts = {part: len(one.ids(store)) for part, one in sets.items()}
     version = questions_version(store, sets.values())
-    log.info("%s: %s", dataset.name, ", ".join(f"{count:,} {part}" for part, count in counts.items()))
+    passed_on = _passed_on(store, sets["train"])
+    log.info(
+        "%s: %s%s", dataset.name, ", ".join(f"{count:,} {part}" for part, count in counts.items()),
+        f"; {passed_on:,} training questions were passed on by `qcrd answer`" if passed_on else "",
+    )  # fmt: skip
     before = last_with(store, dataset.name, DATASET_FIGURE, but=workspace.run_id)
     known = before.figures[DATASET_FIGURE].detail.get("version") if before else None
     if known not in (None, version):
@@ -94,6 +98,14 @@ def store_questions(workspace: Workspace, config: DatasetConfig) -> Questions:
     total = Figure(sum(counts.values()), {"version": version, "parts": dict(counts)})
     store_figures(store, workspace.run_id, dataset.name, {DATASET_FIGURE: total})
     return Questions(dataset=dataset.name, version=version, counts=counts, new=new)
+
+
+def _passed_on(store: Store, train: QuestionSet) -> int:
+    """How many training questions `qcrd answer` has passed on to the teacher."""
+    with store.connect() as con:
+        sql = f"SELECT count(*) AS n FROM {train.sql(store)} WHERE split = $1"
+        count: int = store.execute(con, sql, [PASSED_ON])["n"][0].as_py()
+    return count
 
 
 def _is_stored(store: Store, dataset: str, split: str) -> bool:

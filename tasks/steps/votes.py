@@ -3,8 +3,8 @@
 from prefect import get_run_logger, task
 
 from storage.datasets.registry import get_dataset
-from storage.votes import VoteRule, VoteSummary, vote
-from tasks.questions.sets import DatasetConfig
+from storage.votes import VoteRule, VoteSummary, matching_teachers, vote
+from tasks.questions.sets import PASSED_ON, DatasetConfig
 from tasks.running.workspace import Workspace
 from tasks.steps.retries import STEP
 
@@ -12,7 +12,11 @@ from tasks.steps.retries import STEP
 @task(name="vote", timeout_seconds=3600, **STEP)
 def count_votes(workspace: Workspace, rule: VoteRule, config: DatasetConfig) -> VoteSummary:
     """Finds the majority answers, positives and negatives of the training split."""
-    summary = vote(workspace.open_store(), get_dataset(config.name), rule, config.train_split)
+    store, dataset = workspace.open_store(), get_dataset(config.name)
+    summary = vote(store, dataset, rule, config.train_split)
+    passed_on = {"dataset": dataset.name, "split": PASSED_ON}
+    if config.passed_on and matching_teachers(store, passed_on, rule):
+        vote(store, dataset, rule, PASSED_ON)
     accuracy = summary.majority_accuracy
     get_run_logger().info(
         "Votes on %s examples: %s of %s samples parsed%s%s.", f"{summary.examples:,}",

@@ -131,12 +131,14 @@ def _rows(
     """
     gold = "q.label" if target is None else f"nullif(trim(json_extract_string(q.extra, '$.{target}')), '')"
     answer = gold if method.answer_source == "gold" else "v.winner"
+    if questions.more is not None and target is None:  # nobody has labelled what was passed on to the teacher
+        answer = f"CASE WHEN q.split = '{questions.more}' THEN coalesce({answer}, v.winner) ELSE {answer} END"
     texts_of = {"none": _NO_TEXTS, "first": _first_texts(store, questions, rule), "voted": _VOTED_TEXTS}
     given = f"""
         WITH q AS (SELECT * FROM {questions.sql(store)}),
-        v AS (SELECT v.* FROM {store.relation(VOTES, questions.partition)} v SEMI JOIN rule USING (vote_id)
+        v AS (SELECT v.* FROM {questions.relation(store, VOTES)} v SEMI JOIN rule USING (vote_id)
               SEMI JOIN q USING (example_id)),
-        r AS (SELECT * FROM {store.relation(RATIONALES, questions.partition)} WHERE source <> 'student')
+        r AS (SELECT * FROM {questions.relation(store, RATIONALES)} WHERE source <> 'student')
     """
     asked = f"""{given} SELECT q.example_id, q.question, q.choices, {answer} AS answer
         FROM q LEFT JOIN v USING (example_id) ORDER BY q.example_id"""
@@ -173,9 +175,8 @@ _VOTED_TEXTS = """
 def _first_texts(store: Store, questions: QuestionSet, rule: VoteRule) -> str:
     """One sample of each question, whatever it answers: what a pipeline without votes would have asked for."""
     order = f"md5(concat('{rule.seed}', '/', sample_id)), sample_id" if rule.n else "sample_index, model, sample_id"
-    teachers = ", ".join(
-        "'" + name.replace("'", "''") + "'" for name in matching_teachers(store, questions.partition, rule)
-    )
+    names = {name for one in questions.partitions for name in matching_teachers(store, one, rule)}
+    teachers = ", ".join("'" + name.replace("'", "''") + "'" for name in sorted(names))
     return f"""
         SELECT example_id, sample_id, rationale AS text, true AS positive FROM r SEMI JOIN q USING (example_id)
         WHERE rationale_hash <> {NO_RATIONALE} AND model IN ({teachers or "NULL"})

@@ -1,0 +1,162 @@
+"""`qcrd answer`: the champion before the teacher, at a terminal or as a web service."""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.commands.distill import ConfigArgument, SetOption
+from flows.commands.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
+from flows.home import Home
+from flows.prefect.servers import LOOPBACK
+from flows.terminal import notice, out, plain, print_json
+from storage.datasets.definition import Dataset
+from storage.datasets.registry import get_dataset
+from storage.errors import UsageError
+
+if TYPE_CHECKING:
+    from flows.config.distill import DistillConfig
+    from tasks.cascade.cascade import Cascade, Given
+    from tasks.serving.settings import Question
+
+KEY_VARIABLE = "QCRD_ANSWER_API_KEY"
+GRACE_S = 30
+
+
+def answer_command(
+    config: ConfigArgument,
+    questions: Annotated[list[str] | None, typer.Argument(help="Questions, unless --serve.")] = None,
+    choice: Annotated[
+        list[str] | None, typer.Option("--choice", help="An answer choice, for datasets that have some. Repeatable.")
+    ] = None,
+    settings: SetOption = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Answer over HTTP, until Ctrl-C.")] = False,
+    port: Annotated[int, typer.Option("--port", help="Port of the service.", min=1, max=65535)] = 8300,
+    host: Annotated[
+        str,
+        typer.Option("--host", help=f"Address to listen on; any but this machine's own needs a key in {KEY_VARIABLE}."),
+    ] = LOOPBACK,
+    as_json: JsonOption = False,
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Let the champion answer, and the teacher where it is not sure.
+
+    The configuration is the one that the champion is distilled with. What is
+    passed on to the teacher is stored with its votes, and the next run of the
+    same configuration trains on it, too.
+
+    Example: qcrd answer lab --set cascade.below=0.9 "Ann has 3 apples and buys 2 more. How many has she now?"
+    Example: qcrd answer lab --serve
+    """
+    from flows.config.distill import load_config
+
+    if bool(questions) == serve:
+        raise UsageError('Give questions, such as qcrd answer lab "How many ...?", or --serve, one of the two.')
+    loaded = load_config(config, settings or [])
+    if loaded.teacher.source != "sample":
+        raise UsageError(
+            f"teacher.source is {loaded.teacher.source}, and nobody can be asked there: name a teacher with --set "
+            "teacher.source=sample --set teacher.model=NAME --set teacher.url=URL."
+        )
+    if loaded.cascade.cost_a_day is not None and loaded.teacher.price.of(1, 1) is None:
+        raise UsageError("cascade.cost_a_day needs prices: set teacher.price.per_million_completion and its like.")
+    dataset, place = get_dataset(loaded.dataset.name), home_at(home)
+    if not serve:
+        from tasks.serving.settings import Question
+
+        asked = [Question(text, tuple(choice or ())) for text in questions or []]
+        with _cascade(place, loaded, dataset) as cascade:
+            given = asyncio.run(_answers(cascade, asked))
+        if as_json:
+            print_json([one.model_dump() for one in given])
+            return
+        for question, one in zip(asked, given, strict=True):
+            _show(question.question, one)
+        return
+    key = os.environ.get(KEY_VARIABLE) or None
+    if key is None and host not in (LOOPBACK, "localhost", "::1"):
+        raise UsageError(
+            f"{host} can be reached by others: put a key for them into {KEY_VARIABLE}, or leave out --host."
+        )
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as bound:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind((host, port))
+        except OSError as error:
+            raise UsageError(
+                f"Port {port} of {host} cannot be used ({error.strerror}); name another one with --port."
+            ) from error
+        with _cascade(place, loaded, dataset) as cascade:
+            _serve(cascade, dataset, key, bound)
+
+
+async def _answers(cascade: "Cascade", questions: "list[Question]") -> "list[Given]":
+    async with cascade.champion, cascade.desk:
+        return await asyncio.gather(*(cascade.answer(question) for question in questions))
+
+
+def _serve(cascade: "Cascade", dataset: Dataset, key: str | None, bound: socket.socket) -> None:
+    import uvicorn
+
+    from tasks.cascade.service import make_app
+
+    app = make_app(cascade, dataset, key)
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_level=logging.WARNING, access_log=False, timeout_graceful_shutdown=GRACE_S)
+    )
+    host, port = bound.getsockname()[:2]
+    out.print(plain(f"http://{host}:{port}/answer"), soft_wrap=True)
+    registered = cascade.champion.registered
+    left = cascade.desk.left
+    notice(
+        f"{registered.name} version {registered.version} answers; the teacher may be asked "
+        f"{'any number of' if left is None else f'{left:,}'} questions today. Ctrl-C ends it."
+    )
+    server.run([bound])
+
+
+@contextmanager
+def _cascade(home: Home, config: "DistillConfig", dataset: Dataset) -> "Iterator[Cascade]":
+    """Champion and teacher, ready to be asked; a server of the teacher's own runs during the block.
+
+    Raises:
+        UnknownName: there is no champion.
+        UsageError: another process passes questions on to this teacher.
+    """
+    from tasks.cascade.cascade import Cascade
+    from tasks.cascade.champion import Champion
+    from tasks.cascade.desk import Desk
+    from tasks.questions.sets import PASSED_ON
+    from tasks.teacher.key import key_of
+    from tasks.teacher.session import choose_teacher, endpoint
+    from tasks.tracking.packaging import model_name
+
+    champion = Champion(home.path, config.registry.name or model_name(dataset.name), config.cascade, notice)
+    teacher, store = choose_teacher(config.teacher, home.path), home.open_store()
+    key = key_of(config.teacher.key_secret) if config.teacher.key_secret else None
+    with store.lock(f"sample {dataset.name}/{PASSED_ON} {teacher.identity.model}", wait=False) as held:
+        if not held:
+            raise UsageError("Another `qcrd answer` passes questions on to this teacher; ask that one, or end it.")
+        with endpoint(teacher, home.logs, notice) as (address, recover):
+            desk = Desk(
+                store, dataset, config.votes, config.cascade, config.teacher, teacher, address, notice, recover, key
+            )
+            yield Cascade(champion, desk)
+
+
+def _show(question: str, given: "Given") -> None:
+    """One answer, as `qcrd predict` shows it."""
+    out.print(plain(question))
+    out.print(plain(f"  answer:    {given.answer if given.answer is not None else '-'}"))
+    if given.rationale is not None:
+        out.print(plain(f"  rationale: {given.rationale}"))
+    if given.confidence is not None:
+        out.print(plain(f"  sure:      {given.confidence:.0%}"))
+    share = "" if given.share is None else f", {given.share:.0%} of its votes"
+    who = {"student": "the student", "teacher": f"the teacher{share}", "nobody": f"nobody: {given.why}"}
+    out.print(plain(f"  from:      {who[given.by]}"), soft_wrap=True)

@@ -1,0 +1,75 @@
+"""The cascade: the champion answers what it is sure of, the teacher the rest, within a budget."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from models.errors import ModelError
+from storage.errors import StorageError
+from tasks.cascade.champion import Champion
+from tasks.cascade.desk import Desk
+from tasks.cascade.errors import OverBudget, Overloaded
+from tasks.serving.settings import Question
+
+By = Literal["student", "teacher", "nobody"]
+
+
+class Given(BaseModel):
+    """The answer to a question.
+
+    Attributes:
+        by: who gave it; nobody where the student is not sure and the teacher was not, or could not be, asked.
+        answer: None from nobody.
+        rationale: that comes to it; None from nobody, or from a student that writes none.
+        confidence: the student's, that its own answer is right; None if it has none.
+        share: the teacher's votes for its answer; None where it was not asked.
+        abstained: nobody answered.
+        why: nobody did, in one line.
+        example_id: of the stored question, where it was passed on.
+        version: the student's.
+    """
+
+    by: By
+    answer: str | None = None
+    rationale: str | None = None
+    confidence: float | None = None
+    share: float | None = None
+    abstained: bool = False
+    why: str | None = None
+    example_id: str | None = None
+    version: str
+
+
+class Cascade:
+    """Answers questions.
+
+    Args:
+        champion: who is asked first.
+        desk: the teacher's.
+    """
+
+    def __init__(self, champion: Champion, desk: Desk) -> None:
+        self.champion, self.desk = champion, desk
+
+    async def answer(self, question: Question) -> Given:
+        """The answer to a question, from whoever can give it.
+
+        Raises:
+            Overloaded: too many questions wait for the champion.
+        """
+        guess = await self.champion.answer(question)
+        about: dict[str, Any] = {"confidence": guess.confidence, "version": guess.version}
+        if not guess.abstains:
+            return Given(by="student", answer=guess.answer, rationale=guess.rationale, **about)
+        try:
+            voted = await self.desk.pass_on(question)
+        except TimeoutError:
+            why = "the teacher takes too long; what it says will be stored"
+        except (OverBudget, Overloaded, ModelError, StorageError) as error:
+            why = str(error)
+        else:
+            about |= {"share": voted.share, "example_id": voted.example_id}
+            if voted.answer is not None:
+                return Given(by="teacher", answer=voted.answer, rationale=voted.rationale, **about)
+            why = "no sample of the teacher's has an answer"
+        return Given(by="nobody", abstained=True, why=why, **about)

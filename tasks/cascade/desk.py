@@ -1,0 +1,268 @@
+"""The teacher's desk: what is passed on to it is stored, asked, and voted on, so that the next training learns from it.
+
+A question is stored before the teacher is asked, and the samples and their vote before anybody gets the answer. So
+after a kill -9 nothing is lost that was paid for or answered: the next start asks what is missing. The rows are those
+that `qcrd sample` and `qcrd vote` would make of the same questions, in a split of their own.
+"""
+
+import asyncio
+import glob
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from typing import Any, Self
+
+import pyarrow as pa
+
+from models.errors import ModelError, TeacherFailed
+from models.teacher import TeacherConfig, TeacherKey
+from storage.datasets.definition import Dataset, Example
+from storage.ids import example_id
+from storage.schemas import EXAMPLES, RATIONALES, VOTES
+from storage.store import Store, now
+from storage.votes import VoteRule, VotesConfig, vote
+from tasks.cascade.errors import OverBudget
+from tasks.cascade.grouping import Grouping
+from tasks.cascade.settings import CascadeSettings
+from tasks.questions.sets import PASSED_ON
+from tasks.questions.stored import store_examples
+from tasks.serving.settings import Question
+from tasks.teacher.planning import SamplingPlan, plan_sampling
+from tasks.teacher.sampling import SamplingProgress, sample_teacher
+from tasks.teacher.session import Notice, TeacherChoice
+from tasks.teacher.settings import TeacherSettings
+
+AT_ONCE, GROUPS = 256, 8
+"""Questions that are asked together, and how many such groups are asked side by side."""
+
+
+@dataclass(frozen=True)
+class Voted:
+    """What the teacher's samples say of a question.
+
+    Attributes:
+        example_id: of its stored row.
+        answer: the majority's; None if no sample has one.
+        rationale: of one that comes to it.
+        share: of the votes, 0 to 1.
+    """
+
+    example_id: str
+    answer: str | None
+    rationale: str | None
+    share: float | None
+
+
+class Desk:
+    """Asks the teacher what is passed on to it.
+
+    Args:
+        store: where everything is stored; the caller holds the right to sample this teacher on the split.
+        dataset: how a question is put and an answer read.
+        votes: how the samples vote.
+        settings: the budget.
+        teacher: as the configuration describes it.
+        choice: as `choose_teacher` chose it.
+        config: where it is.
+        notice: called with sentences that say what is going on, from any thread.
+        recover: starts its server again; None for an endpoint of somebody else's.
+        key: the endpoint's; None takes it from the environment.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        dataset: Dataset,
+        votes: VotesConfig,
+        settings: CascadeSettings,
+        teacher: TeacherSettings,
+        choice: TeacherChoice,
+        config: TeacherConfig,
+        notice: Notice,
+        recover: Callable[[], Awaitable[bool]] | None = None,
+        key: TeacherKey | None = None,
+    ) -> None:
+        self._store, self._dataset, self._settings, self._teacher = store, dataset, settings, teacher
+        self._choice, self._config, self._recover, self._key = choice, config, recover, key
+        self._rule = VoteRule(
+            dataset=dataset.name,
+            teachers=teacher.teachers or (glob.escape(choice.identity.model),),
+            **votes.model_dump(),
+        )
+        self._notice = notice
+        self._partition = {"dataset": dataset.name, "split": PASSED_ON}
+        self._asking: Grouping[Question, Voted] = Grouping(self._ask, "the teacher", AT_ONCE, settings.queue, GROUPS)
+        self._under_way: dict[str, asyncio.Task[Voted]] = {}
+        self._budget = threading.Lock()
+        self._day: date = now().date()
+        self._asked = 0  # questions of this day
+        self._used = SamplingProgress(wanted=0)  # tokens of this day
+
+    async def __aenter__(self) -> Self:
+        unanswered = await asyncio.to_thread(self._begin)
+        if unanswered:
+            self._notice(f"{len(unanswered):,} questions of an earlier start lack samples; asking the teacher.")
+        await self._asking.__aenter__()
+        for question in unanswered:
+            self._begin_asking(question)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._under_way:
+            self._notice(f"Waiting for the teacher's answers to {len(self._under_way):,} questions.")
+            await asyncio.wait(self._under_way.values(), timeout=self._settings.wait_s)
+        for task in self._under_way.values():
+            task.cancel()
+        await self._asking.__aexit__()
+
+    @property
+    def left(self) -> int | None:
+        """Questions that the teacher may still be asked today; None for any number."""
+        most = self._settings.questions_a_day
+        return None if most is None else max(0, most - (self._asked if self._day == now().date() else 0))
+
+    @property
+    def under_way(self) -> int:
+        """Questions that it is being asked, or that wait for that."""
+        return len(self._under_way)
+
+    async def pass_on(self, question: Question) -> Voted:
+        """What the teacher says to a question; one that it was asked before costs nothing.
+
+        Raises:
+            OverBudget: it may be asked no more today.
+            Overloaded: too many questions wait.
+            TimeoutError: it takes longer than `wait_s`; what it says will be stored all the same.
+            ModelError: from the teacher.
+            StorageError: from the store.
+        """
+        return await asyncio.wait_for(asyncio.shield(self._begin_asking(question)), self._settings.wait_s)
+
+    def _begin_asking(self, question: Question) -> asyncio.Task[Voted]:
+        key = self._id(question)
+        if (known := self._under_way.get(key)) is not None:
+            return known
+        # A task of its own: whoever asked may leave, but the samples are paid for.
+        task = self._under_way[key] = asyncio.create_task(self._asking.do(question))
+
+        def end(done: asyncio.Task[Voted]) -> None:
+            del self._under_way[key]
+            error = None if done.cancelled() else done.exception()  # marks it as seen
+            if isinstance(error, ModelError):
+                self._notice(f"The teacher could not be asked question {key}: {error}")
+
+        task.add_done_callback(end)
+        return task
+
+    def _id(self, question: Question) -> str:
+        return example_id(self._dataset.name, PASSED_ON, question.question, question.choices)
+
+    # ---- in threads ----
+
+    def _begin(self) -> list[Question]:
+        """Counts what was asked and used today, and returns the stored questions that lack samples."""
+        midnight = datetime.combine(self._day, time(), UTC)
+        with self._store.connect() as con:
+            examples, rationales = (self._store.relation(table, self._partition) for table in (EXAMPLES, RATIONALES))
+            today = f"SELECT count(*) AS n FROM {examples} WHERE created_at >= $1"
+            self._asked = self._store.execute(con, today, [midnight])["n"][0].as_py()
+            # A prompt's tokens stand in each of its samples.
+            used = self._store.execute(
+                con,
+                "SELECT coalesce(sum(prompt), 0)::BIGINT AS prompt_tokens, coalesce(sum(shown), 0)::BIGINT AS "
+                "completion_tokens, coalesce(sum(thought), 0)::BIGINT AS reasoning_tokens FROM (SELECT "
+                "max(prompt_tokens) AS prompt, sum(completion_tokens) AS shown, sum(reasoning_tokens) AS thought "
+                f"FROM {rationales} WHERE created_at >= $1 GROUP BY example_id)",
+                [midnight],
+            ).to_pylist()[0]
+            self._used = SamplingProgress(wanted=0, **used)
+            rows = self._store.execute(con, f"SELECT * FROM {examples} ORDER BY example_id").to_pylist()
+        known = {row["example_id"]: Question(row["question"], tuple(row["choices"])) for row in rows}
+        missing = {one.question.example_id for one in self._plan(list(known)).requests} if known else set()
+        return [question for key, question in known.items() if key in missing]
+
+    def _plan(self, ids: Sequence[str]) -> SamplingPlan:
+        choice = self._choice
+        return plan_sampling(
+            self._store, self._dataset, PASSED_ON, ids, choice.identity, choice.sampling, self._teacher.seed,
+            choice.asking,
+        )  # fmt: skip
+
+    def _ask(self, questions: Sequence[Question]) -> list[Voted | Exception]:
+        """Asks the teacher some questions; what is stored already is not asked again."""
+        ids = [self._id(question) for question in questions]
+        refused = self._take(dict(zip(ids, questions, strict=True)))
+        taken = [key for key in ids if key not in refused]
+        failure: Exception = TeacherFailed("the teacher gave no sample")
+        if taken and (plan := self._plan(taken)).requests:
+            try:
+                done = sample_teacher(
+                    self._store, self._dataset, PASSED_ON, plan, self._choice.identity, self._config,
+                    self._choice.sampling, notice=self._notice, rationale=self._choice.rationale,
+                    recover=self._recover, key=self._key,
+                )  # fmt: skip
+                with self._budget:
+                    self._used.add(done)
+                refused |= {key: TeacherFailed(f"the endpoint refused it: {why}") for key, why in done.refused.items()}
+            except ModelError as error:
+                failure = error  # what has come is stored; a question may have enough
+        voted = self._vote(taken) if taken else {}
+        return [voted.get(key) or refused.get(key, failure) for key in ids]
+
+    def _take(self, questions: dict[str, Question]) -> dict[str, Exception]:
+        """Stores the questions, as far as the budget goes; returns those that are over it."""
+        with self._budget:
+            if self._day != now().date():
+                self._day, self._asked, self._used = now().date(), 0, SamplingProgress(wanted=0)
+            with self._store.connect() as con:
+                con.register("wanted", pa.table({"example_id": pa.array(list(questions), pa.string())}))
+                stored = f"SELECT example_id FROM {self._store.relation(EXAMPLES, self._partition)}"
+                found = self._store.execute(con, f"{stored} SEMI JOIN wanted USING (example_id)")
+            known = set(found["example_id"].to_pylist())
+            new = {key: question for key, question in questions.items() if key not in known}
+            room = len(new) if self.left is None else self.left
+            why = f"the teacher has been asked {self._asked:,} questions today, as many as cascade.questions_a_day says"
+            if (spent := self._spent()) is not None:
+                room, why = 0, spent
+            admitted = dict(list(new.items())[:room])
+            if admitted:
+                examples = [Example(one.question, one.choices) for one in admitted.values()]
+                store_examples(self._store, self._dataset, PASSED_ON, examples)
+                self._asked += len(admitted)
+        return {key: OverBudget(why) for key in new if key not in admitted}
+
+    def _spent(self) -> str | None:
+        """Why nothing more may be spent today; None if it may."""
+        most = self._settings.cost_a_day
+        if most is None:
+            return None
+        used = self._used
+        cost = self._teacher.price.of(used.prompt_tokens, used.completion_tokens, used.reasoning_tokens)
+        if cost is None:
+            return "the endpoint does not say how many tokens it takes, so cascade.cost_a_day cannot be kept"
+        return f"the teacher has cost {cost:,.2f} today, and cascade.cost_a_day is {most:g}" if cost >= most else None
+
+    def _vote(self, ids: Sequence[str]) -> dict[str, Voted]:
+        """Votes on some questions; those without samples are left out."""
+        with self._store.connect() as con:
+            con.register("wanted", pa.table({"example_id": pa.array(ids, pa.string())}))
+            sampled = f"SELECT DISTINCT example_id FROM {self._store.relation(RATIONALES, self._partition)}"
+            found = self._store.execute(con, f"{sampled} SEMI JOIN wanted USING (example_id)")["example_id"].to_pylist()
+        if not found:
+            return {}
+        vote(self._store, self._dataset, self._rule, PASSED_ON, among=found)
+        rows: list[dict[str, Any]]
+        with self._store.connect() as con:
+            con.register("wanted", pa.table({"example_id": pa.array(found, pa.string())}))
+            rows = self._store.execute(
+                con,
+                f"SELECT v.example_id, v.winner, v.share, r.rationale FROM "
+                f"(SELECT * FROM {self._store.relation(VOTES, self._partition)} SEMI JOIN wanted USING (example_id) "
+                f"WHERE vote_id = $1) v LEFT JOIN {self._store.relation(RATIONALES, self._partition)} r "
+                "ON r.sample_id = v.positives[1].sample_id",
+                [self._rule.vote_id],
+            ).to_pylist()
+        return {
+            row["example_id"]: Voted(row["example_id"], row["winner"], row["rationale"], row["share"]) for row in rows
+        }
