@@ -25,7 +25,10 @@ class RegisteredEvaluation:
         name, version: which one.
         student: its name in the stored predictions.
         questions: questions with a label.
-        accuracy: answered right / questions; `low` to `high` is its 95 % Wilson interval.
+        accuracy: answered right / questions, by its guess where it abstains; `low` to `high` is its 95 % Wilson
+            interval.
+        answered: questions that it answers when it is asked; the others it abstains from, if it was registered so.
+        wrong: how many of these answers are wrong.
         explanation_accuracy: rationales whose own answer is right / questions; None if it writes none.
         mean_quality: D's score of the rationales; None without a discriminator.
     """
@@ -37,6 +40,8 @@ class RegisteredEvaluation:
     accuracy: float
     low: float
     high: float
+    answered: int
+    wrong: int
     explanation_accuracy: float | None
     mean_quality: float | None
 
@@ -59,7 +64,8 @@ def evaluate_registered(
     store_examples(store, dataset, split, everything)
     loaded = load_registered(home, name, alias)
     asked = [{"question": one.question, "choices": list(one.choices) or None} for one in labelled.values()]
-    answers = loaded.predict([{key: value for key, value in one.items() if value is not None} for one in asked])
+    asked = [{key: value for key, value in one.items() if value is not None} for one in asked]
+    answers = loaded.predict(asked, guesses=True)
     student = f"{loaded.registered.name}/{loaded.registered.version}"
     time_stored = now()
     rows, explained_right, qualities = [], [], []
@@ -80,6 +86,7 @@ def evaluate_registered(
     with store.lock(f"predictions {dataset.name}/{split}"):
         store.upsert(PREDICTIONS, pa.Table.from_pylist(rows, PREDICTIONS.schema))
     correct = sum(bool(row["correct"]) for row in rows)
+    given = [row for row, answer in zip(rows, answers, strict=True) if not answer["abstained"]]
     low, high = wilson_interval(correct, len(rows))
     return RegisteredEvaluation(
         name=loaded.registered.name,
@@ -89,6 +96,8 @@ def evaluate_registered(
         accuracy=correct / len(rows),
         low=low,
         high=high,
+        answered=len(given),
+        wrong=sum(not row["correct"] for row in given),
         explanation_accuracy=sum(explained_right) / len(rows) if explained_right else None,
         mean_quality=sum(qualities) / len(qualities) if qualities else None,
     )

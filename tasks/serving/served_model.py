@@ -34,11 +34,12 @@ if TYPE_CHECKING:
     from models.discriminator import Discriminator
     from tasks.serving.answering import Answered
 
-COLUMNS = ["answer", "rationale", "quality", "confidence"]
+SAID = ["answer", "rationale", "quality", "confidence"]
+COLUMNS = [*SAID, "abstained"]
 
 
 class ServedStudent(PythonModel):
-    """Questions in; answer, rationale and quality of the rationale out."""
+    """Questions in; answer, rationale, quality of the rationale and confidence out; or `abstained`."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Loads everything, so that the first question does not wait."""
@@ -52,7 +53,7 @@ class ServedStudent(PythonModel):
         files = {name: Path(path) for name, path in context.artifacts.items()}
         definition = files.get(DEFINITION)
         self.dataset = get_dataset(str(definition / config.dataset) if definition else config.dataset)
-        self.asking = config.asking
+        self.asking, self.abstain_below = config.asking, config.abstain_below
         device = config.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -77,12 +78,15 @@ class ServedStudent(PythonModel):
             model_input: a DataFrame with the column `question`, and `choices` (lists of texts) if the dataset has
                 choices; or a list of such rows as dicts, or of questions.
             params: `samples`, further rationales to sample, whose answers vote; without it as many as it was
-                registered with.
+                registered with. `guesses`, whether withheld answers are shown.
 
         Returns:
             A row for each question: `answer` in the dataset's spelling, None if the student gave none; `rationale`,
             None if it was not trained to explain; `quality` of the rationale, 0 to 1, None if there is no rationale or
-            nobody to judge it; `confidence`, the probability that the answer is right, None if that was not calibrated.
+            nobody to judge it; `confidence`, the probability that the answer is right, None if that was not calibrated;
+            `abstained`, whether the student withholds its answer because it is less sure than `abstain_below`, or has
+            none. Then `answer`, `rationale` and `quality` are None, unless `guesses` asks for them. Without
+            `abstain_below` nobody abstains.
         """
         from tasks.serving.answering import ask
 
@@ -98,8 +102,16 @@ class ServedStudent(PythonModel):
                 )
             asking = asking.model_copy(update={"samples": samples})
         answered = ask(self.dataset, self.student, questions, asking, judge=self.judge)
-        rows = [_row(one, asking.decision) for one in answered]
+        guesses = bool((params or {}).get("guesses", False))
+        rows = [self._withheld(_row(one, asking.decision), guesses) for one in answered]
         return pd.DataFrame(rows, columns=COLUMNS, dtype=object)  # object: None stays None
+
+    def _withheld(self, row: dict[str, Any], guesses: bool) -> dict[str, Any]:
+        """The row with `abstained`, and without what is withheld."""
+        least, confidence = self.abstain_below, row["confidence"]
+        abstained = least is not None and (confidence is None or confidence < least)
+        hidden = dict.fromkeys(("answer", "rationale", "quality")) if abstained and not guesses else {}
+        return row | hidden | {"abstained": abstained}
 
     def _refuse_without_choices(self, questions: Sequence[Question]) -> None:
         for place, one in enumerate(questions, start=1):
@@ -113,11 +125,11 @@ class ServedStudent(PythonModel):
 def _row(answered: "Answered", decision: Decision | None) -> dict[str, Any]:
     if decision is None:
         quality = answered.rationales[0].quality if answered.rationale is not None else None
-        return dict(zip(COLUMNS, (answered.answer, answered.rationale, quality, None), strict=True))
+        return dict(zip(SAID, (answered.answer, answered.rationale, quality, None), strict=True))
     decided = answered.decided(decision)
     shown = decided.rationale
     parts = (shown.text, shown.quality) if shown is not None else (None, None)
-    return dict(zip(COLUMNS, (decided.answer, *parts, decided.confidence), strict=True))
+    return dict(zip(SAID, (decided.answer, *parts, decided.confidence), strict=True))
 
 
 def _rows(model_input: Any) -> list[Any]:

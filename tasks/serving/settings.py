@@ -9,6 +9,8 @@ Writes = Literal["answer", "answer and rationale", "rationale, then answer", "an
 ANSWER_END = " | "
 """Between the two where the answer comes first."""
 STUDENT, DISCRIMINATOR, DEFINITION = "student", "discriminator", "definition"
+ABSTAINS_ALWAYS = 2.0
+"""A threshold above every confidence."""
 AS_REGISTERED = -1
 """In place of a number of samples: as many as the student was registered with."""
 
@@ -97,6 +99,10 @@ class ServedConfig(BaseModel):
         max_input_tokens: longest question; a longer one gets no answer.
         max_target_tokens: longest rationale.
         judges: whether the student scores rationales itself (`method.quality_by: judge`).
+
+    Parameters that control the answers:
+        abstain_below: least confidence of an answer that is given; a less sure one is withheld. None gives every
+            answer. ABSTAINS_ALWAYS gives none.
         device: "auto" takes a GPU if there is one.
     """
 
@@ -109,3 +115,4 @@ class ServedConfig(BaseModel):
     max_target_tokens: int = Field(default=256, ge=1)
     device: str = "auto"
     judges: bool = False
+    abstain_below: float | None = Field(default=None, ge=0)

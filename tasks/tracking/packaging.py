@@ -64,9 +64,12 @@ def signature() -> ModelSignature:
                 ColSpec(text, "rationale", required=False),
                 ColSpec(number, "quality", required=False),
                 ColSpec(number, "confidence", required=False),
+                ColSpec(DataType.boolean, "abstained"),
             ]
         ),
-        params=ParamSchema([ParamSpec("samples", DataType.long, AS_REGISTERED)]),
+        params=ParamSchema(
+            [ParamSpec("samples", DataType.long, AS_REGISTERED), ParamSpec("guesses", DataType.boolean, False)]
+        ),
     )
 
 

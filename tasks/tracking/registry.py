@@ -162,15 +162,18 @@ class LoadedStudent:
         self.registered = registered
         self._model = model
 
-    def predict(self, questions: Iterable[str | Mapping[str, Any]], samples: int | None = None) -> list[dict[str, Any]]:
+    def predict(
+        self, questions: Iterable[str | Mapping[str, Any]], samples: int | None = None, *, guesses: bool = False
+    ) -> list[dict[str, Any]]:
         """Answers questions.
 
         Args:
             questions: texts, or mappings with `question` and, if the dataset has choices, `choices`.
             samples: rationales to sample, whose answers vote; None takes as many as it was registered with.
+            guesses: show answers, too, that the student withholds.
 
         Returns:
-            For each one `answer`, `rationale`, `quality` and `confidence`; see `ServedStudent.predict`.
+            For each one `answer`, `rationale`, `quality`, `confidence` and `abstained`; see `ServedStudent.predict`.
 
         Raises:
             UsageError: a question is empty or lacks its choices; the message says which.
@@ -183,12 +186,18 @@ class LoadedStudent:
             return []
         try:
             rows = pd.DataFrame(columns, dtype=object)
-            # A student that was registered before there were samples knows no such parameter.
-            params = None if samples is None else {"samples": samples}
-            found: list[dict[str, Any]] = self._model.predict(rows, params=params).to_dict(orient="records")
+            params: dict[str, Any] = {} if samples is None else {"samples": samples}
+            if guesses and self._withholds:
+                params["guesses"] = True
+            found: list[dict[str, Any]] = self._model.predict(rows, params=params or None).to_dict(orient="records")
         except MlflowException as error:
             raise UsageError(f"{one_line(error)}.") from error
-        return found
+        return [row | {"abstained": row.get("abstained", False)} for row in found]
+
+    @property
+    def _withholds(self) -> bool:
+        """Whether it may abstain, which students that were registered by an earlier version never do."""
+        return any(one.name == "guesses" for one in self._model.metadata.get_params_schema() or ())
 
 
 def registered_models(home: Path) -> list[str]:

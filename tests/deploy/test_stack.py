@@ -136,7 +136,7 @@ def test_the_champion_is_registered_and_its_files_are_in_the_bucket(stack: Stack
     keys = objects(stack)
     assert any(key.startswith("mlflow/") and key.endswith("model.safetensors") for key in keys)
     [answer] = figures(stack.command("qcrd", "predict", "Ann has 3 apples. She finds 4 more. How many?", "--json"))
-    assert set(answer) == {"question", "answer", "rationale", "quality", "confidence"}
+    assert set(answer) == {"question", "answer", "rationale", "quality", "confidence", "abstained"}
 
 
 def test_the_rationales_are_in_the_bucket_and_can_be_queried(stack: Stack, finished: dict[str, Any]) -> None:

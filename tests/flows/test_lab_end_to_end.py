@@ -98,7 +98,7 @@ def test_from_questions_to_a_registered_student(home: Path, qcrd: Qcrd) -> None:
     answer = figures(
         qcrd("predict", "Ann has 3 apples. She finds 4 more. How many apples does Ann have now?", "--json")
     )
-    assert set(answer[0]) == {"question", "answer", "rationale", "quality", "confidence"}
+    assert set(answer[0]) == {"question", "answer", "rationale", "quality", "confidence", "abstained"}
     assert 0 <= answer[0]["quality"] <= 1
     evaluated = figures(qcrd("evaluate", "--dataset", "lab", "--limit", 40, "--json"))
     assert evaluated["questions"] == 40

@@ -23,7 +23,7 @@ from storage.errors import BadFile
 from tasks.serving import answering
 from tasks.serving.answering import Answered, ask
 from tasks.serving.deciding import Explained
-from tasks.serving.settings import AskingConfig, Decision, Question, ServedConfig
+from tasks.serving.settings import ABSTAINS_ALWAYS, AskingConfig, Decision, Question, ServedConfig
 from tasks.tracking.packaging import ToServe, save, signature
 from tests.tasks.conftest import Taught
 
@@ -59,7 +59,7 @@ def test_rows_and_a_table_get_answer_rationale_and_quality(served: Any, taught: 
         pd.DataFrame({"question": questions, "choices": [None] * 4, "more": [1, 2, 3, 4]}),
     ):
         found = served.predict(given)
-        assert list(found.columns) == ["answer", "rationale", "quality", "confidence"]
+        assert list(found.columns) == ["answer", "rationale", "quality", "confidence", "abstained"]
         assert found["answer"].tolist() == list(taught.answers.values())
         assert found["rationale"].tolist() == list(taught.rationales.values())
         assert all(0 <= quality <= 1 for quality in found["quality"])
@@ -95,7 +95,7 @@ def test_a_question_that_is_too_long_gets_no_answer(served: Any, taught: Taught)
     question = next(iter(taught.answers))
     found = served.predict([{"question": question}, {"question": "why? " * 200}]).to_dict(orient="records")
     assert found[0]["answer"] == "7"
-    assert found[1] == {"answer": None, "rationale": None, "quality": None, "confidence": None}
+    assert found[1] == dict.fromkeys(("answer", "rationale", "quality", "confidence")) | {"abstained": False}
 
 
 def test_signature_example_and_requirements_are_recorded(package: Path, taught: Taught) -> None:
@@ -117,7 +117,7 @@ def test_methods_that_write_one_text_or_none(taught: Taught, tmp_path: Path) -> 
     question, answer = next(iter(taught.answers.items()))
     only = mlflow.pyfunc.load_model(str(packaged(tmp_path / "only", taught, asking=AskingConfig(writes="answer"))))
     assert only.predict([{"question": question}]).to_dict(orient="records") == [
-        {"answer": answer, "rationale": None, "quality": None, "confidence": None}
+        {"answer": answer, "rationale": None, "quality": None, "confidence": None, "abstained": False}
     ]
     one_text = AskingConfig(writes="rationale, then answer")
     both = mlflow.pyfunc.load_model(str(packaged(tmp_path / "both", taught, asking=one_text)))
@@ -162,6 +162,32 @@ def test_samples_vote_and_the_answer_is_as_sure_as_the_decision_says(taught: Tau
         assert found["confidence"].tolist() == pytest.approx(expected)
     with pytest.raises(MlflowException, match="samples is -3; it must be a whole number from 0"):
         served.predict(rows, params={"samples": -3})
+
+
+def test_an_answer_that_is_not_sure_enough_is_withheld(taught: Taught, tmp_path: Path) -> None:
+    decision = Decision(samples=0, head=1, votes=1, quality=0, none=-1)
+    asking, rows = AskingConfig(decisions=(decision,)), [{"question": one} for one in (*taught.answers, "why? " * 200)]
+    open_ = mlflow.pyfunc.load_model(str(packaged(tmp_path / "open", taught, asking=asking)))
+    everything = open_.predict(rows)
+    assert everything["abstained"].tolist() == [False] * len(rows), "nobody abstains without a threshold"
+    sure = sorted(everything["confidence"].dropna())
+    least = sure[2]
+    package = packaged(tmp_path / "shy", taught, asking=asking, abstain_below=least)
+    shy = mlflow.pyfunc.load_model(str(package))
+    found = shy.predict(rows)
+    expected = [confidence is None or confidence < least for confidence in everything["confidence"]]
+    assert found["abstained"].tolist() == expected
+    assert expected.count(True) == 3, "two are less sure, one has no answer"
+    assert found["confidence"].tolist() == everything["confidence"].tolist(), "how sure it is, is never withheld"
+    for column in ("answer", "rationale", "quality"):
+        shown = [None if hidden else value for hidden, value in zip(expected, everything[column], strict=True)]
+        assert found[column].tolist() == shown
+    guessed = shy.predict(rows, params={"guesses": True})
+    pd.testing.assert_frame_equal(guessed.drop(columns="abstained"), everything.drop(columns="abstained"))
+    assert guessed["abstained"].tolist() == expected
+    assert mlflow.pyfunc.load_model(str(package), model_config={"abstain_below": None}).predict(rows).equals(everything)
+    never = mlflow.pyfunc.load_model(str(package), model_config={"abstain_below": ABSTAINS_ALWAYS})
+    assert never.predict(rows)["abstained"].all()
 
 
 def test_a_student_without_rationales_cannot_sample_any(taught: Taught, tmp_path: Path) -> None:

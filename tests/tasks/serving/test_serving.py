@@ -98,7 +98,7 @@ def test_no_answer_is_null(server: int) -> None:
     status, found = ask(server, {"dataframe_records": [{"question": "why? " * 200}]})
     assert (status, found) == (
         200,
-        {"predictions": [{"answer": None, "rationale": None, "quality": None, "confidence": None}]},
+        {"predictions": [{"answer": None, "rationale": None, "quality": None, "confidence": None, "abstained": False}]},
     )
 
 

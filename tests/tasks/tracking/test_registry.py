@@ -6,16 +6,21 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import mlflow
+import pandas as pd
 import pytest
+from mlflow.models import ModelSignature
+from mlflow.pyfunc.model import PythonModel
+from mlflow.types.schema import Array, ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from storage.errors import UnknownName, UsageError
 from tasks.errors import TrackingFailed
 from tasks.serving.settings import Question, ServedConfig
 from tasks.tracking.client import AboutTraining, LoggedRound, Tracking, open_tracking
 from tasks.tracking.packaging import ToServe, model_name
-from tasks.tracking.registry import Registered, champion_of, hold_gate, load_registered, register
+from tasks.tracking.registry import LoadedStudent, Registered, champion_of, hold_gate, load_registered, register
 from tests.tasks.conftest import Taught, home_with
 from tests.tasks.serving.test_served_model import LIMITS, alone
 
@@ -214,3 +219,32 @@ def test_a_dataset_gives_its_students_their_name() -> None:
     assert [model_name(one) for one in ("lab", "reasoning-gym:gsm_symbolic")] == [
         "qcrd-lab", "qcrd-reasoning-gym-gsm_symbolic",
     ]  # fmt: skip
+
+
+def test_a_student_of_an_earlier_version_answers_and_never_abstains(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text, number = DataType.string, DataType.double
+
+    class Earlier(PythonModel):  # its code travels with it
+        def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:  # noqa: ARG002
+            assert set(params) == {"samples"}
+            row = {"answer": "7", "rationale": "3 + 4 = 7.", "quality": None, "confidence": 0.2}
+            return pd.DataFrame([row] * len(model_input), dtype=object)
+
+    mlflow.pyfunc.save_model(
+        path=str(tmp_path / "earlier"),
+        python_model=Earlier(),
+        signature=ModelSignature(
+            inputs=Schema([ColSpec(text, "question"), ColSpec(Array(text), "choices", required=False)]),
+            outputs=Schema([*(ColSpec(text, one) for one in ("answer", "rationale")),
+                            *(ColSpec(number, one) for one in ("quality", "confidence"))]),
+            params=ParamSchema([ParamSpec("samples", DataType.long, -1)]),
+        ),
+    )  # fmt: skip
+    loaded = LoadedStudent(Registered("earlier", "1", {}), mlflow.pyfunc.load_model(str(tmp_path / "earlier")))
+    for guesses in (False, True):
+        assert loaded.predict(["How many?"], guesses=guesses) == [
+            {"answer": "7", "rationale": "3 + 4 = 7.", "quality": None, "confidence": 0.2, "abstained": False}
+        ]
+    assert "Unrecognized params" not in caplog.text
