@@ -104,7 +104,7 @@ RATIONALES = Table(
             (
                 "completion_tokens",
                 pa.int32(),
-            ),  # of this sample, its thought included; null if the endpoint does not say
+            ),  # of this sample, its thought included; an equal share where the endpoint tells only the request's sum
             ("reasoning_tokens", pa.int32()),  # of its thought; null if the endpoint does not say, and in older files
             ("logprob", pa.float64()),  # mean over the sample's tokens, nats; null if not requested
             ("created_at", _TIME),

@@ -102,7 +102,12 @@ class Desk:
     async def __aenter__(self) -> Self:
         unanswered = await asyncio.to_thread(self._begin)
         if unanswered:
-            self._notice(f"{len(unanswered):,} questions of an earlier start lack samples; asking the teacher.")
+            lacking = (
+                "1 question of an earlier start lacks"
+                if len(unanswered) == 1
+                else (f"{len(unanswered):,} questions of an earlier start lack")
+            )
+            self._notice(f"{lacking} samples; asking the teacher.")
         await self._asking.__aenter__()
         for question in unanswered:
             self._begin_asking(question)
@@ -221,15 +226,14 @@ class Desk:
                 found = self._store.execute(con, f"{stored} SEMI JOIN wanted USING (example_id)")
             known = set(found["example_id"].to_pylist())
             new = {key: question for key, question in questions.items() if key not in known}
-            room = len(new) if self.left is None else self.left
-            why = f"the teacher has been asked {self._asked:,} questions today, as many as cascade.questions_a_day says"
-            if (spent := self._spent()) is not None:
-                room, why = 0, spent
+            spent = self._spent()
+            room = 0 if spent else len(new) if self.left is None else self.left
             admitted = dict(list(new.items())[:room])
             if admitted:
                 examples = [Example(one.question, one.choices) for one in admitted.values()]
                 store_examples(self._store, self._dataset, PASSED_ON, examples)
                 self._asked += len(admitted)
+            why = spent or f"cascade.questions_a_day is {self._asked:,}, and the teacher was asked as many today"
         return {key: OverBudget(why) for key in new if key not in admitted}
 
     def _spent(self) -> str | None:

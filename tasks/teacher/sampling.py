@@ -175,7 +175,9 @@ def _rows(
     reply: TeacherReply,
     run_id: str | None,
 ) -> Iterator[dict[str, Any]]:
-    for sample in reply.samples:
+    of_all = len(reply.samples)
+    completions, thoughts = _shares(reply.completion_tokens, of_all), _shares(reply.reasoning_tokens, of_all)
+    for place, sample in enumerate(reply.samples):
         reading = _read(dataset, planned, sample, rationale)
         yield rationale_row(
             "teacher",
@@ -196,11 +198,19 @@ def _rows(
             parsed=reading.parsed,
             finish_reason=sample.finish_reason,
             prompt_tokens=reply.prompt_tokens,
-            completion_tokens=sample.completion_tokens,
-            reasoning_tokens=sample.reasoning_tokens,
+            completion_tokens=completions[place] if sample.completion_tokens is None else sample.completion_tokens,
+            reasoning_tokens=thoughts[place] if sample.reasoning_tokens is None else sample.reasoning_tokens,
             logprob=sample.logprob,
             run_id=run_id,
         )
+
+
+def _shares(total: int | None, count: int) -> list[int] | list[None]:
+    """A request's tokens shared out among its samples, where the endpoint tells only their sum: rows add up to what was
+    paid."""
+    if total is None:
+        return [None] * count
+    return [total * (place + 1) // count - total * place // count for place in range(count)]
 
 
 def _read(dataset: Dataset, planned: PlannedRequest, sample: TeacherSample, rationale: Rationale) -> Reading:

@@ -1,0 +1,178 @@
+"""`qcrd answer`: the champion before the teacher, killed with -9 on the way; then a run that trains on what came."""
+
+import http.client
+import json
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage.store import Store
+from tests.conftest import Qcrd, qcrd_command
+from tests.flows.own_data import write_own_data
+from tests.flows.test_loopback import free_port
+from tests.flows.test_shards import adds_up, teacher
+
+pytestmark = pytest.mark.slow
+
+CONFIG = """
+dataset: {name: sums.yaml, validation_split: null}
+teacher: {url: URL, model: big, n: 3}
+method: {negatives: false, discriminator: false}
+student:
+  model: new
+  new: {hidden: 16, layers: 1, heads: 2, intermediate: 24, vocab_size: 320}
+  max_input_tokens: 80
+  max_target_tokens: 40
+optimisation: {batch_size: 16, device: cpu}
+rounds: {rounds: 1, epochs_per_round: 1, answer_tokens: 4, threads: 1}
+cascade: {below: 1.0}
+"""
+KEY = "a-key-of-the-service"
+
+
+class Service:
+    """A started service.
+
+    Args:
+        port: where it listens.
+        process: of `qcrd answer --serve`.
+    """
+
+    def __init__(self, port: int, process: "subprocess.Popen[str]") -> None:
+        self.port, self.process = port, process
+
+    def request(self, method: str, path: str, body: Any = None, key: str | None = KEY) -> tuple[int, Any]:
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
+            content = body if isinstance(body, str) else json.dumps(body) if body is not None else None
+            connection.request(method, path, content, headers)
+            reply = connection.getresponse()
+            text = reply.read().decode()
+            return reply.status, json.loads(text) if reply.getheader("Content-Type") == "application/json" else text
+
+    def ask(self, *questions: str) -> tuple[int, Any]:
+        return self.request("POST", "/answer", {"questions": [{"question": one} for one in questions]})
+
+
+@contextmanager
+def serving(home: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Iterator[Service]:
+    """A service that is there; it is killed at the end if it is there still."""
+    monkeypatch.setenv("QCRD_ANSWER_API_KEY", KEY)
+    port = free_port()
+    command = qcrd_command(home, "answer", "small.yaml", "--serve", "--port", port, *arguments)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    service = Service(port, process)
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            assert process.poll() is None, process.stderr.read() if process.stderr else ""
+            assert time.monotonic() < deadline
+            try:
+                if service.request("GET", "/health", key=None)[0] == 200:
+                    break
+            except OSError:
+                time.sleep(0.2)
+        yield service
+    finally:
+        process.kill()
+        process.wait()
+
+
+def question(number: int) -> str:
+    return f"Ann has {number} nuts and gets 3. How many?"
+
+
+@pytest.mark.usefixtures("databases")
+def test_nothing_is_lost_and_the_next_run_learns_from_it(
+    tmp_path: Path, home: Path, qcrd: Qcrd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_own_data(tmp_path)
+    with teacher(adds_up) as served:
+        Path("small.yaml").write_text(CONFIG.replace("URL", f'"{served.url}"'), encoding="utf-8")
+        qcrd("distill", "small.yaml")
+        refused = qcrd("answer", "small.yaml", "--set", "cascade.below=null", question(1), code=2).stderr
+        assert "promises nothing" in refused
+        asked_before = len(served.bodies)
+        answered = killed_on_the_way(home, monkeypatch)
+        with serving(home, monkeypatch) as service:
+            orderly(service)
+            again = service.ask(*answered)[1]["answers"]
+            assert [one["answer"] for one in again] == list(answered.values())
+            assert {one["by"] for one in again} == {"teacher"}
+            other = qcrd("answer", "small.yaml", question(500), code=2).stderr
+            assert "Another `qcrd answer` passes questions on to this teacher" in other
+            service.process.send_signal(signal.SIGTERM)
+            assert service.process.wait(timeout=60) == 143
+        store = Store(home / "store")
+        rows = store.query("SELECT * FROM rationales WHERE split = 'passed-on'").to_pylist()
+        assert {row["n"] for row in store.query(
+            "SELECT count(*) AS n FROM rationales WHERE split = 'passed-on' GROUP BY example_id, sample_index"
+        ).to_pylist()} == {1}  # fmt: skip
+        votes = store.query("SELECT * FROM votes JOIN examples USING (example_id) WHERE votes.split = 'passed-on'")
+        assert {row["question"]: row["winner"] for row in votes.to_pylist()}.items() >= answered.items()
+        assert len(rows) == 3 * votes.num_rows
+        asked = Counter(body["seed"] for body in served.bodies[asked_before:])
+        # What was under way at the kill has to be asked again; nothing else is.
+        assert sum(asked.values()) - len(asked) <= 8
+        log = qcrd("distill", "small.yaml").stderr
+        assert f"{votes.num_rows} training questions were passed on by `qcrd answer`" in log
+        assert len(served.bodies) - asked_before == sum(asked.values())  # the run asks for none of them
+
+
+def killed_on_the_way(home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Asks from eight threads until the service is killed; what was answered until then."""
+    answered: dict[str, str] = {}
+    enough = threading.Event()
+    with serving(home, monkeypatch) as service:
+
+        def ask(number: int) -> None:
+            try:
+                status, reply = service.ask(question(number))
+            except (OSError, http.client.HTTPException):
+                return  # it was killed
+            [one] = reply["answers"]
+            assert (status, one["by"], one["answer"]) == (200, "teacher", str(number + 3)), reply
+            assert one["rationale"] == f"{number} + 3 = {number + 3}."
+            answered[question(number)] = one["answer"]
+            if len(answered) >= 30:
+                enough.set()
+
+        with ThreadPoolExecutor(8) as threads:
+            asking = [threads.submit(ask, number) for number in range(100, 160)]
+            assert enough.wait(120)
+            service.process.kill()
+            for one in asking:
+                one.result()
+    assert len(answered) < 60
+    return answered
+
+
+def orderly(service: Service) -> None:
+    """What a service says to those who have no key, ask wrongly, or look at its figures."""
+    assert service.request("POST", "/answer", {"questions": []}, key=None)[0] == 401
+    assert service.request("GET", "/metrics", key="another")[0] == 401
+    for wrong, said in (
+        ({"questions": []}, "questions: List should have at least 1 item"),
+        ({"questions": [{"question": "  "}]}, "questions.0.question: "),
+        ({"questions": [{"question": "How many?", "choice": []}]}, "questions.0.choice: Extra inputs"),
+        ("{", "JSON decode error"),
+        (None, "the body: Field required."),
+    ):
+        status, reply = service.request("POST", "/answer", wrong)
+        assert status == 422, reply
+        assert said in reply["error"], reply
+        assert "\n" not in reply["error"]
+    figures = service.request("GET", "/metrics")[1]
+    assert re.search(r'^qcrd_answers_total\{by="teacher"\} \d', figures, re.M)
+    assert "qcrd_champion_version 1.0" in figures

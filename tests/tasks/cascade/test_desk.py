@@ -1,0 +1,186 @@
+"""What is passed on to the teacher: asked once, stored before it is answered, within a budget."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from models.errors import TeacherFailed
+from storage.datasets.definition import Example
+from storage.datasets.registry import get_dataset
+from storage.store import Store
+from storage.votes import VoteRule, VotesConfig, vote
+from tasks.cascade.desk import Desk, Voted
+from tasks.cascade.errors import OverBudget
+from tasks.cascade.settings import CascadeSettings
+from tasks.questions.sets import PASSED_ON
+from tasks.questions.stored import store_examples
+from tasks.serving.settings import Question
+from tasks.teacher.session import choose_teacher, endpoint, teach
+from tasks.teacher.settings import TeacherSettings
+from tests.models.endpoint import Endpoint, good, refusal, serving
+
+LAB = get_dataset("lab")
+QUESTIONS = [Question(f"Ann has {number} nuts and gets 2 more. How many nuts has she now?") for number in range(3, 9)]
+
+
+def says_the_sum(body: dict[str, Any]) -> web.Response:
+    """A teacher whose second sample is wrong."""
+    number = int(re.findall(r"Ann has (\d+) nuts", body["prompt"])[-1])
+    reply = good(body)
+    for choice in reply["choices"]:
+        total = number + 2 + (choice["index"] == 1)
+        choice["text"] = f" {number} + 2 = {total}. So the answer is {total}."
+    return web.json_response(reply)
+
+
+def settings(served: Endpoint, **more: Any) -> TeacherSettings:
+    return TeacherSettings(model="lab", name="big", url=served.url, api="completions", n=3, retries=1, **more)
+
+
+def at_the_desk(
+    root: Path,
+    scenario: Callable[[Desk, Endpoint], Awaitable[None]],
+    *,
+    cascade: CascadeSettings | None = None,
+    habit: Callable[[dict[str, Any]], web.Response | None] = says_the_sum,
+    notices: list[str] | None = None,
+    **teacher: Any,
+) -> None:
+    """Runs a scenario with a desk whose teacher is an endpoint on this machine."""
+
+    async def run() -> None:
+        async with serving(habit=habit) as served:
+            named = settings(served, **teacher)
+            choice = choose_teacher(named, root)
+            with endpoint(choice, root, print) as (address, recover):
+                told = notices if notices is not None else []
+                desk = Desk(Store(root / "store"), LAB, VotesConfig(), cascade or CascadeSettings(), named, choice,
+                            address, told.append, recover)  # fmt: skip
+                async with desk:
+                    await scenario(desk, served)
+
+    asyncio.run(run())
+
+
+def rows(root: Path, table: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (
+        Store(root / "store").query(f"SELECT * EXCLUDE (created_at, run_id) FROM {table} ORDER BY ALL").to_pylist()
+    )
+    return found
+
+
+def test_its_rows_are_those_of_sample_and_vote(tmp_path: Path) -> None:
+    async def scenario(desk: Desk, served: Endpoint) -> None:
+        voted = await asyncio.gather(*map(desk.pass_on, [*QUESTIONS, QUESTIONS[0]]))
+        assert [one.answer for one in voted] == ["5", "6", "7", "8", "9", "10", "5"]
+        assert voted[0] == voted[-1]
+        assert voted[0].share == pytest.approx(2 / 3)
+        assert voted[0].rationale == "3 + 2 = 5."
+        assert len(served.bodies) == len(QUESTIONS)
+        assert (await desk.pass_on(QUESTIONS[1])).answer == "6"
+        assert len(served.bodies) == len(QUESTIONS)  # it knew that one
+
+    at_the_desk(tmp_path / "served", scenario)
+
+    async def by_hand() -> None:
+        async with serving(habit=says_the_sum) as served:
+            store, named = Store(tmp_path / "sampled" / "store"), settings(served)
+            examples = [Example(one.question, ()) for one in QUESTIONS]
+            ids = store_examples(store, LAB, PASSED_ON, examples).example_ids
+            choice = choose_teacher(named, tmp_path)
+            await asyncio.to_thread(teach, store, LAB, PASSED_ON, ids, choice, named.seed, tmp_path, print)
+            vote(store, LAB, VoteRule(dataset="lab", teachers=("big",)), PASSED_ON)
+
+    asyncio.run(by_hand())
+    for table in ("rationales", "votes"):
+        assert rows(tmp_path / "served", table) == rows(tmp_path / "sampled", table) != []
+
+
+def test_the_budget_of_questions(tmp_path: Path) -> None:
+    async def first(desk: Desk, served: Endpoint) -> None:
+        assert desk.left == 4
+        outcomes = await asyncio.gather(*map(desk.pass_on, QUESTIONS), return_exceptions=True)
+        assert sum(isinstance(one, Voted) for one in outcomes) == len(served.bodies) == 4
+        assert {str(one) for one in outcomes if not isinstance(one, Voted)} == {
+            "cascade.questions_a_day is 4, and the teacher was asked as many today"
+        }
+        assert desk.left == 0
+
+    async def after_a_restart(desk: Desk, served: Endpoint) -> None:
+        with pytest.raises(OverBudget):
+            await desk.pass_on(Question("Ann has 90 nuts and gets 2 more. How many nuts has she now?"))
+        assert served.bodies == []
+
+    for scenario in (first, after_a_restart):
+        at_the_desk(tmp_path, scenario, cascade=CascadeSettings(questions_a_day=4))
+    assert Store(tmp_path / "store").query("SELECT count(*) AS n FROM examples")["n"][0].as_py() == 4
+
+
+def test_the_budget_of_money(tmp_path: Path) -> None:
+    async def scenario(desk: Desk, served: Endpoint) -> None:
+        await desk.pass_on(QUESTIONS[0])  # 6 completion tokens
+        with pytest.raises(OverBudget, match=r"^the teacher has cost 6\.00 today, and cascade\.cost_a_day is 5$"):
+            await desk.pass_on(QUESTIONS[1])
+        assert len(served.bodies) == 1
+
+    price = {"per_million_completion": 1e6}
+    at_the_desk(tmp_path, scenario, cascade=CascadeSettings(cost_a_day=5), price=price)
+
+    async def after_a_restart(desk: Desk, served: Endpoint) -> None:
+        with pytest.raises(OverBudget):
+            await desk.pass_on(QUESTIONS[1])
+        assert served.bodies == []
+
+    at_the_desk(tmp_path, after_a_restart, cascade=CascadeSettings(cost_a_day=5), price=price)
+
+
+def test_one_refused_question_keeps_no_other_one(tmp_path: Path) -> None:
+    def choosy(body: dict[str, Any]) -> web.Response:
+        if "Ann has 4 nuts" in body["prompt"]:
+            return refusal({"error": {"message": "content policy", "code": "content_filter"}})
+        return says_the_sum(body)
+
+    async def scenario(desk: Desk, _: Endpoint) -> None:
+        outcomes = await asyncio.gather(*map(desk.pass_on, QUESTIONS), return_exceptions=True)
+        assert isinstance(outcomes[1], TeacherFailed)
+        assert "content policy" in str(outcomes[1])
+        assert [one.answer for one in outcomes if isinstance(one, Voted)] == ["5", "7", "8", "9", "10"]
+
+    at_the_desk(tmp_path, scenario, habit=choosy)
+
+
+def test_what_a_dead_teacher_left_is_asked_at_the_next_start(tmp_path: Path) -> None:
+    async def dead(desk: Desk, _: Endpoint) -> None:
+        with pytest.raises(TeacherFailed):
+            await desk.pass_on(QUESTIONS[0])
+
+    async def alive(desk: Desk, served: Endpoint) -> None:
+        for _ in range(200):
+            if not desk.under_way:
+                break
+            await asyncio.sleep(0.05)
+        assert len(served.bodies) == 1
+
+    at_the_desk(tmp_path, dead, habit=lambda _: refusal({"error": {"message": "down"}}, 503))
+    notices: list[str] = []
+    at_the_desk(tmp_path, alive, notices=notices)
+    assert notices[0] == "1 question of an earlier start lacks samples; asking the teacher."
+    [voted] = rows(tmp_path, "votes")
+    assert (voted["split"], voted["winner"], voted["n_sampled"]) == (PASSED_ON, "5", 3)
+
+
+def test_who_waits_too_long_leaves_and_the_samples_are_stored(tmp_path: Path) -> None:
+    async def scenario(desk: Desk, served: Endpoint) -> None:
+        served.together = 2  # no request is answered before two are there
+        with pytest.raises(TimeoutError):
+            await desk.pass_on(QUESTIONS[0])
+        assert desk.under_way == 1
+        await desk.pass_on(QUESTIONS[1])
+
+    at_the_desk(tmp_path, scenario, cascade=CascadeSettings(wait_s=5), habit=lambda _: None)
+    assert {row["n_sampled"] for row in rows(tmp_path, "votes")} == {3}
