@@ -3,7 +3,7 @@
     POST /answer     {"questions": [{"question": "...", "choices": [...]}, ...]} -> {"answers": [...]}
     GET  /health     200 while it answers
     GET  /metrics    for Prometheus
-    GET  /docs       a page to try it on
+    GET  /openapi.json
 
 FastAPI, not MLflow's own server: that one knows a model and nothing else, and here a question may wait for the teacher,
 be turned away, or be counted.
@@ -116,7 +116,8 @@ def make_app(cascade: Cascade, dataset: Dataset, key: str | None = None) -> Fast
         async with cascade.champion, cascade.desk:
             yield
 
-    app = FastAPI(title=f"qcrd: {dataset.name}", lifespan=running)
+    # FastAPI's own pages load scripts from elsewhere.
+    app = FastAPI(title=f"qcrd: {dataset.name}", lifespan=running, docs_url=None, redoc_url=None)
     metrics = Metrics(cascade)
 
     @app.middleware("http")

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow.parquet import read_table
 
 from storage.store import Store
+from tasks.tracking.client import open_tracking
 from tests.conftest import Qcrd, qcrd_command
 from tests.flows.own_data import write_own_data
 from tests.flows.test_loopback import free_port
@@ -110,6 +112,7 @@ def test_nothing_is_lost_and_the_next_run_learns_from_it(
             again = service.ask(*answered)[1]["answers"]
             assert [one["answer"] for one in again] == list(answered.values())
             assert {one["by"] for one in again} == {"teacher"}
+            under_load(service)
             other = qcrd("answer", "small.yaml", question(500), code=2).stderr
             assert "Another `qcrd answer` passes questions on to this teacher" in other
             service.process.send_signal(signal.SIGTERM)
@@ -125,9 +128,35 @@ def test_nothing_is_lost_and_the_next_run_learns_from_it(
         asked = Counter(body["seed"] for body in served.bodies[asked_before:])
         # What was under way at the kill has to be asked again; nothing else is.
         assert sum(asked.values()) - len(asked) <= 8
-        log = qcrd("distill", "small.yaml").stderr
-        assert f"{votes.num_rows} training questions were passed on by `qcrd answer`" in log
+        done = qcrd("distill", "small.yaml", "--set", "optimisation.seed=1", "--json")
+        assert f"{votes.num_rows} training questions were passed on by `qcrd answer`" in done.stderr
         assert len(served.bodies) - asked_before == sum(asked.values())  # the run asks for none of them
+        [method] = json.loads(done.stdout)["methods"]
+        trained_on = read_table(home / "trainings" / method["training_id"] / "examples.parquet").to_pylist()
+        labels = {row["question"]: row["answer"] for row in trained_on}
+        assert answered.items() <= labels.items()
+        with serving(home, monkeypatch, "--set", "cascade.look_s=0.3", "--set", "cascade.queue=2") as service:
+            turned_away(service)
+            gives_way(service, home)
+
+
+def turned_away(service: Service) -> None:
+    """A request with more questions than may wait."""
+    status, reply = service.ask(*map(question, range(200, 204)))
+    assert (status, reply) == (503, {"error": "2 questions wait for the champion already; ask again in a moment."})
+    assert "qcrd_turned_away_total 1.0" in service.request("GET", "/metrics")[1]
+    assert service.ask(question(200))[0] == 200
+
+
+def gives_way(service: Service, home: Path) -> None:
+    """Somebody makes another version the champion."""
+    assert service.request("GET", "/health")[1]["version"] == "1"
+    open_tracking(home).client.set_registered_model_alias("qcrd-sums", "champion", "2")
+    deadline = time.monotonic() + 60
+    while service.request("GET", "/health")[1]["version"] != "2":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert service.ask(question(200))[1]["answers"][0]["version"] == "2"
 
 
 def killed_on_the_way(home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
@@ -156,6 +185,14 @@ def killed_on_the_way(home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
                 one.result()
     assert len(answered) < 60
     return answered
+
+
+def under_load(service: Service) -> None:
+    """64 clients at once: everybody gets an answer of their own."""
+    numbers = range(1000, 1192)
+    with ThreadPoolExecutor(64) as threads:
+        replies = list(threads.map(lambda number: service.ask(question(number)), numbers))
+    assert [reply["answers"][0]["answer"] for _, reply in replies] == [str(number + 3) for number in numbers]
 
 
 def orderly(service: Service) -> None:
