@@ -141,6 +141,7 @@ class QuestionSet(BaseModel):
         part: which part of the split, if several are carved from it; None takes the whole split.
         folds, fold, validation_share: how it is carved; see `DatasetConfig`.
         limit: at most this many, the first by hash.
+        shard: only those of them that are in it; None for all.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -152,6 +153,11 @@ class QuestionSet(BaseModel):
     fold: int = 0
     validation_share: float = 0.1
     limit: int | None = None
+    shard: Shard | None = None
+
+    def half(self, number: int) -> Self:
+        """One half of it, 0 or 1, by the questions' ids."""
+        return self.model_copy(update={"shard": Shard(number=number, of=2)})
 
     @property
     def partition(self) -> dict[str, str]:
@@ -169,10 +175,11 @@ class QuestionSet(BaseModel):
             "train": f"NOT ({test}) AND NOT ({validation})",
         }[self.part]
         limit = "" if self.limit is None else f"LIMIT {self.limit}"
-        return (
+        chosen = (
             f"(SELECT * FROM {store.relation(EXAMPLES, self.partition)} WHERE {condition} "
             f"ORDER BY md5(example_id), example_id {limit})"
         )
+        return chosen if self.shard is None else f"(SELECT * FROM {chosen} WHERE {self.shard.condition})"
 
     def ids(self, store: Store, shard: Shard | None = None) -> list[str]:
         """The ids of the chosen examples, in an order that depends on them alone.
