@@ -105,15 +105,13 @@ def certify(
         confidence, wrong: of the certifying questions.
         risk: the largest share of the answers that may be wrong, above 0 and below 1.
     """
-    found: Certified | None = None
-    for threshold in thresholds:
-        given = confidence >= threshold
-        answered, errors = int(given.sum()), int(wrong[given].sum())
-        bound = upper_bound(errors, answered, certainty)
-        if bound > risk:
-            return found or Certified(None, answered, errors, bound)
-        found = Certified(threshold, answered, errors, bound)
-    return found or Certified(None, 0, 0, 1.0)
+    given = confidence >= np.array(thresholds)[:, None]  # (thresholds, questions)
+    answered, errors = given.sum(axis=1), (given & wrong).sum(axis=1)
+    passes = binom.cdf(errors, answered, risk) <= 1 - certainty  # as if each upper bound were held against the risk
+    passed = int(np.argmin([*passes, False]))  # those before the first that fails
+    place = max(0, passed - 1)
+    figures = (int(answered[place]), int(errors[place])) if len(thresholds) else (0, 0)
+    return Certified(thresholds[place] if passed else None, *figures, upper_bound(figures[1], figures[0], certainty))
 
 
 def selective_risks(confidence: Confidences, wrong: Wrong) -> NDArray[np.float64]:

@@ -70,7 +70,7 @@ SHAPES = {
     "surest where it is wrong": Shape(2, 2, lambda c: 0.99 - 0.1 * c),
     "too often wrong just below the surest": Shape(2, 2, lambda c: np.where(c > 0.6, 0.99, 0.8)),
 }
-SIZES = (20, 59, 80, 200, 1000)
+SIZES = (20, 80, 200, 1000)
 """Of each of the two sets of questions."""
 
 
