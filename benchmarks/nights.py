@@ -123,6 +123,9 @@ class Nights:
         """All days that are not done; a day is done when its file is there."""
         if self.arm == "first":
             if not (self.folder / "done").exists():
+                shutil.copytree(
+                    self.folder.parents[1] / "lab", self.folder / "lab", dirs_exist_ok=True
+                )  # its tokenizer
                 self.distill()
                 (self.folder / "done").touch()
             return

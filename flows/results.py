@@ -108,6 +108,7 @@ class DistillResult(BaseModel):
         """The figures to watch over time (`tasks.watching.figures`); None for those that do not exist."""
         method, votes, sampled = self.methods[0], self.votes, self.sampled
         best = method.rounds[method.best]
+        abstention = method.test.abstention if method.test else None
         return {
             "agreement": votes.get("mean_share"),
             "entropy": votes.get("mean_entropy"),
@@ -119,6 +120,8 @@ class DistillResult(BaseModel):
             "sampling_cost": sampled.cost,
             "validation_accuracy": best.given_accuracy,
             "test_accuracy": method.test.given_accuracy if method.test else None,
+            "test_coverage": abstention.coverage if abstention else None,
+            "test_risk": abstention.risk if abstention else None,
             "test_explanation_accuracy": method.test.explanation_accuracy if method.test else None,
             "training_seconds": method.seconds,
         }

@@ -63,7 +63,7 @@ def run_and_show(home: Home, config: "DistillConfig", *, as_json: bool, resume: 
     check_server()
     server = start_own_server(home.logs)  # takes some seconds, as do the imports below
     from flows.distill import distill
-    from flows.prefect.report import comparison_lines, result_rows
+    from flows.prefect.report import abstention_lines, comparison_lines, result_rows
     from tasks.tracking.client import open_tracking
 
     open_tracking(home.path)  # whatever is wrong with MLflow shows before the teacher is paid
@@ -82,7 +82,7 @@ def run_and_show(home: Home, config: "DistillConfig", *, as_json: bool, resume: 
     for row in rows:
         table.add_row(*(row.get(name, "") for name in rows[0]))
     out.print(table)
-    for line in comparison_lines(result):
+    for line in (*comparison_lines(result), *abstention_lines(result)):
         out.print(plain(line), soft_wrap=True)
     if result.registered:
         out.print(

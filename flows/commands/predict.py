@@ -110,11 +110,21 @@ def evaluate_command(
         return
     out.print(plain(f"{result.name} version {result.version} on {figure(result.questions)} questions of {named.name}:"))
     out.print(plain(f"  accuracy     {percent(result.accuracy)}  ({percent(result.low)} to {percent(result.high)})"))
+    if result.answered < result.questions:
+        out.print(plain(f"  answered     {percent(result.answered / result.questions)}  ({_between(result.coverage)})"))
+        if result.answered:
+            out.print(
+                plain(f"  wrong        {percent(result.wrong / result.answered)}  ({_between(result.risk)}) of these")
+            )
     if result.explanation_accuracy is not None:
         out.print(plain(f"  explanations {percent(result.explanation_accuracy)}  whose own answer is right"))
     if result.mean_quality is not None:
         out.print(plain(f"  quality      {result.mean_quality:.3f}  mean"))
     notice(f"predictions stored as {result.student}")
+
+
+def _between(interval: tuple[float, float]) -> str:
+    return f"{percent(interval[0])} to {percent(interval[1])}"
 
 
 def _questions(texts: list[str], path: str | None, choices: list[str], dataset: str | None) -> list[dict[str, Any]]:

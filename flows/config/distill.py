@@ -121,6 +121,7 @@ class DistillConfig(BaseModel):
             optimisation=self.optimisation,
             rounds=rounds,
             answering=self.answering,
+            risk=self.registry.risk,
         )
 
 

@@ -186,7 +186,7 @@ def rationales_markdown(workspace: Workspace, spec: TrainingSpec, best: int) -> 
 
 def show_result(result: DistillResult) -> None:
     """The final table."""
-    lines = comparison_lines(result)
+    lines = [*comparison_lines(result), *abstention_lines(result)]
     if result.registered:
         lines.append(escaped(f"{result.registered.name}: {result.registered.reason}"))
     create_table_artifact(result_rows(result), key="result", description="\n\n".join(lines) or None)
@@ -218,6 +218,33 @@ def comparison_lines(result: DistillResult) -> list[str]:
         f"(95 % interval {100 * other.low:+.1f} to {100 * other.high:+.1f}; exact McNemar p = {other.p_value:.2g})"
         for other in result.compared
     ]
+
+
+def abstention_lines(result: DistillResult) -> list[str]:
+    """Coverage and risk of each method whose student abstains, on the test questions."""
+    lines = []
+    for one in result.methods:
+        found = one.test.abstention if one.test else None
+        if found is None:
+            continue
+        promise = found.promise
+        if not promise.certified:
+            lines.append(f"{one.method} abstains from every question: {promise.told}")
+            continue
+        wrong = (
+            f"{_percent(found.risk)} of these wrongly ({_between(found.risk_interval)})"
+            if found.answered
+            else "so nothing wrongly"
+        )
+        lines.append(
+            f"{one.method} answers {_percent(found.coverage)} of the test questions "
+            f"({_between(found.coverage_interval)}), {wrong}; promised with {promise.certainty:.0%} certainty: at most {promise.risk:.1%} (95 % intervals)"
+        )
+    return lines
+
+
+def _between(interval: tuple[float, float]) -> str:
+    return f"{_percent(interval[0])} - {_percent(interval[1])}"
 
 
 def _percent(value: float | None) -> str:

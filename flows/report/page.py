@@ -167,18 +167,52 @@ def _chosen(contents: Contents) -> str:
         x, y = Axis("sampled rationales a question", whole=True, least=0), Axis("chosen answers right", percent=True)
         title = "Accuracy against cost"
         charts.append(f"<figure><h3>{title}</h3>{line_chart(title, voting, x, y)}</figure>")
+    risks = [
+        Series(
+            name, _style(contents, name),
+            [(step / len(several[0].risks), *risk) for step, risk in enumerate(several[0].risks, start=1)],
+        )
+        for name, several in contents.chosen.items()
+        if several[0].risks
+    ]  # fmt: skip
+    if risks:
+        x, y = Axis("coverage: the surest of the questions", percent=True, least=0.0), Axis("wrong", percent=True)
+        title = "Risk and coverage"
+        charts.append(f"<figure><h3>{title}</h3>{line_chart(title, risks, x, y)}</figure>")
+    everything = [one for several in contents.chosen.values() for one in several]
+    measured = any(one.aurc is not None for one in everything)
+    abstains = any(one.coverage for one in everything)
     rows = [
-        [_name(contents, name), str(one.samples), _share(one.accuracy), _share(one.calibration_error)]
+        [
+            _name(contents, name), str(one.samples), _share(one.accuracy), _share(one.calibration_error),
+            *(["-" if one.aurc is None else f"{one.aurc:.3f}"] if measured else []),
+            *([_interval(one.coverage), _interval(one.risk)] if abstains else []),
+        ]
         for name, several in contents.chosen.items()
         for one in several
-    ]
+    ]  # fmt: skip
     where = "test" if contents.config.part == "test" else "validation"
-    table = _table(["variant", "sampled rationales", "right", "calibration error"], rows)
+    head = ["variant", "sampled rationales", "right", "calibration error", *(["AURC"] if measured else []),
+            *(["answered", "wrong of these"] if abstains else [])]  # fmt: skip
+    table = _table(head, rows)
     note = (
         "<p class='note'>An answer is chosen among the direct one and those of the rationales, with a confidence. The "
         f"first chart has the answers to the {where} questions in tenths of confidence, for the fewest samples, with "
         "Wilson's intervals: on the diagonal a student is as often right as it is sure. The calibration error is the "
-        "mean distance from it.</p>"
+        "mean distance from it. "
+        + (
+            "A student that answered only its surest questions would be wrong as often as the risk-coverage curve says "
+            "(bands: lowest to highest of the trainings); AURC is the area under it, the lower the better. "
+            if risks
+            else ""
+        )
+        + (
+            "<i>Answered</i> and <i>wrong of these</i> are those of students that abstain (registry.risk), with "
+            "Wilson's intervals."
+            if abstains
+            else ""
+        )
+        + "</p>"
     )
     return f"<div class='charts'>{''.join(charts)}</div>{table}{note}"
 

@@ -29,6 +29,7 @@ class RegisteredEvaluation:
             interval.
         answered: questions that it answers when it is asked; the others it abstains from, if it was registered so.
         wrong: how many of these answers are wrong.
+        coverage, risk: 95 % Wilson intervals of answered / questions and of wrong / answered, 0 to 1 of nothing.
         explanation_accuracy: rationales whose own answer is right / questions; None if it writes none.
         mean_quality: D's score of the rationales; None without a discriminator.
     """
@@ -42,6 +43,8 @@ class RegisteredEvaluation:
     high: float
     answered: int
     wrong: int
+    coverage: tuple[float, float]
+    risk: tuple[float, float]
     explanation_accuracy: float | None
     mean_quality: float | None
 
@@ -97,7 +100,9 @@ def evaluate_registered(
         low=low,
         high=high,
         answered=len(given),
-        wrong=sum(not row["correct"] for row in given),
+        wrong=(wrong := sum(not row["correct"] for row in given)),
+        coverage=wilson_interval(len(given), len(rows)),
+        risk=wilson_interval(wrong, len(given)) if given else (0.0, 1.0),
         explanation_accuracy=sum(explained_right) / len(rows) if explained_right else None,
         mean_quality=sum(qualities) / len(qualities) if qualities else None,
     )

@@ -113,7 +113,11 @@ def calibrate_student(workspace: Workspace, folder: Path, t: int, worker: Worker
     if known := training.outcome(Calibrated, t):
         return known
     with _progress(workspace, training, t, "calibration") as report:
-        return worker.run(calibrate, folder, t, reports="on_progress", on_report=report)
+        done = worker.run(calibrate, folder, t, reports="on_progress", on_report=report)
+    if promise := done.promise:
+        log = get_run_logger()
+        (log.info if promise.certified else log.warning)("%s: %s", _round(training, t), promise.told)
+    return done
 
 
 @task(name="evaluate", task_run_name="evaluate {part} {t}", **STEP)

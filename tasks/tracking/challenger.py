@@ -30,7 +30,7 @@ def register_best(
     student = spec.config.student
     judges = spec.config.method.quality_source == "judge"
     calibrated = training.outcome(Calibrated, best)
-    decisions = calibrated.decisions if calibrated else ()
+    decisions, promise = (calibrated.decisions, calibrated.promise) if calibrated else ((), None)
     config = ServedConfig(
         dataset=spec.dataset,
         asking=AskingConfig(
@@ -44,6 +44,7 @@ def register_best(
         max_input_tokens=student.max_input_tokens,
         max_target_tokens=student.max_target_tokens,
         judges=judges,
+        abstain_below=promise.abstain_below if promise else None,
     )
     first = next(training.example_parts())[0]
     parts = ToServe(
@@ -53,6 +54,13 @@ def register_best(
         examples=[Question(first["question"], tuple(first["choices"]))],
     )
     about = {"student": spec.student_name(best), "store": spec.store, **lineage}
+    if calibrated and promise:
+        about |= {
+            "risk": f"{promise.risk:g}",
+            "abstain_below": f"{promise.abstain_below:.6g}",
+            "coverage": f"{promise.answered / promise.questions:.4g}" if promise.certified else "0",
+            "confidence_from": calibrated.confidence_from,
+        }
     return register(tracking, settings.name or model_name(training.dataset.name), logged, parts, about)
 
 

@@ -10,7 +10,7 @@ from tasks.errors import TrackingFailed
 from tasks.questions.sets import Part, QuestionSet
 from tasks.tracking.client import AboutTraining, LoggedRound, QuestionsUsed, Tracking
 from tasks.training.folder import Training
-from tasks.training.outcomes import Evaluation, Prepared, QualityUpdated, RoundTrained
+from tasks.training.outcomes import Decided, Evaluation, Prepared, QualityUpdated, RoundTrained
 
 
 class TrainingRun:
@@ -87,6 +87,7 @@ class TrainingRun:
             found |= {
                 "bare_accuracy": result.accuracy,
                 "calibration_error": result.decided[0].calibration_error,
+                **_abstaining(result.decided[0]),
                 **{f"accuracy_{one.samples}_samples": one.accuracy for one in result.decided},
             }
         return found
@@ -103,3 +104,18 @@ class TrainingRun:
         )
         name = f"{self.spec.train.dataset}/{part}"
         return QuestionsUsed(name, digest, self.spec.store, "training" if part == "train" else part, rows)
+
+
+def _abstaining(decided: Decided) -> dict[str, float]:
+    """Figures of a student that may abstain; those that do not exist are left out."""
+    found = {"aurc": decided.aurc}
+    if one := decided.abstention:
+        found |= {
+            "coverage": one.coverage,
+            "coverage_low": one.coverage_interval[0],
+            "coverage_high": one.coverage_interval[1],
+            "risk": one.risk,
+            "risk_low": one.risk_interval[0],
+            "risk_high": one.risk_interval[1],
+        }
+    return {name: value for name, value in found.items() if value is not None}

@@ -22,6 +22,14 @@ class RegistrySettings(BaseModel):
         description="Significance level of the gate: `champion` moves when an exact McNemar test finds the challenger "
         "better.",
     )
+    risk: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Largest share of the student's answers that may be wrong, with 95 % certainty: it abstains where "
+        "it is less sure than that takes (docs/trust.md). Half of the validation questions are kept for it. null never "
+        "abstains.",
+    )
     register_model: bool = Field(
         default=True, description="Register the best student; `false` only trains and evaluates."
     )

@@ -59,7 +59,11 @@ def evaluate_round(
         if fits:
             decisions = (fitted_to(dataset, rows, answers, 0),)
         found = [_judge(dataset, row, answered) for row, answered in zip(rows, answers, strict=True)]
-        weighed = [figures(dataset, rows, answers, decision) for decision in decisions]
+        promises = (calibrated.promise if calibrated else None, *[None] * (len(decisions) - 1))  # only of the first
+        weighed = [
+            figures(dataset, rows, answers, decision, promise)
+            for decision, promise in zip(decisions, promises, strict=False)
+        ]
         # The first decision is the one that the student is registered with.
         given = weighed[0][1] if weighed else [(None, None, None)] * len(rows)
         stored = [

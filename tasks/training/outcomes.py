@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from tasks.questions.sets import Part
-from tasks.serving.settings import Decision
+from tasks.serving.settings import ABSTAINS_ALWAYS, Decision
 from tasks.training.spec import TrainingSpec
 
 
@@ -160,6 +160,69 @@ class RoundTrained(Outcome):
     left_out: int = 0
 
 
+class Promise(BaseModel):
+    """What is promised of a student that abstains (`tasks.training.risk_control`).
+
+    Attributes:
+        risk: the largest share of its answers that is wrong.
+        certainty: probability with which that holds.
+        abstain_below: the least confidence of an answer; ABSTAINS_ALWAYS where nothing could be certified.
+        questions: the certifying ones.
+        answered, wrong: of these, at that confidence; where nothing could be certified, at the first that was tried.
+        bound: upper bound of the share of wrong ones.
+    """
+
+    risk: float
+    certainty: float
+    abstain_below: float
+    questions: int
+    answered: int
+    wrong: int
+    bound: float
+
+    @property
+    def certified(self) -> bool:
+        """Whether anything is answered."""
+        return self.abstain_below < ABSTAINS_ALWAYS
+
+    @property
+    def told(self) -> str:
+        """The promise in one line."""
+        if not self.certified:
+            return (
+                f"no threshold keeps the risk at {self.risk:.1%}, so the student abstains from every question: of "
+                f"{self.questions:,} certifying questions it answered its surest {self.answered:,}, {self.wrong:,} of "
+                f"them wrongly, so up to {self.bound:.1%} may be wrong. Allow a larger registry.risk, or name more "
+                "validation questions."
+            )
+        return (
+            f"answers from a confidence of {self.abstain_below:.1%} on: {self.answered:,} of {self.questions:,} "
+            f"certifying questions, {self.wrong:,} of them wrongly, so at most {self.bound:.1%} are wrong "
+            f"({self.certainty:.0%} certainty; registry.risk is {self.risk:.1%})."
+        )
+
+
+class Abstention(BaseModel):
+    """What abstaining gives on labelled questions.
+
+    Attributes:
+        promise: what was promised.
+        questions: how many were asked.
+        answered, wrong: how many got an answer, and how many of these a wrong one.
+        coverage: answered / questions, with its 95 % interval (Clopper and Pearson).
+        risk: wrong / answered likewise; None where nothing is answered.
+    """
+
+    promise: Promise
+    questions: int
+    answered: int
+    wrong: int
+    coverage: float
+    coverage_interval: tuple[float, float]
+    risk: float | None
+    risk_interval: tuple[float, float]
+
+
 class Calibrated(Outcome):
     """How the student of the best round chooses its answers.
 
@@ -167,13 +230,23 @@ class Calibrated(Outcome):
         t: the round.
         questions: validation questions that it was fitted to.
         decisions: one for each number of samples; the first is what the student is registered with.
+        sources: what the first one's confidence might go by, the best first, with the area under the risk-coverage
+            curve; empty without `registry.risk`.
+        promise: None likewise.
         seconds: how long it took.
     """
 
     t: int
     questions: int
     decisions: tuple[Decision, ...]
+    sources: dict[str, float] = {}
+    promise: Promise | None = None
     seconds: float = 0.0
+
+    @property
+    def confidence_from(self) -> str:
+        """What the first decision's confidence goes by."""
+        return next(iter(self.sources), "combination")
 
 
 class ReliabilityBin(BaseModel):
@@ -200,6 +273,9 @@ class Decided(BaseModel):
         calibration_error: mean distance of confidence and share of right answers over the bins (expected calibration
             error, Naeini et al. 2015), 0 to 1.
         reliability: the bins, the least sure first.
+        aurc: area under the risk-coverage curve, 0 to 1, lower is better; None where it was not computed.
+        risks: that curve: the share of wrong answers among the surest 5, 10 ... 100 % of the questions.
+        abstention: None where nothing is promised.
     """
 
     samples: int
@@ -207,6 +283,9 @@ class Decided(BaseModel):
     accuracy: float
     calibration_error: float
     reliability: tuple[ReliabilityBin, ...]
+    aurc: float | None = None
+    risks: tuple[float, ...] = ()
+    abstention: Abstention | None = None
 
 
 class Evaluation(Outcome):
@@ -246,6 +325,11 @@ class Evaluation(Outcome):
     judged_by: str = "gold"
     decided: tuple[Decided, ...] = ()
     seconds: float = 0.0
+
+    @property
+    def abstention(self) -> Abstention | None:
+        """What abstaining gives, as the student is served; None where nothing is promised."""
+        return self.decided[0].abstention if self.decided else None
 
     @property
     def given_correct(self) -> int:

@@ -1,12 +1,14 @@
 """Prepares a training: its data, its folder, and the student before round 0."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from models.precision import decided_precision
+from storage.datasets.definition import Dataset
 from storage.datasets.registry import get_dataset
-from storage.errors import NothingToDo
+from storage.errors import NothingToDo, UsageError
 from storage.ids import content_id
 from storage.store import Store
 from storage.votes import VoteRule
@@ -39,6 +41,7 @@ def prepare_training(
 
     Raises:
         NothingToDo: there is nothing to train on, or no validation or test question has a label or majority answer.
+        UsageError: `registry.risk` can come to nothing.
         BadStudent: there is no such student.
     """
     with TemporaryDirectory(prefix="qcrd-") as folder:
@@ -59,6 +62,8 @@ def _prepared(
     file: Path,
 ) -> Prepared:
     """The training of a training set, which lies in a file."""
+    if config.risk is not None:
+        parts = replace(parts, validation=parts.validation.half(0))
     validation = content_id("validation", sorted(parts.validation.ids(store)))
 
     def is_known(one: TrainingConfig) -> bool:
@@ -82,6 +87,8 @@ def _prepared(
 
     for questions in filter(None, (parts.validation, parts.test)):  # now, not after hours of training
         judged_questions(store, questions, rule)
+    if spec.certifying and config.risk is not None:
+        _refuse_vain_risk(config, get_dataset(dataset), len(judged_questions(store, spec.certifying, rule)[0]))
 
     def prepare() -> Preparation:
         training.write_examples(file)
@@ -113,6 +120,29 @@ def _prepared(
             preparation = training.outcome(Preparation) or prepare()
     # The state folder may have moved since, or its path be given in another way.
     return Prepared(folder=training.folder, spec=spec, **preparation.model_dump())
+
+
+def _refuse_vain_risk(config: TrainingConfig, dataset: Dataset, certifying: int) -> None:
+    """
+    Raises:
+        UsageError: `registry.risk` can come to nothing, whatever the student learns.
+    """
+    risk = config.risk or 0.0
+    if dataset.target is not None or not config.answering.samples:
+        reason = (
+            f"students of {dataset.name} write the {dataset.target}, not the answer"
+            if dataset.target is not None
+            else "answering.samples is []"
+        )
+        raise UsageError(f"registry.risk needs a student that says how sure it is, and {reason}. Leave it out.")
+    from tasks.training.risk_control import least_answered  # here, because it imports scipy
+
+    if certifying < (least := least_answered(risk)):
+        raise UsageError(
+            f"registry.risk is {risk:g}, which takes at least {least:,} certifying questions, all answered rightly, "
+            f"and there are {certifying:,}: half of the validation questions. Name more of them (about {4 * least:,} "
+            "leave room for errors), allow a larger risk, or leave it out."
+        )
 
 
 def with_precision(config: TrainingConfig, is_known: Callable[[TrainingConfig], bool]) -> TrainingConfig:

@@ -197,6 +197,7 @@ class TrainingConfig(BaseModel):
     optimisation: OptimisationConfig = OptimisationConfig()
     rounds: RoundsConfig = RoundsConfig()
     answering: AnsweringConfig = AnsweringConfig()
+    risk: float | None = None  # registry.risk
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,8 @@ class TrainingSpec(BaseModel):
         dataset: as the configuration names it; a path for a YAML definition.
         store: root of the rationale store.
         rule: the rule of the votes.
-        train, validation, test: its questions.
+        train, validation, test: its questions. With `registry.risk`, `validation` is one half of the validation
+            questions, which chooses the round, and `certifying` the other one.
         data_digest: content id of the training set.
         test_digest: content id of the test questions. They decide nothing, so other ones do not change the training id.
     """
@@ -239,6 +241,11 @@ class TrainingSpec(BaseModel):
     data_digest: str
     test_digest: str | None = None
     config: TrainingConfig
+
+    @property
+    def certifying(self) -> QuestionSet | None:
+        """The validation questions that nothing reads but the choice of a threshold; None without `registry.risk`."""
+        return None if self.config.risk is None else self.validation.half(1)
 
     def own_before(self, t: int) -> int | None:
         """The round whose student writes the own samples of round t; None for none."""
@@ -279,6 +286,8 @@ def training_id(config: TrainingConfig, data_digest: str, validation_digest: str
         del content["own"]
     if config.answering == AnsweringConfig():
         del content["answering"]
+    if config.risk is None:
+        del content["risk"]
     for section, name in (("student", "model"), ("student", "tokenizer"), ("discriminator", "encoder")):
         value = content.get(section, {}).get(name)
         if value not in (None, NEW, OF_THE_STUDENT):
