@@ -153,12 +153,9 @@ class QuestionSet(BaseModel):
         part: which part of the split, if several are carved from it; None takes the whole split.
         folds, fold, validation_share: how it is carved; see `DatasetConfig`.
         limit: at most this many, the first by hash.
-<<<<<<< HEAD
         more: a split whose questions are added, all of them but those that are also in one of `apart_from`: somebody
             may have asked a test question, and it must not be trained on.
-=======
-        shard: only those of them that are in it; None for all.
->>>>>>> risk
+        shard: only those of its own split that are in it; None for all.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -170,16 +167,13 @@ class QuestionSet(BaseModel):
     fold: int = 0
     validation_share: float = 0.1
     limit: int | None = None
-<<<<<<< HEAD
     more: str | None = None
     apart_from: tuple[str, ...] = ()
-=======
     shard: Shard | None = None
 
     def half(self, number: int) -> Self:
         """One half of it, 0 or 1, by the questions' ids."""
         return self.model_copy(update={"shard": Shard(number=number, of=2)})
->>>>>>> risk
 
     @property
     def partition(self) -> dict[str, str]:
@@ -197,11 +191,11 @@ class QuestionSet(BaseModel):
             "train": f"NOT ({test}) AND NOT ({validation})",
         }[self.part]
         limit = "" if self.limit is None else f"LIMIT {self.limit}"
-<<<<<<< HEAD
         own = (
             f"(SELECT * FROM {store.relation(EXAMPLES, self.partition)} WHERE {condition} "
             f"ORDER BY md5(example_id), example_id {limit})"
         )
+        own = own if self.shard is None else f"(SELECT * FROM {own} WHERE {self.shard.condition})"
         if self.more is None:
             return own
         known, more = (
@@ -221,13 +215,6 @@ class QuestionSet(BaseModel):
     def relation(self, store: Store, table: Table) -> str:
         """SQL for the rows of a table in its splits; see `Store.relation`."""
         return "(" + " UNION ALL BY NAME ".join(f"FROM {store.relation(table, one)}" for one in self.partitions) + ")"
-=======
-        chosen = (
-            f"(SELECT * FROM {store.relation(EXAMPLES, self.partition)} WHERE {condition} "
-            f"ORDER BY md5(example_id), example_id {limit})"
-        )
-        return chosen if self.shard is None else f"(SELECT * FROM {chosen} WHERE {self.shard.condition})"
->>>>>>> risk
 
     def ids(self, store: Store, shard: Shard | None = None) -> list[str]:
         """The ids of the chosen examples, in an order that depends on them alone.
