@@ -187,7 +187,7 @@ def test_escaped() -> None:
 def test_it_shows_what_abstaining_gives() -> None:
     made = contents()
     read = Read(page(made))
-    assert "Risk and coverage" in read.headings
+    assert "Risk and coverage" in read.text
     assert "AURC" in read.text
     assert "answered" in read.text
     fewest = made.chosen["qcrd"][0]
@@ -197,6 +197,6 @@ def test_it_shows_what_abstaining_gives() -> None:
     earlier = {name: [replace(one, aurc=None, risks=(), coverage=None, risk=None) for one in several]
                for name, several in made.chosen.items()}  # fmt: skip
     old = Read(page(replace(made, chosen=earlier)))
-    assert "Reliability" in old.headings
+    assert "Reliability" in old.text
     assert "AURC" not in old.text
-    assert "Risk and coverage" not in old.headings
+    assert "Risk and coverage" not in old.text

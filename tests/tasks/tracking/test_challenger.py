@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from storage.datasets.definition import Example
+from storage.datasets.registry import get_dataset
+from tasks.serving.evaluate import evaluate_registered
 from tasks.tracking.challenger import register_best
 from tasks.tracking.client import open_tracking
 from tasks.tracking.registry import load_registered
@@ -61,3 +64,9 @@ def test_the_threshold_goes_with_the_student(
     guesses = student.predict(asked, guesses=True)
     assert [row["abstained"] for row in guesses] == [row["abstained"] for row in rows]
     assert any(row["rationale"] is not None for row in guesses)
+    # Measured on labelled questions, its guesses count for accuracy, what it gives for coverage and risk.
+    labelled = [Example(one, (), "4") for one in asked]
+    measured = evaluate_registered(home, world.store, get_dataset("lab"), "new", labelled, version.name, "challenger")
+    assert (measured.questions, measured.answered) == (2, sum(sure))
+    assert measured.accuracy == sum(row["answer"] == "4" for row in guesses) / 2
+    assert measured.wrong == sum(one and row["answer"] != "4" for one, row in zip(sure, rows, strict=True))
