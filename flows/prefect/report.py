@@ -238,7 +238,8 @@ def abstention_lines(result: DistillResult) -> list[str]:
         )
         lines.append(
             f"{one.method} answers {_percent(found.coverage)} of the test questions "
-            f"({_between(found.coverage_interval)}), {wrong}; promised with {promise.certainty:.0%} certainty: at most {promise.risk:.1%} (95 % intervals)"
+            f"({_between(found.coverage_interval)}), {wrong}; "
+            f"promised with {promise.certainty:.0%} certainty: at most {promise.risk:.1%} (95 % intervals)"
         )
     return lines
 

@@ -39,6 +39,8 @@ NO_ANSWER = -1.0
 """In place of a confidence, below every threshold."""
 STEPS = 50
 """Thresholds that a sequence has at most: quantiles of the fitting questions' confidences."""
+PLACES = 10_000
+"""Thresholds are multiples of 1 / PLACES."""
 CURVE = 20
 """Points of a risk-coverage curve, at equal steps of coverage."""
 
@@ -89,7 +91,9 @@ def sequence(confidence: Confidences, wrong: Wrong, risk: float) -> list[float]:
     known = confidence[confidence >= 0]
     if not len(known):
         return []
-    thresholds = np.unique(np.quantile(known, np.linspace(0, 1, STEPS + 1), method="lower"))[::-1]
+    quantiles = np.quantile(known, np.linspace(0, 1, STEPS + 1), method="lower")
+    # Rounded down: the same question has a slightly other confidence in another batch, and many may have the same one.
+    thresholds = np.unique(np.floor(quantiles * PLACES) / PLACES)[::-1]
     given = confidence >= thresholds[:, None]  # (thresholds, questions)
     p_values = binom.cdf((given & wrong).sum(axis=1), given.sum(axis=1), risk)
     return [float(one) for one in thresholds[int(np.argmin(p_values)) :]]

@@ -20,7 +20,7 @@ from tasks.comparing.examples import Shown
 from tasks.comparing.preferences import Preferences
 from tasks.comparing.reliability import reliability_of
 from tasks.comparing.scores import Scores
-from tasks.training.outcomes import Decided, Evaluation, ReliabilityBin
+from tasks.training.outcomes import Abstention, Decided, Evaluation, Promise, ReliabilityBin
 
 SKILL = {"dss": 0.55, "qcrd": 0.62, "divergence": 0.585, "finetune": 0.47}
 QUESTIONS, SEEDS, ROUNDS = 200, 3, 12
@@ -79,9 +79,21 @@ def _decided(skill: float) -> list[Decided]:
                 ReliabilityBin(questions=20, confidence=0.05 + tenth / 10, right=round(0.9 * tenth * 2) / 20)
                 for tenth in range(10)
             ),
+            aurc=0.9 - skill, risks=tuple((1 - skill) * step / 20 for step in range(1, 21)),
+            abstention=_abstention(skill) if samples == 0 else None,
         )
         for samples in (0, 4, 16)
     ]  # fmt: skip
+
+
+def _abstention(skill: float) -> Abstention:
+    """Of a student that answers the more the better it is."""
+    promise = Promise(risk=0.05, certainty=0.95, abstain_below=0.8, questions=150, answered=90, wrong=1, bound=0.05)
+    answered = round(100 * skill)
+    return Abstention(
+        promise=promise, questions=QUESTIONS, answered=answered, wrong=2, coverage=answered / QUESTIONS,
+        coverage_interval=(0.2, 0.4), risk=2 / answered, risk_interval=(0.01, 0.1),
+    )  # fmt: skip
 
 
 def _shown(place: int, texts: str) -> Shown:

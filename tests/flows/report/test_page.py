@@ -1,6 +1,7 @@
 """The report: one file that needs nothing else, says what the result says, and shows hostile texts as what they are."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -164,7 +165,7 @@ def test_a_browser_shows_it_whole_and_runs_nothing(tmp_path: Path) -> None:
         assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
         assert browser.execute_script("return document.querySelectorAll('script, img, link, iframe').length") == 0
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 1200
-        assert browser.execute_script("return document.querySelectorAll('svg.chart').length") == 9
+        assert browser.execute_script("return document.querySelectorAll('svg.chart').length") == 10
         # Nothing of a chart lies outside it.
         outside = """
             return [...document.querySelectorAll('svg.chart')].flatMap(svg => {
@@ -181,3 +182,21 @@ def test_a_browser_shows_it_whole_and_runs_nothing(tmp_path: Path) -> None:
 
 def test_escaped() -> None:
     assert escaped("<a b='c\" & \x1b\u202e") == "&lt;a b=&#x27;c&quot; &amp; \ufffd\ufffd"
+
+
+def test_it_shows_what_abstaining_gives() -> None:
+    made = contents()
+    read = Read(page(made))
+    assert "Risk and coverage" in read.text
+    assert "AURC" in read.text
+    assert "answered" in read.text
+    fewest = made.chosen["qcrd"][0]
+    assert fewest.aurc == pytest.approx(0.28)
+    assert fewest.coverage is not None
+    assert f"{100 * fewest.coverage[0]:.1f}" in read.text
+    earlier = {name: [replace(one, aurc=None, risks=(), coverage=None, risk=None) for one in several]
+               for name, several in made.chosen.items()}  # fmt: skip
+    old = Read(page(replace(made, chosen=earlier)))
+    assert "Reliability" in old.text
+    assert "AURC" not in old.text
+    assert "Risk and coverage" not in old.text

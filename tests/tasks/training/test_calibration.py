@@ -9,7 +9,7 @@ from storage.datasets.registry import get_dataset
 from tasks.serving.answering import Answered
 from tasks.serving.deciding import Candidate, Explained, candidates, decide
 from tasks.serving.settings import Decision
-from tasks.training.calibration import figures, fit
+from tasks.training.calibration import best_source, figures, fit
 
 
 def asked(rng: random.Random, questions: int) -> tuple[list[list[Candidate]], list[list[bool]]]:
@@ -79,3 +79,25 @@ def test_figures_count_what_is_answered() -> None:
     assert found.calibration_error == pytest.approx(abs(confidence - 0.5) / 2)
     assert [right for _, right, _ in rights] == [True, False, False, False]
     assert [answer for answer, _, _ in rights] == ["3", "3", None, None]
+
+
+def test_a_feature_that_is_left_out_has_no_weight() -> None:
+    given, right = asked(random.Random(1), 200)
+    only = fit(given, right, 4, ("votes",))
+    assert (only.head, only.quality, only.arithmetic) == (0, 0, 0)
+    assert only.votes > 1
+
+
+def test_the_source_of_the_confidence_is_the_one_that_ranks_best_what_it_was_not_fitted_to() -> None:
+    """Only the bare answer's probability says anything: further weights are noise."""
+    rng, given, right = random.Random(6), [], []
+    for _ in range(60):
+        sure = rng.random()
+        given.append([Candidate("7", math.log(0.05 + 0.9 * sure), rng.uniform(-3, 0), rng.uniform(-3, 0), 0.0)])
+        right.append([rng.random() < 0.2 + 0.8 * sure**2])
+    decision, areas = best_source(given, right, 0)
+    assert set(areas) == {"combination", "answer probability", "votes", "quality"}
+    assert next(iter(areas)) == "answer probability"
+    assert areas["answer probability"] < areas["votes"] - 0.05
+    assert decision == fit(given, right, 0, ("head",)), "fitted to all of them in the end"
+    assert best_source([[]], [[False]], 0)[1] == {}, "nothing to go by"

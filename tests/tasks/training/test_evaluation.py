@@ -8,11 +8,14 @@ import pytest
 from pydantic import ValidationError
 
 import tasks.training.asking as asking_module
-from storage.errors import NothingToDo
+from storage.datasets.definition import Example
+from storage.datasets.registry import get_dataset
+from storage.errors import NothingToDo, UsageError
 from tasks.questions.sets import DatasetConfig
+from tasks.questions.stored import store_examples
 from tasks.serving.answering import Answered
 from tasks.serving.deciding import Explained
-from tasks.serving.settings import AskingConfig, Question
+from tasks.serving.settings import ABSTAINS_ALWAYS, AskingConfig, Question
 from tasks.training.calibration import calibrate
 from tasks.training.evaluation import evaluate_round
 from tasks.training.folder import Training
@@ -227,3 +230,96 @@ def test_a_student_without_rationales_samples_none(world: World) -> None:
     prepared = world.prepare(tiny_training(method={"name": "finetune"}, answering={"samples": (4, 16)}))
     assert [one.samples for one in calibrate(prepared.folder, INITIAL).decisions] == [0]
     assert [one.samples for one in evaluated(prepared, "test").decided] == [0]
+
+
+def sure_student(world: World, monkeypatch: pytest.MonkeyPatch, wrong: int) -> None:
+    """120 validation and 60 test questions to a student that is sure of four in five and right there, but for every
+    `wrong`-th; of the others it is unsure and mostly wrong. Of one question in twenty it has no answer."""
+    numbers: dict[str, int] = {}
+    for split, count in (("many", 120), ("many-test", 60)):
+        found = [Example(f"Eva has {one} pens for the {split} and 1 more?", (), str(one + 1)) for one in range(count)]
+        store_examples(world.store, get_dataset("lab"), split, found)
+        numbers |= {one.question: place for place, one in enumerate(found)}
+
+    def ask(_dataset: Any, _student: Any, questions: list[Question], *_: Any, **__: Any) -> list[Answered]:
+        told = []
+        for one in questions:
+            place = numbers[one.question]
+            right, other = str(place + 1), str(place + 2)
+            if place % 20 == 7:
+                told.append(Answered(None, "no idea", None, rationales=(Explained("no idea", None),)))
+            elif place % 5 == 3:
+                answer = right if place % 4 == 0 else other
+                logs = {answer: -1.5, "99": -1.6}
+                told.append(Answered(answer, "r", "99", rationales=(Explained("r", "99"),), logs=logs))
+            else:
+                answer = other if place % wrong == wrong - 1 else right
+                told.append(Answered(answer, "r", answer, rationales=(Explained("r", answer),), logs={answer: -0.01}))
+        return told
+
+    monkeypatch.setattr(asking_module, "ask", ask)
+
+
+MANY = DatasetConfig(name="lab", validation_split="many", test_split="many-test")
+
+
+def test_a_threshold_is_certified_by_questions_that_nothing_else_reads(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sure_student(world, monkeypatch, wrong=1000)
+    config = tiny_training()
+    everything = world.prepare(config, MANY)
+    prepared = world.prepare(config.model_copy(update={"risk": 0.1}), MANY)
+    spec = spec_of(prepared)
+    assert prepared.training_id != everything.training_id
+    assert spec.certifying is not None
+    fitting, certifying = set(spec.validation.ids(world.store)), set(spec.certifying.ids(world.store))
+    assert not fitting & certifying
+    assert fitting | certifying == set(spec_of(everything).validation.ids(world.store))
+    validation = evaluated(prepared)
+    assert validation.questions == len(fitting), "the round is chosen by these alone"
+    calibrated = calibrate(prepared.folder, INITIAL)
+    promise = calibrated.promise
+    assert calibrated.questions == len(fitting)
+    assert promise is not None
+    assert promise.questions == len(certifying)
+    assert promise.certified
+    assert promise.bound <= 0.1
+    assert promise.wrong == 0
+    assert set(calibrated.sources) == {"combination", "answer probability", "votes"}, "nobody judges quality"
+    assert list(calibrated.sources.values()) == sorted(calibrated.sources.values())
+    test = evaluated(prepared, "test")
+    found = test.abstention
+    assert found is not None
+    rows = [row for row in predictions(world) if row["split"] == "many-test"]
+    given = [row for row in rows if row["confidence"] is not None and row["confidence"] >= promise.abstain_below]
+    assert (found.questions, found.answered) == (60, len(given))
+    assert found.wrong == sum(not row["given_correct"] for row in given) == 0
+    assert 0.6 < found.coverage < 0.9
+    assert found.coverage_interval[0] < found.coverage < found.coverage_interval[1]
+    assert found.risk == 0
+    assert test.decided[0].aurc is not None
+    assert test.decided[0].risks[-1] == pytest.approx(1 - test.given_accuracy)
+
+
+def test_a_student_that_is_wrong_where_it_is_sure_answers_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sure_student(world, monkeypatch, wrong=4)
+    prepared = world.prepare(tiny_training().model_copy(update={"risk": 0.1}), MANY)
+    evaluated(prepared)
+    promise = calibrate(prepared.folder, INITIAL).promise
+    assert promise is not None
+    assert (promise.certified, promise.abstain_below) == (False, ABSTAINS_ALWAYS)
+    assert promise.told.startswith("no threshold keeps the risk at 10.0%, so the student abstains from every question")
+    found = evaluated(prepared, "test").abstention
+    assert found is not None
+    assert (found.answered, found.wrong, found.risk, found.risk_interval) == (0, 0, None, (0, 1))
+
+
+def test_a_risk_that_can_come_to_nothing_is_refused_before_anything_is_trained(world: World) -> None:
+    with pytest.raises(UsageError) as error:
+        world.prepare(tiny_training().model_copy(update={"risk": 0.5}), DatasetConfig(name="lab"))
+    assert "registry.risk is 0.5, which takes at least 5 certifying questions, all answered rightly" in str(error.value)
+    with pytest.raises(UsageError, match=r"needs a student that says how sure it is, and answering.samples is \[\]"):
+        world.prepare(tiny_training(answering={"samples": ()}).model_copy(update={"risk": 0.9}))

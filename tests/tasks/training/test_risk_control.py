@@ -180,3 +180,17 @@ def test_the_area_under_the_curve() -> None:
     assert selective_risks(same, wrong).tolist() == pytest.approx([0.5] * 4), "equally sure: no order is better"
     assert curve(confidence, wrong)[-1] == 0.5
     assert len(curve(confidence, wrong)) == CURVE
+
+
+def test_a_start_that_the_fitting_questions_choose_answers_more_than_a_fixed_one() -> None:
+    shape, rng = SHAPES["well calibrated"], np.random.default_rng(8)
+    learned: list[float] = []
+    fixed: list[float] = []
+    for _ in range(150):
+        (known, known_wrong), unseen = shape.ask(rng, 1000), shape.ask(rng, 1000)
+        surest = np.sort(known)[::-1][least_answered(0.05) :: 20]  # as few answers as can certify anything, then more
+        ways = (sequence(known, known_wrong, 0.05), [float(one) for one in np.unique(surest)[::-1]])
+        for way, into in zip(ways, (learned, fixed), strict=True):
+            threshold = certify(way, *unseen, 0.05).threshold
+            into.append(0.0 if threshold is None else float(shape.mass[threshold <= POINTS].sum()))
+    assert np.mean(learned) > 1.3 * np.mean(fixed)
