@@ -27,8 +27,9 @@ from models.hardware import detect_hardware, gpu_names
 from models.server_parallel import gpus_a_copy, names_parallelism
 from storage.datasets.registry import get_dataset
 from storage.errors import one_line
+from storage.shards import Shard
 from tasks.errors import ONE_LINE, ServerRefused
-from tasks.questions.sets import DatasetConfig, Shard
+from tasks.questions.sets import DatasetConfig
 from tasks.running.progress import Progress
 from tasks.running.workspace import Workspace
 from tasks.steps.asking import ask, asked_questions, summary

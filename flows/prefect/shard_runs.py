@@ -38,7 +38,7 @@ from prefect.states import Crashed
 from pydantic import BaseModel
 
 from flows.prefect.pool_runs import cancel, pool_of, start, unfinished
-from tasks.questions.sets import Shard
+from storage.shards import Shard
 from tasks.teacher.sampling import SamplingProgress, per_second
 
 BEAT_S = 5.0

@@ -3,7 +3,8 @@
 from prefect import get_run_logger, task
 
 from storage.datasets.registry import get_dataset
-from storage.votes import VoteRule, VoteSummary, vote
+from storage.vote_summary import VoteSummary
+from storage.votes import VoteRule, vote
 from tasks.questions.sets import DatasetConfig
 from tasks.running.workspace import Workspace
 from tasks.steps.retries import STEP
