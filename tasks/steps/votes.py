@@ -10,10 +10,14 @@ from tasks.running.workspace import Workspace
 from tasks.steps.retries import STEP
 
 
-@task(name="vote", timeout_seconds=3600, **STEP)
+@task(name="vote", timeout_seconds=86_400, **STEP)
 def count_votes(workspace: Workspace, rule: VoteRule, config: DatasetConfig) -> VoteSummary:
     """Finds the majority answers, positives and negatives of the training split."""
-    summary = vote(workspace.open_store(), get_dataset(config.name), rule, config.train_split)
+    return log_votes(vote(workspace.open_store(), get_dataset(config.name), rule, config.train_split))
+
+
+def log_votes(summary: VoteSummary) -> VoteSummary:
+    """Notes a vote's figures in the run's log, and returns them."""
     accuracy = summary.majority_accuracy
     get_run_logger().info(
         "Votes on %s examples: %s of %s samples parsed%s%s.", f"{summary.examples:,}",
