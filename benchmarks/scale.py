@@ -27,8 +27,9 @@ from rich.table import Table
 
 from benchmarks.months import DATASET, SAMPLING, SEED, SPLIT, TEACHER, questions, run_nights
 from models.processor import detect_processor
+from storage.shards import Shard
 from storage.store import Store
-from tasks.questions.sets import QuestionSet, Shard
+from tasks.questions.sets import QuestionSet
 from tasks.questions.stored import store_examples
 from tasks.teacher.planning import plan_sampling
 

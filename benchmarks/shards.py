@@ -79,8 +79,9 @@ def sample(home: Path, workers: int, options: argparse.Namespace) -> dict[str, f
     from flows.prefect.workers import own_workers
     from flows.shards import ask_in_shards, sample_shard
     from storage.datasets.registry import get_dataset
+    from storage.shards import Shard
     from storage.store import Store
-    from tasks.questions.sets import DatasetConfig, Shard
+    from tasks.questions.sets import DatasetConfig
     from tasks.questions.stored import store_examples
     from tasks.running.workspace import Workspace
     from tasks.teacher.settings import TeacherSettings

@@ -3,12 +3,15 @@
     python -m benchmarks.votes                      # 10 million samples, 3 runs of each, in turn
     python -m benchmarks.votes --samples 1000000 --runs 1
     python -m benchmarks.votes --samples 1000000 10000000 100000000 --runs 1 --ways qcrd polars --plot votes.svg
+    python -m benchmarks.votes --samples 1000000 10000000 --ways qcrd --shards 4       # as workers share it
 
 Every run is a process of its own that reads the same Parquet files and writes a Parquet file with the same columns;
 the figures are wall seconds from its start to its end without imports, its CPU seconds, and the peak of its resident
 memory. A process that holds more than --memory GB is ended, so that the machine never swaps, and its way left out from
-there on. The winners are compared before anything is printed. The samples are generated, 36 bytes each on the disk
-(their texts are all alike), and removed.
+there on. With --shards, ours also runs in so many processes, two at a time: then seconds are from the first one's start
+to the last one's end, imports with them, CPU seconds those of all, and memory that of the largest. The winners are
+compared before anything is printed. The samples are generated, 36 bytes each on the disk (their texts are all alike),
+and removed.
 """
 
 import argparse
@@ -18,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,8 +37,9 @@ from rich.table import Table
 from storage.datasets.registry import get_dataset
 from storage.ids import ALPHABET, LENGTH
 from storage.schemas import EXAMPLES, RATIONALES, VOTES
+from storage.shards import Shard
 from storage.store import Store, now
-from storage.votes import VoteRule, vote
+from storage.votes import VoteRule, vote, vote_on_split
 
 PER_EXAMPLE = 5
 EXAMPLES_A_PART = 100_000
@@ -229,11 +234,17 @@ def with_pandas(root: Path, result: Path) -> Callable[[], object]:
 
 
 WAYS = {"qcrd": with_ours, "polars": with_polars, "pandas": with_pandas}
+SHARDED, AT_ONCE = "qcrd in shards", 2
 
 
-def run_one(way: str, root: Path, result: Path) -> None:
+def shard_of(root: Path, shard: Shard) -> Callable[[], object]:
+    dataset, rule = get_dataset("svamp"), VoteRule(dataset="svamp")
+    return lambda: vote_on_split(Store(root), dataset, rule, "train", shard)
+
+
+def run_one(way: str, root: Path, result: Path, shard: Shard | None) -> None:
     """Runs in a process of its own; prints seconds and MiB as JSON."""
-    run = WAYS[way](root, result)
+    run = shard_of(root, shard) if shard else WAYS[way](root, result)
     start, used = time.perf_counter(), time.process_time()
     run()
     seconds, cpu = time.perf_counter() - start, time.process_time() - used
@@ -257,6 +268,21 @@ def watched(command: list[str], most: int) -> dict[str, float] | str:
     return figures
 
 
+def in_shards(command: list[str], shards: int, most: int, console: Console) -> dict[str, float] | str:
+    """The figures of all shards together, or why one of them has none."""
+    commands = [[*command, "--shard", str(shard.number), str(shard.of)] for shard in Shard.all(shards)]
+    start = time.perf_counter()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = list(pool.map(lambda command: watched(command, most), commands))
+    seconds = time.perf_counter() - start
+    for one in found:
+        console.print(f"    a shard: {one}")
+        if isinstance(one, str):
+            return one
+    each = [one for one in found if not isinstance(one, str)]
+    return {"seconds": seconds, "cpu": sum(one["cpu"] for one in each), "mib": max(one["mib"] for one in each)}
+
+
 def peak_mib() -> float:
     """The peak of this process's resident memory. Not getrusage's: that one begins with the parent's."""
     status = Path("/proc/self/status").read_text()
@@ -275,8 +301,12 @@ Figures = dict[str, list[dict[str, float]]]
 """Of each way, those of its runs."""
 
 
-def measured(samples: int, ways: list[str], runs: int, most: int, console: Console) -> Figures:
-    """Each way's runs on so many generated samples; none for one that failed or held more than `most` bytes."""
+def measured(samples: int, ways: list[str], runs: int, most: int, console: Console, shards: int = 0) -> Figures:
+    """Each way's runs on so many generated samples; none for one that failed or held more than `most` bytes.
+
+    Args:
+        shards: of the way SHARDED.
+    """
     figures: Figures = {way: [] for way in ways}
     failed: set[str] = set()
     with TemporaryDirectory() as folder:
@@ -291,8 +321,11 @@ def measured(samples: int, ways: list[str], runs: int, most: int, console: Conso
                 result = Path(folder) / f"{way}.parquet"
                 for part in Store(root).parts(VOTES):  # ours would find nothing to change the second time
                     (root / part).unlink()
-                command = [sys.executable, "-m", "benchmarks.votes", "--one", way]
-                found = watched([*command, "--root", str(root), "--result", str(result)], most)
+                command = [sys.executable, "-m", "benchmarks.votes", "--root", str(root), "--result", str(result)]
+                if way == SHARDED:
+                    found = in_shards([*command, "--one", "qcrd"], shards, most, console)
+                else:
+                    found = watched([*command, "--one", way], most)
                 console.print(f"run {number + 1}: {way} {found}")
                 if isinstance(found, str):
                     failed.add(way)
@@ -301,7 +334,7 @@ def measured(samples: int, ways: list[str], runs: int, most: int, console: Conso
                 figures[way].append(found)
                 if len(ways) == 1:
                     continue
-                got = winners(root / "votes" if way == "qcrd" else result)
+                got = winners(root / "votes" if way in ("qcrd", SHARDED) else result)
                 expected = got if expected is None else expected
                 if not got.equals(expected):
                     raise SystemExit(f"{way} has other winners than the rest")
@@ -332,21 +365,25 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--memory", type=float, default=16, help="GB that a process may hold")
+    parser.add_argument("--shards", type=int, default=0, help="also run ours in so many processes, two at a time")
     parser.add_argument("--plot", type=Path, help="write a plot to this file")
     parser.add_argument("--one", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--shard", type=int, nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        run_one(arguments.one, arguments.root, arguments.result)
+        shard = Shard(number=arguments.shard[0], of=arguments.shard[1]) if arguments.shard else None
+        run_one(arguments.one, arguments.root, arguments.result, shard)
         return
     console = Console()
     table = Table("", "samples", "seconds (median)", "CPU seconds", "peak MiB", "times the first", box=None)
-    ways = list(arguments.ways)
+    every_way = [*arguments.ways, SHARDED] if arguments.shards else list(arguments.ways)
+    ways = list(every_way)
     medians: dict[str, dict[int, dict[str, float]]] = {way: {} for way in ways}
     for samples in sorted(arguments.samples):
-        figures = measured(samples, ways, arguments.runs, int(arguments.memory * 1e9), console)
-        for way in arguments.ways:
+        figures = measured(samples, ways, arguments.runs, int(arguments.memory * 1e9), console, arguments.shards)
+        for way in every_way:
             if not figures.get(way):
                 table.add_row(way, f"{samples:,}", "none")
                 continue

@@ -28,6 +28,7 @@ from models.precision import gpus_for
 from storage.datasets.definition import LABEL_SETS
 from storage.datasets.registry import get_dataset
 from storage.errors import UsageError
+from storage.vote_summary import VoteSummary
 from storage.votes import VoteRule
 from tasks.running.slots import slot
 from tasks.running.worker import Worker
@@ -65,7 +66,7 @@ def distill(config: DistillConfig, home: Path = Path(".qcrd"), resume: str | Non
             teacher.build_lab_teacher(workspace)
         sampled = _ask(workspace, config)
         rule = VoteRule(dataset=stored.dataset, teachers=sampled.teachers, **config.votes.model_dump())
-        summary = votes.count_votes(workspace, rule, config.dataset)
+        summary = _vote(workspace, config, rule)
         report.show_votes(rule, summary, sampled)
         report.show_teacher(workspace, rule, config.dataset.train_split)
         drift.watch_drift(workspace, rule, config.dataset, config.drift)
@@ -106,6 +107,14 @@ def _ask(workspace: Workspace, config: DistillConfig) -> Sampled:
     from flows.shards import ask_in_shards  # imports the openai package, which takes a second
 
     return ask_in_shards(workspace, config.dataset, config.teacher)
+
+
+def _vote(workspace: Workspace, config: DistillConfig, rule: VoteRule) -> VoteSummary:
+    if config.teacher.shards_on is None:
+        return votes.count_votes(workspace, rule, config.dataset)
+    from flows.shards import vote_in_shards
+
+    return vote_in_shards(workspace, rule, config.dataset, config.teacher)
 
 
 @task(name="method", task_run_name="{method.name}", cache_policy=NO_CACHE)

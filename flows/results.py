@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from storage.votes import VoteSummary
+from storage.vote_summary import VoteSummary
 from tasks.running.workspace import Workspace
 from tasks.steps.teacher import Sampled
 from tasks.tracking.client import LoggedRound

@@ -1,59 +1,60 @@
-"""Sampling a teacher in shards: flow runs on a work pool, each with the questions whose id's hash falls to it.
+"""A teacher in shards: flow runs on a work pool, each with the questions whose id's hash falls to it.
 
-    ask_in_shards            the step of `distill`: starts the runs, starts again what died, splits stragglers, waits
-        sample_shard         one run, wherever a worker takes it; its samples go into the store as they come
+    ask_in_shards            the step of `distill` that samples: waits until every shard is done
+    vote_in_shards           the step that votes, where there are many samples, on the same pool
+        sample_shard         one run, wherever a worker takes it; what it makes goes into the store
 
-A sample's id follows from its question, so the store holds the same samples however they were shared out. Nothing
-is kept but the store: a shard that died is started again, anywhere, and asks only for the rest. Every question is in
-one shard, so object stores, which have no locks, need none.
+A sample's id follows from its question, so the store holds the same samples however they were shared out; and votes
+are on one question each. Nothing is kept but the store: a shard that died is started again, anywhere, and does only the
+rest (`flows.sharing`). Every question is in one shard, so object stores, which have no locks, need none.
 """
 
 import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from uuid import UUID
+from typing import Any
 
-import httpx
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
-from prefect.client.schemas.objects import StateType
 
-from flows.prefect.shard_runs import ShardRuns, ShardState, Telling, Told
+from flows.prefect.shard_runs import ShardRuns, Telling, Told
 from flows.prefect.workers import own_workers
-from models.errors import TeacherFailed, TeacherUnavailable
+from flows.sharing import Sharing, Started
+from models.errors import TeacherFailed, TeacherUnavailable, WorkerDied
 from models.hardware import detect_hardware, gpu_names
 from models.server_parallel import gpus_a_copy, names_parallelism
 from storage.datasets.registry import get_dataset
-from storage.errors import one_line
-from tasks.errors import ONE_LINE, ServerRefused
-from tasks.questions.sets import DatasetConfig, Shard
+from storage.errors import StorageError, one_line
+from storage.shards import Shard
+from storage.vote_summary import VoteSummary, VoteSums
+from storage.votes import VoteRule, splits_to_vote_on, stored_samples, summarised, vote, vote_on_split
+from tasks.errors import ONE_LINE
+from tasks.questions.sets import DatasetConfig
 from tasks.running.progress import Progress
 from tasks.running.workspace import Workspace
 from tasks.steps.asking import ask, asked_questions, summary
 from tasks.steps.retries import MAY_PASS, STEP
 from tasks.steps.teacher import Sampled
+from tasks.steps.votes import log_votes, vote_on_passed_on
 from tasks.teacher.sampling import SamplingProgress, per_second
 from tasks.teacher.session import choose_teacher, sampling_right
 from tasks.teacher.settings import TeacherSettings
 
-LOOK_S, TABLE_S, WORKERLESS_S = 1.0, 10.0, 60.0
-LOST_S = 90.0
-"""A shard that tells nothing for so long is lost."""
-LOST_AFTER_S = {StateType.RUNNING: LOST_S, StateType.CANCELLING: LOST_S, StateType.PENDING: 900.0}
-"""By state. A worker that dies between taking a run and starting it leaves it pending; a pod may wait for its image."""
-AWAY_S = 300.0
-"""How long Prefect's server may be away."""
-TRIES = 5
-"""A shard may end early so often without a single sample."""
-WAIT_S = 5.0
-"""Before the first of them it waits so long; twice as long before each other."""
+TABLE_S = 10.0
+SAMPLES_A_RUN = 10_000_000
+"""Samples that a flow run votes on, at least: one process has voted on fewer about when a run has started."""
 
 
-@flow(name="sample-shard", flow_run_name="shard {shard}")
-def sample_shard(workspace: Workspace, dataset: DatasetConfig, teacher: TeacherSettings, shard: Shard) -> None:
-    """Samples the questions of one shard; `distill` starts it, wherever there are workers.
+@flow(name="sample-shard")
+def sample_shard(
+    workspace: Workspace,
+    dataset: DatasetConfig,
+    teacher: TeacherSettings,
+    shard: Shard,
+    rule: VoteRule | None = None,
+) -> None:
+    """Samples the questions of one shard, or votes on them; `distill` starts it, wherever there are workers.
 
     Args:
         workspace: of the run that shares out the questions. Its store must be the same place here, and its home is a
@@ -61,21 +62,32 @@ def sample_shard(workspace: Workspace, dataset: DatasetConfig, teacher: TeacherS
         dataset: the questions, which are in the store.
         teacher: which teacher is asked.
         shard: which of the questions.
+        rule: votes on the shard's samples by this rule, and asks nobody.
     """
-    choice = choose_teacher(teacher, workspace.home)
-    with Telling() as telling:
+    with Telling() as telling, _error_told(telling.told):
+        if rule is not None:
+            store, named = workspace.open_store(), get_dataset(dataset.name)
+            telling.told.votes = dict(vote_on_split(store, named, rule, dataset.train_split, shard))
+            return
 
         def on_progress(state: SamplingProgress) -> None:
             telling.told.made = state
 
-        try:
-            taught = ask(workspace, dataset, teacher, choice, on_progress, shard)
-        except Exception as error:
-            telling.told.may_pass = isinstance(error, MAY_PASS)
-            telling.told.error = one_line(error) if isinstance(error, ONE_LINE) else f"{type(error).__name__}: {error}"
-            raise
+        choice = choose_teacher(teacher, workspace.home)
+        taught = ask(workspace, dataset, teacher, choice, on_progress, shard)
         telling.told.questions, telling.told.samples = taught.plan.examples, taught.plan.samples
         telling.told.made = taught.done
+
+
+@contextmanager
+def _error_told(told: Told) -> Iterator[None]:
+    """Notes why the block failed."""
+    try:
+        yield
+    except Exception as error:
+        told.may_pass = isinstance(error, MAY_PASS)
+        told.error = one_line(error) if isinstance(error, ONE_LINE) else f"{type(error).__name__}: {error}"
+        raise
 
 
 @task(name="ask the teacher in shards", **STEP)
@@ -92,18 +104,16 @@ def ask_in_shards(workspace: Workspace, config: DatasetConfig, teacher: TeacherS
     dataset, log = get_dataset(config.name), get_run_logger()
     choice = choose_teacher(teacher, workspace.home)
     questions = asked_questions(config, dataset)
-    parameters = {
-        "workspace": workspace.model_dump(mode="json"),
-        "dataset": config.model_dump(mode="json"),
-        "teacher": teacher.model_dump(mode="json"),
-    }
     with (
         sampling_right(workspace.open_store(), dataset, questions.split, choice, log.info),
         _deployment(workspace, teacher) as deployment,
         workspace.progress("sampling the teacher", "teacher") as report,
     ):
-        runs = ShardRuns(deployment, workspace.run_id, parameters)
-        with _Sharing(runs, teacher, report) as sharing:
+        runs = ShardRuns(deployment, workspace.run_id, _parameters(workspace, config, teacher))
+        with Sharing(
+            runs, Shard.all(teacher.shards), _Showing(teacher, report), refused=TeacherFailed,
+            in_vain=TeacherUnavailable, split_s=teacher.split_s,
+        ) as sharing:  # fmt: skip
             sharing.run()
         told = sharing.told
     if not any(one.questions for one in told):
@@ -111,6 +121,50 @@ def ask_in_shards(workspace: Workspace, config: DatasetConfig, teacher: TeacherS
     made = _sum(told)
     made.seconds = time.monotonic() - started
     return summary(teacher, choice, sum(one.samples for one in told), made if made.wanted else None)
+
+
+@task(name="vote in shards", **STEP)
+def vote_in_shards(
+    workspace: Workspace, rule: VoteRule, config: DatasetConfig, teacher: TeacherSettings
+) -> VoteSummary:
+    """Votes as `count_votes` does; many samples in shards, on the work pool where the teacher was sampled.
+
+    Raises:
+        StorageError: a shard cannot vote: what the store holds is damaged, for one.
+        WorkerDied: a shard ended early again and again.
+        UsageError: there is no such deployment.
+        ServerRefused: Prefect's server is away.
+    """
+    store, dataset = workspace.open_store(), get_dataset(config.name)
+    vote_on_passed_on(store, rule, config)
+    splits = splits_to_vote_on(store, dataset, config.train_split)
+    samples = stored_samples(store, {"dataset": dataset.name, "split": config.train_split})
+    of = min(teacher.shards, math.ceil(samples / SAMPLES_A_RUN))
+    if of <= 1:
+        return log_votes(vote(store, dataset, rule, config.train_split))
+    parameters = _parameters(workspace, config, teacher) | {"rule": rule.model_dump(mode="json")}
+    with (
+        _deployment(workspace, teacher) as deployment,
+        workspace.progress("voting in shards", "votes") as report,
+        Sharing(
+            ShardRuns(deployment, workspace.run_id, parameters, "votes of shard"), Shard.all(of),
+            lambda sharing: report(sharing.done, sharing.shards), refused=StorageError, in_vain=WorkerDied,
+        ) as sharing,
+    ):  # fmt: skip
+        sharing.run()
+    sums = VoteSums()
+    for told in sharing.told:
+        sums.update(told.votes)
+    return log_votes(summarised(store, dataset, rule, splits, sums))
+
+
+def _parameters(workspace: Workspace, config: DatasetConfig, teacher: TeacherSettings) -> dict[str, Any]:
+    """Of `sample_shard`, as Prefect keeps them; all but the shard."""
+    return {
+        "workspace": workspace.model_dump(mode="json"),
+        "dataset": config.model_dump(mode="json"),
+        "teacher": teacher.model_dump(mode="json"),
+    }
 
 
 @contextmanager
@@ -131,169 +185,36 @@ def _deployment(workspace: Workspace, teacher: TeacherSettings) -> Iterator[str]
         yield deployment
 
 
-@dataclass
-class _Started:
-    """A shard whose run was started."""
+class _Showing:
+    """Shows how far the shards are together.
 
-    shard: Shard
-    run: UUID
-    fruitless: int
-    since: float
-    heard: float
-    state: ShardState = field(default_factory=lambda: ShardState(type=StateType.SCHEDULED))
-    splitting: bool = False
-
-
-@dataclass
-class _Waiting:
-    """A shard that is to be started. Of its runs, the last `fruitless` made nothing."""
-
-    shard: Shard
-    fruitless: int = 0
-    not_before: float = 0.0
-
-
-class _Sharing:
-    """Starts the runs of all shards and waits until each is done.
-
-    When the block ends early, the runs that are under way are asked to end.
-
-    Attributes:
-        told: what was told last by each run that has ended.
+    Args:
+        report: the step's.
     """
 
-    def __init__(self, runs: ShardRuns, teacher: TeacherSettings, report: Progress) -> None:
-        self.told: list[Told] = []
-        self._runs, self._teacher, self._report = runs, teacher, report
-        self._log = get_run_logger()
-        self._waiting = [_Waiting(Shard(number=number, of=teacher.shards)) for number in range(teacher.shards)]
-        self._started: list[_Started] = []
-        self._done = self._at_once = 0
-        self._complained = self._shown = time.monotonic()
+    def __init__(self, teacher: TeacherSettings, report: Progress) -> None:
+        self._teacher, self._report = teacher, report
+        self._shown = time.monotonic()
 
-    def __enter__(self) -> "_Sharing":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        runs = [one.run for one in self._started]  # none, unless the block ends early
-        try:
-            self._end(runs)
-        except httpx.HTTPError as error:  # what ended the block is the error to show
-            self._log.warning("%s shards cannot be told to end, and go on: %s", f"{len(runs):,}", error)
-
-    def run(self) -> None:
-        """Returns when all shards are done."""
-        self._end(self._runs.unfinished())
-        away_since: float | None = None
-        while self._waiting or self._started:
-            try:
-                self._start_some()
-                self._look()
-                self._split_stragglers()
-                self._show()
-                away_since = None
-            except httpx.HTTPError as error:
-                away_since = away_since or time.monotonic()
-                if time.monotonic() - away_since > AWAY_S:
-                    raise ServerRefused(f"Prefect's server has been away for {AWAY_S:.0f} s: {error}") from error
-            time.sleep(LOOK_S)
-
-    def _start_some(self) -> None:
+    def __call__(self, sharing: Sharing) -> None:
         now = time.monotonic()
-        for one in [one for one in self._waiting if one.not_before <= now]:
-            run = self._runs.start(one.shard)
-            self._waiting.remove(one)
-            self._started.append(_Started(one.shard, run, one.fruitless, now, now))
-
-    def _look(self) -> None:
-        now = time.monotonic()
-        states = self._runs.look(one.run for one in self._started)
-        for one in list(self._started):
-            state = states[one.run]
-            if state != one.state:
-                one.state, one.heard = state, now
-            if state.over:
-                self._started.remove(one)
-                self.told.append(state.told)
-                self._ended(one, now)
-            elif now - one.heard > LOST_AFTER_S.get(state.type, math.inf):
-                self._log.warning("Shard %s has told nothing for %.0f s: it is lost.", one.shard, now - one.heard)
-                self._runs.lose(one.run, f"It told nothing for {now - one.heard:.0f} s.")
-        idle = [one for one in self._started if one.state.type == StateType.SCHEDULED]
-        if idle and len(idle) == len(self._started) and now - max(self._complained, idle[-1].since) > WORKERLESS_S:
-            self._complained = now
-            self._log.warning(
-                "No worker takes a shard. Start some: prefect worker start --pool %s", self._runs.pool
-            )  # fmt: skip
-
-    def _ended(self, one: _Started, now: float) -> None:
-        told = one.state.told
-        if one.state.type == StateType.COMPLETED:
-            self._done += 1
-            return
-        if told.made is not None:
-            told.made.wanted = told.made.sampled  # the next run wants the rest
-        if told.error is not None and not told.may_pass:
-            raise TeacherFailed(told.error)
-        if one.splitting:
-            self._log.info("Shard %s is split in two.", one.shard)
-            self._waiting += [_Waiting(half) for half in one.shard.halves()]
-            return
-        fruitless = 0 if told.made and told.made.sampled else one.fruitless + 1
-        why = told.error or one.state.message or one.state.type.value.lower()
-        if fruitless >= TRIES:
-            raise TeacherUnavailable(f"Shard {one.shard} ended early {TRIES} times without a sample, at last: {why}")
-        self._log.warning("Shard %s ended early and is started again: %s", one.shard, why)
-        wait = WAIT_S * 2 ** (fruitless - 1) if fruitless else 0.0
-        self._waiting.append(_Waiting(one.shard, fruitless, now + wait))
-
-    def _split_stragglers(self) -> None:
-        """Splits the shard that needs longest, if that is long, no other waits, and workers have had more at a time."""
-        slowest, long = None, self._teacher.split_s
-        running = [one for one in self._started if one.state.type == StateType.RUNNING]
-        self._at_once = max(self._at_once, sum(one.state.type != StateType.SCHEDULED for one in self._started))
-        if long is None or self._waiting or len(running) < len(self._started) or len(running) >= self._at_once:
-            return
-        for one in running:
-            left = one.state.told.seconds_left
-            if left is not None and left > long:
-                slowest, long = one, left
-        if slowest is not None:
-            slowest.splitting = True
-            self._runs.cancel(slowest.run)
-
-    def _show(self) -> None:
-        now = time.monotonic()
-        under_way = [one.state.told for one in self._started]
-        made = _sum([*self.told, *under_way])
+        under_way = [one.state.told for one in sharing.started]
+        made = _sum([*sharing.told, *under_way])
         if not made.wanted:  # nothing is known yet, or nothing is missing
             return
         speeds = [per_second(told.made.completion_tokens, told.made.seconds) for told in under_way if told.made]
-        shards = self._done + len(self._started) + len(self._waiting)
+        done, shards = sharing.done, sharing.shards
         self._report(
             made.sampled,
-            max(made.wanted, made.sampled + (self._done < shards)),  # a shard that waits has not told what it wants
-            f"{self._done} of {shards} shards done",
+            max(made.wanted, made.sampled + (done < shards)),  # a shard that waits has not told what it wants
+            f"{done} of {shards} shards done",
             tokens_per_second=None if None in speeds else sum(filter(None, speeds)),
             cost=self._teacher.price.of(made.prompt_tokens, made.completion_tokens, made.reasoning_tokens),
         )
         if now - self._shown > TABLE_S:
             self._shown = now
-            rows = [_row(one) for one in sorted(self._started, key=lambda one: (one.shard.of, one.shard.number))]
-            create_table_artifact(rows, key="shards", description=f"{self._done} of {shards} shards are done")
-
-    def _end(self, runs: list[UUID]) -> None:
-        """Tells some runs to end, waits until they have, and gives up those that do not."""
-        for run in runs:
-            self._runs.cancel(run)
-        deadline = time.monotonic() + LOST_S
-        while runs:
-            runs = [run for run, state in self._runs.look(runs).items() if not state.over]
-            if time.monotonic() > deadline:
-                for run in runs:
-                    self._runs.lose(run, "It did not end when it was told to.")
-                return
-            time.sleep(LOOK_S if runs else 0.0)
+            rows = [_row(one) for one in sorted(sharing.started, key=lambda one: (one.shard.of, one.shard.number))]
+            create_table_artifact(rows, key="shards", description=f"{done} of {shards} shards are done")
 
 
 def _sum(told: list[Told]) -> SamplingProgress:
@@ -312,7 +233,7 @@ def _sum(told: list[Told]) -> SamplingProgress:
     return total
 
 
-def _row(one: _Started) -> dict[str, str]:
+def _row(one: Started) -> dict[str, str]:
     made, left = one.state.told.made, one.state.told.seconds_left
     return {
         "shard": str(one.shard),

@@ -3,7 +3,7 @@
 import json
 
 from flows.terminal import figure, percent
-from storage.votes import VoteSummary
+from storage.vote_summary import VoteSummary
 
 
 def vote_rows(votes: VoteSummary) -> list[tuple[str, str, str]]:

@@ -263,11 +263,13 @@ class Store:
             con.register_filesystem(as_fsspec(self.files.fs))
         return con
 
-    def relation(self, table: Table, partition: dict[str, str] | None = None) -> str:
+    def relation(self, table: Table, partition: dict[str, str] | None = None, held: str | None = None) -> str:
         """SQL for the current rows of a table: a parenthesised query that goes after FROM.
 
         Args:
             partition: only this one, e.g. {"dataset": "svamp", "split": "train"}; leave out inner folders to get all.
+            held: SQL that says which rows are wanted, by columns that are equal in all versions of a row. The others
+                are dropped before versions are compared.
 
         Raises:
             DamagedPart: a part file cannot be read, or not as rows of this table.
@@ -279,16 +281,21 @@ class Store:
             return f"({no_rows(table)})"
         key = ", ".join(f'"{name}"' for name in table.key)
         newest = f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY created_at DESC) = 1"
+
+        def read(paths: list[str]) -> str:
+            rows = self.read_files(table, paths)
+            return rows if held is None else f"(SELECT * FROM {rows} WHERE {held})"
+
         if not self.files.local:
-            return f"(SELECT * FROM {self.read_files(table, parts + revisions)} {newest})"
+            return f"(SELECT * FROM {read(parts + revisions)} {newest})"
         if not revisions:
-            return self.read_files(table, parts)
-        revised = f"SELECT * FROM {self.read_files(table, revisions)} {newest}"
+            return read(parts)
+        revised = f"SELECT * FROM {read(revisions)} {newest}"
         if not parts:
             return f"({revised})"
         return (
-            f"(SELECT p.* FROM {self.read_files(table, parts)} p "
-            f"ANTI JOIN {self.read_files(table, revisions)} r USING ({key}) UNION ALL BY NAME ({revised}))"
+            f"(SELECT p.* FROM {read(parts)} p "
+            f"ANTI JOIN {read(revisions)} r USING ({key}) UNION ALL BY NAME ({revised}))"
         )
 
     def read_files(self, table: Table, paths: list[str], *, places: bool = False) -> str:

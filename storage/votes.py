@@ -9,13 +9,15 @@ with the number of times it was sampled.
 `storage.vote_sql` has the SQL. It holds a row per distinct text, so it runs on about a million samples at a time. Where
 there are more, one pass over the store sorts what it needs into temporary files by a hash of the example; then the
 files are voted on one by one. So memory is constant, and time linear in the samples.
+
+    vote(store, dataset, rule)                          in this process
+    vote_on_split(store, dataset, rule, split, shard)   the questions of one shard, as one of several machines does it
 """
 
 import json
 import math
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -32,14 +34,14 @@ from storage.errors import NothingToDo, UnknownName
 from storage.files import folder_value
 from storage.ids import content_id
 from storage.schemas import EXAMPLES, RATIONALES, VOTES
+from storage.shards import Shard
 from storage.spooled import Spooled
 from storage.store import Store, now
 from storage.vote_sql import Positives, vote_sql
+from storage.vote_summary import VoteSummary, VoteSums, summary_of, vote_sums
 
 SAMPLES_AT_ONCE = 1_250_000
 """About how many samples are voted on at a time."""
-AMONG = "among"
-"""Table of the only examples that are voted on."""
 MEMORY_LIMIT = "1200MB"
 """DuckDB's limit while voting; beyond it, DuckDB uses the disk."""
 
@@ -95,66 +97,25 @@ class VoteRule(VotesConfig):
         return content_id("vote", self.content())
 
 
-@dataclass(frozen=True)
-class VoteSummary:
-    """The figures of one vote.
-
-    Attributes:
-        vote_id: the rule's content id.
-        splits: the splits voted on.
-        examples: examples with at least one selected sample.
-        samples: selected samples.
-        unparsed: selected samples without an answer.
-        miscalculated: selected samples with an answer that do not vote because of their arithmetic.
-        ties: examples with more than one answer in first place.
-        labelled: examples with a gold label.
-        single_accuracy: share of the labelled examples' selected samples that equal the gold label; unparsed samples
-            count as wrong. None without labels.
-        majority_accuracy: share of the labelled examples whose winner equals the label; examples without a parsed
-            sample count as wrong. None without labels.
-        mean_positives: votes for the winner, mean over examples.
-        mean_share: votes for the winner / all votes, mean over examples with a vote.
-        mean_entropy: entropy of the parsed answers in nats, mean over the same examples.
-        positive_targets, negative_targets: distinct rationale texts, summed over examples. A text that is a positive
-            is not a negative too, and an empty text is neither.
-        added, changed, unchanged: vote rows in the store.
-    """
-
-    vote_id: str
-    splits: list[str]
-    examples: int
-    samples: int
-    unparsed: int
-    miscalculated: int
-    ties: int
-    labelled: int
-    single_accuracy: float | None
-    majority_accuracy: float | None
-    mean_positives: float
-    mean_share: float | None
-    mean_entropy: float | None
-    positive_targets: int
-    negative_targets: int
-    added: int
-    changed: int
-    unchanged: int
-
-
-def vote(
-    store: Store, dataset: Dataset, rule: VoteRule, split: str | None = None, among: Sequence[str] | None = None
-) -> VoteSummary:
+def vote(store: Store, dataset: Dataset, rule: VoteRule, split: str | None = None) -> VoteSummary:
     """Votes on every split (or one) of a dataset and stores a row per example.
 
     Voting again by the same rule stores only what has changed.
-
-    Args:
-        among: ids of the only examples that are voted on; None for all. Few enough to be held in memory.
 
     Raises:
         UnknownName: no rationale of that split is stored.
         NothingToDo: the rule selects no stored sample.
         DamagedPart: a part file cannot be read.
     """
+    splits = splits_to_vote_on(store, dataset, split)
+    sums = VoteSums()
+    for name in splits:
+        sums.update(vote_on_split(store, dataset, rule, name))
+    return summarised(store, dataset, rule, splits, sums)
+
+
+def splits_to_vote_on(store: Store, dataset: Dataset, split: str | None = None) -> list[str]:
+    """All splits of a dataset that have rationales, or just the one. Raises what `vote` raises."""
     stored = stored_splits(store, dataset.name)
     if not stored:
         raise NothingToDo(
@@ -163,24 +124,54 @@ def vote(
         )
     if split is not None and split not in stored:
         raise UnknownName("split", split, stored, f"Rationales of {dataset.name!r} are stored for these.")
-    splits = [split] if split is not None else stored
-    sums: Counter[str] = Counter()
-    for name in splits:
-        what, partition = f"votes {dataset.name}/{name}", {"dataset": dataset.name, "split": name}
-        # With a small limit and no insertion order, ten million samples are grouped in about a gigabyte.
-        with (
-            store.lock(what),
-            store.files.folder(what) as folder,
-            store.connect(
-                memory_limit=MEMORY_LIMIT, temp_directory=str(folder / "duckdb"), preserve_insertion_order="false"
-            ) as con,
-        ):
-            if among is not None:
-                con.register(AMONG, pa.table({"example_id": pa.array(among, pa.string())}))
-            _fill_result(store, con, dataset, rule, partition, folder, "" if among is None else AMONG)
-            sums.update(_sums(con))
+    return [split] if split is not None else stored
+
+
+def vote_on_split(
+    store: Store,
+    dataset: Dataset,
+    rule: VoteRule,
+    split: str,
+    shard: Shard | None = None,
+    among: Sequence[str] | None = None,
+) -> VoteSums:
+    """Votes on a split, on a shard of its questions, or on some of them, and stores a row per example.
+
+    Args:
+        shard: only the questions in it.
+        among: or ids of the only ones, a few.
+
+    Returns:
+        What `summarised` takes; those of all shards add up to those of the split.
+
+    Raises:
+        DamagedPart: a part file cannot be read.
+    """
+    split_right, partition = f"votes {dataset.name}/{split}", {"dataset": dataset.name, "split": split}
+    what = split_right if shard is None else f"{split_right} shard {shard}"
+    # With a small limit and no insertion order, ten million samples are grouped in about a gigabyte.
+    with (
+        store.lock(what),
+        store.files.folder(what) as folder,
+        store.connect(
+            memory_limit=MEMORY_LIMIT, temp_directory=str(folder / "duckdb"), preserve_insertion_order="false"
+        ) as con,
+    ):
+        _fill_result(store, con, dataset, rule, partition, folder, shard, among)
+        sums = vote_sums(con)
+        # Somebody else may vote on the same questions in other shards, or in none. A key is stored only once.
+        with nullcontext() if shard is None else store.lock(split_right):
             counts = store.merge(con, VOTES, "result", partition)
-            sums.update(dict(zip(("added", "changed", "unchanged"), counts, strict=True)))
+        sums.update(dict(zip(("added", "changed", "unchanged"), counts, strict=True)))
+    return sums
+
+
+def summarised(store: Store, dataset: Dataset, rule: VoteRule, splits: list[str], sums: VoteSums) -> VoteSummary:
+    """The summary of a vote on some splits, from the sums of its parts.
+
+    Raises:
+        NothingToDo: the rule selects no stored sample.
+    """
     if not sums["examples"]:
         models = store.query("SELECT DISTINCT model FROM rationales WHERE dataset = $1 ORDER BY model", [dataset.name])[
             "model"
@@ -189,7 +180,7 @@ def vote(
             f"Nothing to vote on: no teacher of {dataset.name!r} matches {' or '.join(map(repr, rule.teachers))}. "
             f"Stored: {', '.join(models)}."
         )
-    return _summary(rule, splits, sums)
+    return summary_of(rule.vote_id, splits, sums)
 
 
 def stored_splits(store: Store, dataset: str) -> list[str]:
@@ -198,12 +189,25 @@ def stored_splits(store: Store, dataset: str) -> list[str]:
     return sorted(folder_value(folder) for folder in folders)
 
 
+def stored_samples(store: Store, partition: dict[str, str]) -> int:
+    """About how many samples a partition holds, from its files' footers: older versions of rows count, too."""
+    paths = store.parts(RATIONALES, partition)
+    if not paths:
+        return 0
+    with store.connect() as con:
+        found = store.execute(con, f"SELECT count(*) AS n FROM {store.read_files(RATIONALES, paths)}")
+    return int(found["n"][0].as_py())
+
+
 def matching_teachers(store: Store, partition: dict[str, str], rule: VoteRule) -> list[str]:
     """The teachers of a partition that take part under a rule, sorted."""
-    with store.connect() as con:
+    paths = store.parts(RATIONALES, partition)
+    if not paths:
+        return []
+    with store.connect() as con:  # all versions of a row have the same model
         models = store.execute(
             con,
-            f"SELECT DISTINCT model FROM {store.relation(RATIONALES, partition)} "
+            f"SELECT DISTINCT model FROM {store.read_files(RATIONALES, paths)} "
             "WHERE source IN ('teacher', 'recorded') ORDER BY model",
         )["model"].to_pylist()
     return [model for model in models if any(model == glob or fnmatchcase(model, glob) for glob in rule.teachers)]
@@ -216,16 +220,23 @@ def _fill_result(
     rule: VoteRule,
     partition: dict[str, str],
     folder: Path,
-    among: str = "",
+    shard: Shard | None,
+    among: Sequence[str] | None,
 ) -> None:
-    """Creates the temporary view `result`: the vote rows of one partition. `folder` takes what memory cannot; `among`
-    is a table of the only examples that are voted on."""
-    samples = _wanted_samples(store, con, rule, partition, among)
-    of_these = f"SEMI JOIN {among} USING (example_id)" if among else ""
+    """Creates the temporary view `result`: the vote rows of one partition, or of a part of it.
+
+    Args:
+        folder: takes what memory cannot.
+    """
+    held = shard.condition if shard else None
+    if among is not None:
+        held = f"example_id IN ({', '.join(map(repr, among))})"  # ids are letters and digits
+    samples = _wanted_samples(store, con, rule, partition, held=held)
     columns = "example_id, label" if dataset.compares_strings else "example_id, label, extra"
-    gold = f"(SELECT {columns} FROM {store.relation(EXAMPLES, partition)} {of_these} WHERE label IS NOT NULL)"
-    counted = store.execute(con, f"SELECT count(*) AS n FROM {store.relation(RATIONALES, partition)} {of_these}")
-    groups = math.ceil(counted["n"][0].as_py() / SAMPLES_AT_ONCE)
+    gold = f"(SELECT {columns} FROM {store.relation(EXAMPLES, partition, held)} WHERE label IS NOT NULL)"
+    groups = math.ceil(stored_samples(store, partition) / (shard.of if shard else 1) / SAMPLES_AT_ONCE)
+    if among is not None:
+        groups = 1
     if groups <= 1:
         store.execute(con, f"CREATE TEMP TABLE gold AS FROM {gold}")
         sql = _voted_rows(store, con, dataset, rule, samples, "gold")
@@ -243,8 +254,8 @@ def _fill_result(
     # Examples that an earlier vote had samples of and this one has not (a damaged file was set aside).
     store.execute(
         con,
-        f"CREATE TEMP TABLE gone AS SELECT example_id FROM {store.relation(VOTES, partition)} "
-        f"{of_these} ANTI JOIN voted USING (example_id) WHERE vote_id = $vote_id AND n_sampled > 0",
+        f"CREATE TEMP TABLE gone AS SELECT example_id FROM {store.relation(VOTES, partition, held)} "
+        "ANTI JOIN voted USING (example_id) WHERE vote_id = $vote_id AND n_sampled > 0",
         {"vote_id": rule.vote_id},
     )
     # A view adds the columns that are the same in every row; in a table they would fill the memory.
@@ -290,16 +301,26 @@ def selected_samples(
 
 
 def _wanted_samples(
-    store: Store, con: duckdb.DuckDBPyConnection, rule: VoteRule, partition: dict[str, str], questions: str = ""
+    store: Store,
+    con: duckdb.DuckDBPyConnection,
+    rule: VoteRule,
+    partition: dict[str, str],
+    questions: str = "",
+    held: str | None = None,
 ) -> str:
-    """SQL for those among which `rule.n` are drawn, each with whether it `votes`."""
+    """SQL for those among which `rule.n` are drawn, each with whether it `votes`.
+
+    Args:
+        questions: as `selected_samples` takes it.
+        held: SQL over `example_id`: whether a question counts.
+    """
     votes = "true"
     if rule.check_arithmetic:
         con.create_function("miscalculates", _miscalculates, ["VARCHAR"], "BOOLEAN", type=PythonUDFType.ARROW)
         votes = "NOT miscalculates(coalesce(rationale, ''))"
     columns = f"sample_id, example_id, sample_index, answer, rationale_hash, logprob, {votes} AS votes"
     of_these = f"SEMI JOIN {questions} USING (example_id)" if questions else ""
-    rationales = f"{store.relation(RATIONALES, partition)} {of_these}"
+    rationales = f"{store.relation(RATIONALES, partition, held)} {of_these}"
     teachers = f"(SELECT * FROM {rationales} WHERE source IN ('teacher', 'recorded'))"
     matching = matching_teachers(store, partition, rule)
     con.register("matching_models", pa.table({"model": pa.array(matching, pa.string())}))
@@ -342,49 +363,3 @@ def _judge(store: Store, con: duckdb.DuckDBPyConnection, dataset: Dataset, sampl
         }
     )
     con.register("judged", judged)
-
-
-def _sums(con: duckdb.DuckDBPyConnection) -> dict[str, Any]:
-    """The sums for a summary, of one partition."""
-    columns = {
-        "examples": "count(*)",
-        "samples": "sum(n_sampled)",
-        "unparsed": "sum(n_sampled - n_parsed - n_miscalculated)",
-        "miscalculated": "sum(n_miscalculated)",
-        "ties": "count(*) FILTER (tie)",
-        "labelled": "count(correct)",
-        "labelled_samples": "sum(n_sampled) FILTER (correct IS NOT NULL)",
-        "right_samples": "sum(n_correct)",
-        "right": "count(*) FILTER (correct)",
-        "votes": "sum(n_votes)",
-        "parsed_examples": "count(share)",
-        "share": "sum(share)",
-        "entropy": "sum(entropy)",
-        "positives": "sum(len(positives))",
-        "negatives": "sum(len(negatives))",
-    }
-    sql = ", ".join(f"coalesce({expression}, 0) AS {name}" for name, expression in columns.items())
-    values = con.execute(f"SELECT {sql} FROM voted WHERE n_sampled > 0").fetchall()[0]
-    return dict(zip(columns, values, strict=True))
-
-
-def _summary(rule: VoteRule, splits: list[str], sums: Counter[str]) -> VoteSummary:
-    """The summary of a vote, from the sums of its partitions."""
-
-    def mean(total: str, count: str) -> float | None:
-        # The last digits of a sum of floats depend on the order, and threads finish in any order.
-        return round(float(sums[total]) / sums[count], 12) if sums[count] else None
-
-    return VoteSummary(
-        vote_id=rule.vote_id,
-        splits=splits,
-        **{name: int(sums[name]) for name in ("examples", "samples", "unparsed", "miscalculated", "ties", "labelled")},
-        single_accuracy=mean("right_samples", "labelled_samples"),
-        majority_accuracy=mean("right", "labelled"),
-        mean_positives=mean("votes", "examples") or 0.0,
-        mean_share=mean("share", "parsed_examples"),
-        mean_entropy=mean("entropy", "parsed_examples"),
-        positive_targets=int(sums["positives"]),
-        negative_targets=int(sums["negatives"]),
-        **{name: int(sums[name]) for name in ("added", "changed", "unchanged")},
-    )

@@ -20,7 +20,8 @@ from flows.terminal import notice, out, print_json
 from flows.vote_figures import vote_rows
 from storage.datasets.registry import get_dataset
 from storage.vote_sql import Positives
-from storage.votes import VoteRule, VotesConfig, VoteSummary, vote
+from storage.vote_summary import VoteSummary
+from storage.votes import VoteRule, VotesConfig, vote
 
 DEFAULT = VotesConfig()
 

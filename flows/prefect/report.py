@@ -20,7 +20,8 @@ from flows.terminal import figure, inert
 from flows.vote_figures import vote_rows
 from storage.addresses import without_password
 from storage.schemas import EXAMPLES, PREDICTIONS, RATIONALES, VOTES
-from storage.votes import VoteRule, VoteSummary
+from storage.vote_summary import VoteSummary
+from storage.votes import VoteRule
 from tasks.running.workspace import Workspace
 from tasks.steps.teacher import Sampled
 from tasks.training.folder import Training

@@ -38,7 +38,7 @@ from prefect.states import Crashed
 from pydantic import BaseModel
 
 from flows.prefect.pool_runs import cancel, pool_of, start, unfinished
-from tasks.questions.sets import Shard
+from storage.shards import Shard
 from tasks.teacher.sampling import SamplingProgress, per_second
 
 BEAT_S = 5.0
@@ -55,6 +55,7 @@ class Told(BaseModel):
         questions: how many it has; 0 until it has looked.
         samples: wanted in all, stored ones included.
         made: what it has sampled so far; None if nothing was missing.
+        votes: where it votes, the sums over its votes (`storage.vote_summary`); empty until it is done.
         beat: grows with every telling.
         error: why it ended early, in one line.
         may_pass: whether trying again may help.
@@ -65,6 +66,7 @@ class Told(BaseModel):
     questions: int = 0
     samples: int = 0
     made: SamplingProgress | None = None
+    votes: dict[str, float] = {}
     beat: int = 0
     error: str | None = None
     may_pass: bool = True
@@ -128,6 +130,8 @@ class Telling:
         self.told.beat += 1
         made = self.told.made
         line = f"{made.sampled:,} of {made.wanted:,} samples" if made else "nothing sampled"
+        if self.told.votes:
+            line = f"voted on {self.told.votes['examples']:,.0f} questions"
         with get_client(sync_client=True) as client:
             if self._artifact is None:
                 artifact = ArtifactCreate(type="table", key=KEY, flow_run_id=self._run)
@@ -174,20 +178,21 @@ class ShardRuns:
         deployment: of the flow `sample-shard`: FLOW/NAME.
         run_id: the run that shares out the questions.
         parameters: of the flow, but for the shard.
+        name: what its runs are called, but for the shard.
 
     Raises:
         UsageError: there is no such deployment.
     """
 
-    def __init__(self, deployment: str, run_id: str, parameters: dict[str, Any]) -> None:
-        self._deployment, self._parameters = deployment, parameters
+    def __init__(self, deployment: str, run_id: str, parameters: dict[str, Any], name: str = "shard") -> None:
+        self._deployment, self._parameters, self._name = deployment, parameters, name
         self._tag = f"shards of {run_id}"
         self.pool = pool_of(deployment, "teacher.shards_on", "deploy/shards.yaml")
 
     def start(self, shard: Shard) -> UUID:
         """Schedules a run for a shard."""
         parameters = self._parameters | {"shard": shard.model_dump()}
-        return start(self._deployment, parameters, f"shard {shard}", self._tag)
+        return start(self._deployment, parameters, f"{self._name} {shard}", self._tag)
 
     def look(self, runs: Iterable[UUID]) -> dict[UUID, ShardState]:
         """How some runs stand; one that the server does not know any more has crashed."""

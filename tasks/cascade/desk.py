@@ -21,7 +21,7 @@ from storage.datasets.definition import Dataset, Example
 from storage.ids import example_id
 from storage.schemas import EXAMPLES, RATIONALES, VOTES
 from storage.store import Store, now
-from storage.votes import VoteRule, VotesConfig, vote
+from storage.votes import VoteRule, VotesConfig, vote_on_split
 from tasks.cascade.errors import OverBudget
 from tasks.cascade.grouping import Grouping
 from tasks.cascade.settings import CascadeSettings
@@ -255,7 +255,7 @@ class Desk:
             found = self._store.execute(con, f"{sampled} SEMI JOIN wanted USING (example_id)")["example_id"].to_pylist()
         if not found:
             return {}
-        vote(self._store, self._dataset, self._rule, PASSED_ON, among=found)
+        vote_on_split(self._store, self._dataset, self._rule, PASSED_ON, among=found)
         rows: list[dict[str, Any]]
         with self._store.connect() as con:
             con.register("wanted", pa.table({"example_id": pa.array(found, pa.string())}))

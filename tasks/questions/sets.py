@@ -14,6 +14,7 @@ from storage.datasets.registry import BUILT_IN
 from storage.errors import NothingToDo
 from storage.ids import content_id
 from storage.schemas import EXAMPLES, PREDICTIONS, Table
+from storage.shards import Shard, bucket
 from storage.store import Store
 
 Part = Literal["train", "validation", "test"]
@@ -119,32 +120,6 @@ class DatasetConfig(BaseModel):
         )
 
 
-class Shard(BaseModel):
-    """One of several parts of a set of questions, each about as large; which one a question is in follows from its id.
-
-    Attributes:
-        number: from 0 to `of` - 1.
-        of: how many there are.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    number: int
-    of: int
-
-    def __str__(self) -> str:
-        return f"{self.number + 1} of {self.of}"
-
-    def halves(self) -> tuple["Shard", "Shard"]:
-        """The two parts that it consists of: a number modulo `of` leaves two remainders modulo twice as many."""
-        return Shard(number=self.number, of=2 * self.of), Shard(number=self.number + self.of, of=2 * self.of)
-
-    @property
-    def condition(self) -> str:
-        """SQL over the column `example_id`: whether a question is in it."""
-        return f"{_bucket(17)} % {self.of} = {self.number}"
-
-
 class QuestionSet(BaseModel):
     """A rule that chooses stored examples.
 
@@ -182,8 +157,8 @@ class QuestionSet(BaseModel):
 
     def sql(self, store: Store) -> str:
         """A parenthesised query for the chosen rows of the examples table."""
-        test = f"{_bucket(1)} % {self.folds} = {self.fold}" if self.folds else "false"
-        validation = f"{_bucket(9)} % 10000 < {round(self.validation_share * 10_000)}"
+        test = f"{bucket(1)} % {self.folds} = {self.fold}" if self.folds else "false"
+        validation = f"{bucket(9)} % 10000 < {round(self.validation_share * 10_000)}"
         condition = {
             None: "true",
             "test": test,
@@ -268,8 +243,3 @@ def questions_version(store: Store, sets: Iterable[QuestionSet]) -> str:
             )
             digests.append(found["digest"].to_pylist()[0])
     return content_id("questions", digests)
-
-
-def _bucket(first: int) -> str:
-    """32 bits of an example's hash as a number, from hexadecimal digit `first` (counted from 1) on."""
-    return f"('0x' || substr(md5(example_id), {first}, 8))::UBIGINT"

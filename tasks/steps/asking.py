@@ -6,7 +6,8 @@ from prefect import get_run_logger
 
 from storage.datasets.definition import Dataset
 from storage.datasets.registry import get_dataset
-from tasks.questions.sets import DatasetConfig, QuestionSet, Shard
+from storage.shards import Shard
+from tasks.questions.sets import DatasetConfig, QuestionSet
 from tasks.running.workspace import Workspace
 from tasks.steps.teacher import Sampled
 from tasks.teacher.key import key_of

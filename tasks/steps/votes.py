@@ -3,20 +3,31 @@
 from prefect import get_run_logger, task
 
 from storage.datasets.registry import get_dataset
-from storage.votes import VoteRule, VoteSummary, matching_teachers, vote
+from storage.store import Store
+from storage.vote_summary import VoteSummary
+from storage.votes import VoteRule, matching_teachers, vote
 from tasks.questions.sets import PASSED_ON, DatasetConfig
 from tasks.running.workspace import Workspace
 from tasks.steps.retries import STEP
 
 
-@task(name="vote", timeout_seconds=3600, **STEP)
+@task(name="vote", timeout_seconds=86_400, **STEP)
 def count_votes(workspace: Workspace, rule: VoteRule, config: DatasetConfig) -> VoteSummary:
     """Finds the majority answers, positives and negatives of the training split."""
-    store, dataset = workspace.open_store(), get_dataset(config.name)
-    summary = vote(store, dataset, rule, config.train_split)
-    passed_on = {"dataset": dataset.name, "split": PASSED_ON}
-    if config.passed_on and matching_teachers(store, passed_on, rule):
+    store = workspace.open_store()
+    vote_on_passed_on(store, rule, config)
+    return log_votes(vote(store, get_dataset(config.name), rule, config.train_split))
+
+
+def vote_on_passed_on(store: Store, rule: VoteRule, config: DatasetConfig) -> None:
+    """Votes on what `qcrd answer` has passed on, where it is trained on: its own rule may have been another one."""
+    dataset = get_dataset(config.name)
+    if config.passed_on and matching_teachers(store, {"dataset": dataset.name, "split": PASSED_ON}, rule):
         vote(store, dataset, rule, PASSED_ON)
+
+
+def log_votes(summary: VoteSummary) -> VoteSummary:
+    """Notes a vote's figures in the run's log, and returns them."""
     accuracy = summary.majority_accuracy
     get_run_logger().info(
         "Votes on %s examples: %s of %s samples parsed%s%s.", f"{summary.examples:,}",

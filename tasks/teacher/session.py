@@ -15,8 +15,8 @@ from models.server import VllmServer, check_model
 from models.server_settings import ServerConfig, default_served_name, served_dtype
 from models.teacher import SamplingConfig, TeacherConfig, TeacherKey
 from storage.datasets.definition import LABEL_SETS, Dataset
+from storage.shards import Shard
 from storage.store import Store
-from tasks.questions.sets import Shard
 from tasks.teacher.batches import BatchSampling, all_noted
 from tasks.teacher.lab import build_lab
 from tasks.teacher.planning import SamplingPlan, TeacherIdentity, plan_sampling

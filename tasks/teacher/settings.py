@@ -195,8 +195,8 @@ class TeacherSettings(BaseModel):
     shards_on: str | None = Field(
         default=None,
         pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        description="Deployment of the flow `sample-shard` whose work pool runs the shards, such as `kubernetes` of "
-        "deploy/shards.yaml; null runs them on this machine.",
+        description="Deployment of the flow `sample-shard` whose work pool runs the shards, and votes on more than ten "
+        "million samples, such as `kubernetes` of deploy/shards.yaml; null runs them on this machine.",
     )
     split_s: float | None = Field(
         default=600.0,

@@ -7,25 +7,26 @@ Two kinds are sampled before a round, and stored like a teacher's samples:
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from models.generation import Generated, generate
 from models.methods import MethodConfig
 from models.prefixes import EXPLAIN
 from models.seeds import derived_seed
+from models.student import Student
 from models.student_loading import load_student
 from models.trainer import torch_device
 from storage.datasets.definition import Dataset, Parsed
 from storage.ids import content_id
 from storage.rationales import rationale_row
 from storage.schemas import RATIONALES
-from storage.store import Store
 from tasks.serving.answering import read_text
 from tasks.training.folder import Training
 from tasks.training.initial import question_lengths
@@ -35,7 +36,7 @@ from tasks.training.shares import Share, other_shares
 from tasks.training.spec import NegativesConfig, OwnSamplesConfig, TrainingSpec
 
 AT_ONCE = 4096
-"""Texts sampled per part file: the most that a killed process loses."""
+"""Texts sampled per part file: the most that a killed process loses, and that are in memory."""
 
 
 def sample_negatives(folder: Path, t: int, on_progress: Callable[[int, int], None] | None = None) -> NegativesSampled:
@@ -62,54 +63,77 @@ class _Wanted:
 
 
 def _sample(training: Training, t: int, on_progress: Callable[[int, int], None] | None) -> NegativesSampled:
-    spec, store = training.spec, training.store
+    spec, dataset = training.spec, training.dataset
     started = time.monotonic()
-    wanted = dict(_wanted(training, t))
-    done = NegativesSampled(round_before=_negatives_before(spec, t), samples=0, own_before=spec.own_before(t))
-    if not wanted:
+    done = NegativesSampled(round_before=_negatives_before(spec, t), own_before=spec.own_before(t))
+    if not _kinds(spec, t):
         return done
-    befores = sorted({one.before for one in wanted.values()})
-    stored = {key for before in befores for key in _all_stored(store, spec, before)}
+    before = _stored(training, t)
     with other_shares(training, t, "negatives") as share:
-        _write_missing(training, wanted, stored, share, on_progress)
-    rows = {key: row for before in befores for key, row in _all_stored(store, spec, before).items()}
-    done.sampled = sum(key in rows and key not in stored for key in wanted)
-    samples = [(rows[key], one) for key, one in wanted.items() if key in rows]
-    hot = [(row, one) for row, one in samples if one.index == NEGATIVE]
-    own = [(row, one) for row, one in samples if one.index != NEGATIVE]
-    done.samples, done.own_samples = len(hot), len(own)
-    done.unfinished = sum(row["finish_reason"] == "length" for row, _ in hot)
-    dataset = training.dataset
-    done.right, done.own_right = (sum(is_right(row, one.question, dataset) for row, one in kind) for kind in (hot, own))
+        _write_missing(training, t, before, share, on_progress)
+    stored = _stored(training, t)
+    for part in _parts(_wanted(training, t), AT_ONCE):
+        known = _rows_of(before, part)
+        for key, row in _rows_of(stored, part).items():
+            one = part[key]
+            right = is_right(row, one.question, dataset)
+            done.sampled += key not in known
+            if one.index == NEGATIVE:
+                done.samples += 1
+                done.right += right
+                done.unfinished += row["finish_reason"] == "length"
+            else:
+                done.own_samples += 1
+                done.own_right += right
     done.seconds = time.monotonic() - started
     return done
 
 
 def sample_share(training: Training, t: int, share: Share) -> None:
     """Samples and stores one share of the texts that round t lacks."""
-    wanted = dict(_wanted(training, t))
-    befores = {one.before for one in wanted.values()}
-    stored = {key for before in befores for key in _all_stored(training.store, training.spec, before)}
-    _write_missing(training, wanted, stored, share, None)
+    _write_missing(training, t, _stored(training, t), share, None)
 
 
 def _write_missing(
-    training: Training,
-    wanted: dict[str, _Wanted],
-    stored: set[str],
-    share: Share,
-    on_progress: Callable[[int, int], None] | None,
+    training: Training, t: int, stored: pa.Table, share: Share, on_progress: Callable[[int, int], None] | None
 ) -> None:
-    """Samples what is not stored of one share. Which share a text is in does not depend on what is stored: others are
-    storing theirs. Progress is this share's."""
-    missing: dict[int, dict[str, _Wanted]] = {}
-    for place, (key, one) in enumerate(wanted.items()):
-        if share.has(place) and key not in stored:
-            missing.setdefault(one.before, {})[key] = one
-    total, finished = sum(map(len, missing.values())), 0
-    for _, texts in sorted(missing.items()):
-        _write(training, texts, finished, total, on_progress)
-        finished += len(texts)
+    """Samples what is not stored of one share; progress is this share's."""
+    total, finished = sum(1 for _ in _missing(training, t, stored, share)), 0
+    if not total:
+        return
+    for before, sampling in _kinds(training.spec, t):
+        student = load_student(training.model(before), training.spec.config.student)
+        student = student.to(torch_device(training.spec.config.optimisation))
+        missing = (item for item in _missing(training, t, stored, share) if item[1].sampling is sampling)
+        for part in _parts(missing, AT_ONCE):
+            _write(training, student, part, finished, total, on_progress)
+            finished += len(part)
+
+
+def _missing(training: Training, t: int, stored: pa.Table, share: Share) -> Iterator[tuple[str, _Wanted]]:
+    """What round t needs of the student that is not stored, of one share.
+
+    Which share a text is in does not depend on what is stored: others are storing theirs.
+    """
+    place = 0
+    for part in _parts(_wanted(training, t), AT_ONCE):
+        known = _rows_of(stored, part)
+        for key, one in part.items():
+            if share.has(place) and key not in known:
+                yield key, one
+            place += 1
+
+
+def _parts(texts: Iterator[tuple[str, _Wanted]], size: int) -> Iterator[dict[str, _Wanted]]:
+    """So many at a time: there may be millions, each with its question."""
+    while part := dict(islice(texts, size)):
+        yield part
+
+
+def _kinds(spec: TrainingSpec, t: int) -> list[tuple[int, NegativesConfig | OwnSamplesConfig]]:
+    """The kinds of texts that round t needs: the round whose student writes them, and how it is sampled."""
+    kinds = ((_negatives_before(spec, t), spec.config.negatives), (spec.own_before(t), spec.config.own))
+    return [(before, sampling) for before, sampling in kinds if before is not None]
 
 
 def _negatives_before(spec: TrainingSpec, t: int) -> int | None:
@@ -121,21 +145,19 @@ def _wanted(training: Training, t: int) -> Iterator[tuple[str, _Wanted]]:
     spec = training.spec
     negatives, own = spec.config.negatives, spec.config.own
     before, own_before = _negatives_before(spec, t), spec.own_before(t)
-    if before is None and own_before is None:
-        return
     seed = spec.config.optimisation.seed
+    hot = negatives.model_dump(exclude={"lag", "batch_size", "keep"})
+    cooler = own.model_dump(include={"temperature", "top_p", "top_k"})
     for row in chain.from_iterable(training.example_parts(["example_id", "question", "choices", "answer"])):
         example = row["example_id"]
         if before is not None:
-            request = negatives.model_dump(exclude={"lag", "batch_size", "keep"})
             one = _Wanted(row, NEGATIVE, derived_seed("negative", seed, before, example), before, negatives)
-            yield _sample_id(spec, one, request), one
+            yield _sample_id(spec, one, hot), one
         if own_before is not None:
-            request = own.model_dump(include={"temperature", "top_p", "top_k"})
             for index in range(1, own.samples + 1):
                 own_seed = derived_seed("own", seed, own_before, example, index)
                 one = _Wanted(row, index, own_seed, own_before, own)
-                yield _sample_id(spec, one, request | {"index": index}), one
+                yield _sample_id(spec, one, cooler | {"index": index}), one
 
 
 def _sample_id(spec: TrainingSpec, one: _Wanted, request: dict[str, Any]) -> str:
@@ -145,58 +167,57 @@ def _sample_id(spec: TrainingSpec, one: _Wanted, request: dict[str, Any]) -> str
 
 def _write(
     training: Training,
+    student: Student,
     wanted: dict[str, _Wanted],
     finished: int,
     total: int,
     on_progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Samples texts from one round's student and stores them, but for those of questions that are too long for it."""
-    before = next(iter(wanted.values())).before
-    spec, dataset, store = training.spec, training.dataset, training.store
-    student = load_student(training.model(before), spec.config.student)
-    student = student.to(torch_device(spec.config.optimisation))
+    """Samples texts of one kind and stores them, but for those of questions that are too long for the student."""
+    spec, dataset = training.spec, training.dataset
     # Questions that are too long are not trained on, so they need no rationale.
     lengths = question_lengths(student, dataset, [one.question for one in wanted.values()])
-    fits = {key: length <= student.max_input_tokens for key, length in zip(wanted, lengths, strict=True)}
-    keys = [key for key, fitting in fits.items() if fitting]
-    finished += len(fits) - len(keys)
-    longest = spec.config.negatives.max_tokens or student.max_target_tokens
-    for kind in (NegativesConfig, OwnSamplesConfig):
-        of_kind = [key for key in keys if isinstance(wanted[key].sampling, kind)]
-        for start in range(0, len(of_kind), AT_ONCE):
-            part = of_kind[start : start + AT_ONCE]
-            asked = [wanted[key] for key in part]
-            sampling = asked[0].sampling
-            written = generate(
-                student,
-                [
-                    EXPLAIN + dataset.student_input(one.question["question"], tuple(one.question["choices"]))
-                    for one in asked
-                ],
-                max_new_tokens=longest if isinstance(sampling, NegativesConfig) else student.max_target_tokens,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                top_k=sampling.top_k,
-                seeds=[one.seed for one in asked],
-                batch_size=spec.config.negatives.batch_size,
-                on_progress=on_progress and (lambda n, _, start=finished: on_progress(start + n, total)),  # type: ignore[misc]
-            )
-            found = [_row(dataset, spec, key, one, text) for key, one, text in zip(part, asked, written, strict=True)]
-            store.append(RATIONALES, pa.Table.from_pylist(found, RATIONALES.schema))
-            finished += len(part)
+    part = [key for key, length in zip(wanted, lengths, strict=True) if length <= student.max_input_tokens]
+    if not part:
+        return
+    finished += len(wanted) - len(part)
+    asked = [wanted[key] for key in part]
+    sampling, longest = asked[0].sampling, student.max_target_tokens
+    if isinstance(sampling, NegativesConfig):
+        longest = sampling.max_tokens or longest
+    written = generate(
+        student,
+        [EXPLAIN + dataset.student_input(one.question["question"], tuple(one.question["choices"])) for one in asked],
+        max_new_tokens=longest,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        seeds=[one.seed for one in asked],
+        batch_size=spec.config.negatives.batch_size,
+        on_progress=on_progress and (lambda n, _: on_progress(finished + n, total)),
+    )
+    found = [_row(dataset, spec, key, one, text) for key, one, text in zip(part, asked, written, strict=True)]
+    training.store.append(RATIONALES, pa.Table.from_pylist(found, RATIONALES.schema))
 
 
-def _all_stored(store: Store, spec: TrainingSpec, before: int) -> dict[str, dict[str, Any]]:
-    """The stored samples of a round's student: sample_id -> finish_reason and answer."""
+def _stored(training: Training, t: int) -> pa.Table:
+    """sample_id, finish_reason and answer of what is stored of the students that round t asks."""
+    store, spec = training.store, training.spec
     with store.connect() as con:
-        rows = store.execute(
+        return store.execute(
             con,
             "SELECT sample_id, finish_reason, answer "
             f"FROM {store.relation(RATIONALES, {**spec.train.partition, 'source': 'student'})} "
-            "WHERE model = $1 AND round = $2",
-            [spec.name, before],
-        ).to_pylist()
-    return {row["sample_id"]: row for row in rows}
+            "WHERE model = $1 AND list_contains($2, round)",
+            [spec.name, [before for before, _ in _kinds(spec, t)]],
+        )
+
+
+def _rows_of(stored: pa.Table, wanted: Collection[str]) -> dict[str, dict[str, Any]]:
+    """sample_id -> row, of those that are stored, in the order that they are wanted in."""
+    ids = pa.array(wanted, pa.string())
+    rows = {row["sample_id"]: row for row in stored.filter(pc.is_in(stored["sample_id"], value_set=ids)).to_pylist()}
+    return {key: rows[key] for key in wanted if key in rows}
 
 
 def read_own(dataset: Dataset, method: MethodConfig, text: str, choices: tuple[str, ...]) -> Parsed:

@@ -1,13 +1,16 @@
 """A teacher sampled in shards: the store is that of one run, whatever happens to the shards on the way."""
 
 import asyncio
+import os
 import re
 import signal
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from hashlib import md5
 from pathlib import Path
 from typing import Any
@@ -15,13 +18,25 @@ from typing import Any
 import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
 from aiohttp import web
+from prefect import flow
+from prefect.client.orchestration import get_client
 
+from flows.prefect.workers import own_workers
+from flows.shards import sample_shard, vote_in_shards
+from storage.datasets.registry import get_dataset
 from storage.ids import example_id
 from storage.store import Store
+from storage.vote_summary import VoteSummary
+from storage.votes import VoteRule, vote
+from tasks.questions.sets import DatasetConfig
+from tasks.running.workspace import Workspace
+from tasks.teacher.settings import TeacherSettings
 from tests.conftest import qcrd_command
 from tests.flows.own_data import family, still_running, write_own_data
+from tests.flows.prefect_server import prefect_server
 from tests.flows.test_planted_secret import endpoint
 from tests.models.endpoint import Endpoint, good
+from tests.storage.test_many_votes import few, voted
 
 CONFIG = """
 dataset: {name: sums.yaml, validation_split: null}
@@ -198,3 +213,45 @@ def test_a_deployment_that_is_not_there_is_named() -> None:
         assert served.bodies == []
     assert done.returncode == 2
     assert "no deployment 'nowhere'" in done.stderr.splitlines()[-1]
+
+
+# ---- votes ----
+
+
+def test_votes_in_shards_are_those_of_one_process_though_a_shard_was_killed(
+    prefect_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a pool with two workers; and what nobody changed is not stored again."""
+    monkeypatch.setattr("flows.shards.SAMPLES_A_RUN", 70)  # 200 samples: three shards, of the four that would sample
+    rule, config = VoteRule(dataset="svamp"), DatasetConfig(name="svamp")
+    alone = vote(few(tmp_path / "alone" / "store"), get_dataset("svamp"), rule, "train")
+    store = few(tmp_path / "home" / "store")
+    workspace = Workspace(home=tmp_path / "home", store=store.files.given, run_id="votes")
+    settings = TeacherSettings(url="http://127.0.0.1:9/v1", model="m", shards=4, shards_on="machines")
+
+    @flow
+    def votes() -> tuple[VoteSummary, VoteSummary]:
+        first = vote_in_shards(workspace, rule, config, settings)
+        return first, vote_in_shards(workspace, rule, config, settings)
+
+    def kill_one() -> None:
+        while not (found := [one for one in family(os.getpid()) if command_of(one)[-1:] == ["prefect.engine"]]):
+            time.sleep(0.05)
+        found[0].kill()
+
+    (tmp_path / "prefect").mkdir()
+    with (
+        prefect_server(prefect_database, tmp_path / "prefect"),
+        own_workers(sample_shard, "machines", tmp_path / "logs", [(1, {})] * 2),
+        ThreadPoolExecutor() as pool,
+        get_client(sync_client=True) as client,
+    ):
+        killed = pool.submit(kill_one)
+        first, again = votes()
+        killed.result()
+        runs = Counter(run.name for run in client.read_flow_runs() if run.name.startswith("votes of shard"))
+    assert sorted(runs) == [f"votes of shard {number} of 3" for number in (1, 2, 3)]
+    assert runs.total() == 3 + 3 + 1
+    assert first == alone
+    assert again == replace(alone, added=0, unchanged=40)
+    assert voted(store) == voted(Store(tmp_path / "alone" / "store"))

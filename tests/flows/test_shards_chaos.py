@@ -40,7 +40,9 @@ BUCKET = "bucket"
 IMPATIENT = """
 from prefect.client.schemas.objects import StateType
 import flows.shards
-flows.shards.LOST_AFTER_S |= {StateType.RUNNING: 15.0, StateType.PENDING: 30.0}
+import flows.sharing
+flows.shards.SAMPLES_A_RUN = 150  # so that votes are in shards, too
+flows.sharing.LOST_AFTER_S |= {StateType.RUNNING: 15.0, StateType.PENDING: 30.0}
 from flows.cli import main
 main()
 """

@@ -6,6 +6,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ from storage.datasets.definition import LABEL_SETS, Dataset
 from storage.datasets.registry import get_dataset
 from storage.files import Files
 from storage.schemas import RATIONALES, VOTES
+from storage.shards import Shard
 from storage.spooled import Spooled
 from storage.store import Store, now
 from storage.vote_sql import NO_RATIONALE
-from storage.votes import VoteRule, vote
+from storage.vote_summary import VoteSummary, VoteSums
+from storage.votes import VoteRule, splits_to_vote_on, summarised, vote, vote_on_split
 from tests.storage.test_votes import RATIONALES_BY_HASH, Sample, fill
 
 SVAMP = get_dataset("svamp")
@@ -36,6 +39,19 @@ EXTRA = '{"within": 1}'
 def in_groups(samples: int) -> Any:
     """Votes on about so many samples at a time."""
     return patch("storage.votes.SAMPLES_AT_ONCE", samples)
+
+
+def in_shards(of: int) -> Callable[[Store, Dataset, VoteRule], VoteSummary]:
+    """`vote`, but in so many shards, the last one first."""
+
+    def voting(store: Store, dataset: Dataset, rule: VoteRule) -> VoteSummary:
+        splits, sums = splits_to_vote_on(store, dataset), VoteSums()
+        for split in splits:
+            for shard in reversed(Shard.all(of)):
+                sums.update(vote_on_split(Store(store.files.given), dataset, rule, split, shard))
+        return summarised(store, dataset, rule, splits, sums)
+
+    return voting
 
 
 def voted(store: Store) -> list[dict[str, Any]]:
@@ -76,13 +92,15 @@ def stored_samples(draw: st.DrawFn, answers: list[str | None]) -> tuple[list[Sam
         check_arithmetic=st.booleans(),
     ),
     st.sampled_from([3, 10]),
+    st.integers(1, 4),
 )
-def test_groups_give_the_votes_of_one_pass(
+def test_groups_and_shards_give_the_votes_of_one_pass(
     tmp_path_factory: pytest.TempPathFactory,
     data: st.DataObject,
     of: tuple[Dataset, list[str | None]],
     rule: VoteRule,
     at_once: int,
+    of_shards: int,
 ) -> None:
     dataset, answers = of
     samples, labels = data.draw(stored_samples(answers))
@@ -93,20 +111,24 @@ def test_groups_give_the_votes_of_one_pass(
     late = {**samples[0], "sample_id": "late", "sample_index": 10, "dataset": "svamp", "split": "train",
             "source": "recorded", "model": "m", "created_at": now()}  # fmt: skip
     results = []
-    for name, groups in (("one", 10**6), ("many", at_once)):
+    ways: list[tuple[str, int, Callable[[Store, Dataset, VoteRule], VoteSummary]]] = [
+        ("one", 10**6, vote), ("many", at_once, vote), ("shards", at_once, in_shards(of_shards)),
+    ]  # fmt: skip
+    for name, groups, voting in ways:
         store = fill(folder / name, samples[:-1], labels | {"gone": "1"}, EXTRA)
         fill(folder / name, samples[-1:], {}, EXTRA)
         [last] = [path for path in store.parts(RATIONALES) if store_rows(store, path) == 1]
         with in_groups(groups):
-            first = vote(store, dataset, rule)
+            first = voting(store, dataset, rule)
             (folder / name / last).unlink()
             store.append(RATIONALES, pa.Table.from_pylist([late], RATIONALES.schema))
             store = Store(folder / name)
-            second = vote(store, dataset, rule)
-            third = vote(store, dataset, rule)
+            second = voting(store, dataset, rule)
+            third = voting(store, dataset, rule)
         results.append((first, second, third, voted(store)))
     assert results[1] == results[0]
-    assert results[1][2].changed == 0
+    assert results[2] == results[0]
+    assert results[2][2].changed == 0
     shutil.rmtree(folder)
 
 
@@ -140,8 +162,34 @@ def test_on_an_object_store(bucket: str, tmp_path: Path, monkeypatch: pytest.Mon
     with in_groups(30):
         assert vote(there, SVAMP, rule).added == 40
         assert vote(there, SVAMP, rule).unchanged == 40
+        assert in_shards(3)(there, SVAMP, rule).unchanged == 40
     assert voted(there) == voted(here)
     assert not [path for path in (tmp_path / "temporary").rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+def test_shards_share_out_the_questions_and_one_may_be_empty(tmp_path: Path) -> None:
+    store, rule = few(tmp_path), VoteRule(dataset="svamp")
+    shards = [vote_on_split(store, SVAMP, rule, "train", shard) for shard in Shard.all(3)]
+    assert sum(one["examples"] for one in shards) == sum(one["added"] for one in shards) == 40
+    assert all(0 < one["examples"] < 40 for one in shards)
+    many = [vote_on_split(store, SVAMP, rule, "train", shard) for shard in Shard.all(200)]
+    assert VoteSums({"examples": 40, "unchanged": 40}) <= sum(many, VoteSums())
+    assert [one for one in many if not one["examples"]]
+    assert folders(tmp_path) == []
+
+
+def test_a_shard_and_a_whole_vote_at_once_store_each_row_once(tmp_path: Path) -> None:
+    """A shard waits for whoever votes on all, and then finds the rows."""
+    store, rule = few(tmp_path), VoteRule(dataset="svamp")
+    with ThreadPoolExecutor() as pool:
+        with store.lock("votes svamp/train"):
+            late = pool.submit(vote_on_split, Store(tmp_path), SVAMP, rule, "train", Shard(number=0, of=1))
+            while not folders(tmp_path):
+                assert not late.done()
+            assert store.parts(VOTES) == []
+        assert vote(store, SVAMP, rule).examples == 40
+        assert late.result()["examples"] == 40
+    assert store.query("SELECT count(*) AS n FROM votes")["n"].to_pylist() == [40]
 
 
 def test_a_vote_that_fails_leaves_nothing(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from storage.errors import NothingToDo
 from storage.ids import example_id
 from storage.schemas import EXAMPLES
+from storage.shards import Shard
 from storage.store import Store, now
-from tasks.questions.sets import DatasetConfig, Part, Shard
+from tasks.questions.sets import DatasetConfig, Part
 from tests.lasting import lasting_folder
 
 ALL = 600
