@@ -143,7 +143,7 @@ def make_up(root: Path) -> dict[str, Any]:
                 **constant, "sample_id": key, "example_id": one.question["example_id"], "source": "student",
                 "model": spec.name, "round": one.before, "sample_index": one.index, "answer": "7", "text": text,
                 "rationale": text, "rationale_hash": rationale_hash(text), "finish_reason": "stop",
-                "token_ids": rng.integers(3, 8000, 60).tolist(),
+                "token_ids": rng.integers(3, 300, 60).tolist(),
             })  # fmt: skip
         store.append(RATIONALES, pa.Table.from_pylist(rows, RATIONALES.schema))
         made += len(rows)

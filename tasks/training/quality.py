@@ -7,12 +7,13 @@ them, and only new rationales get one. With `method.quality_by: judge` the stude
 import shutil
 import time
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from scipy.stats import mannwhitneyu
 
 from models.batches import epoch_batches
@@ -54,13 +55,26 @@ def update_quality(folder: Path, t: int, on_report: StepReport | None = None) ->
 
 def scores_of(store: Store, spec: TrainingSpec, version: int) -> dict[str, float]:
     """sample_id -> quality score by one version of a training's discriminator."""
+    return _by_id(stored_scores(store, spec, version))
+
+
+def stored_scores(store: Store, spec: TrainingSpec, version: int) -> pa.Table:
+    """`scores_of` as columns, which take a tenth of the memory: sample_id and score."""
     with store.connect() as con:
-        rows = store.execute(
+        return store.execute(
             con,
             f"SELECT sample_id, score FROM {store.relation(SCORES, spec.train.partition)} "
             "WHERE run_id = $1 AND round = $2",
             [spec.training_id, version],
         )
+
+
+def scores_among(stored: pa.Table, ids: Collection[str]) -> dict[str, float]:
+    """sample_id -> score, of some samples."""
+    return _by_id(stored.filter(pc.is_in(stored["sample_id"], value_set=pa.array(ids, pa.string()))))
+
+
+def _by_id(rows: pa.Table) -> dict[str, float]:
     return dict(zip(rows["sample_id"].to_pylist(), rows["score"].to_pylist(), strict=True))
 
 

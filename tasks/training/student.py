@@ -12,6 +12,7 @@ import random
 import sys
 from array import array
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ from tasks.training.initial import target_text
 from tasks.training.nodes import train_together
 from tasks.training.outcomes import RoundTrained
 from tasks.training.own_rationales import OwnRationales, own_in_parts
-from tasks.training.quality import scores_of, version_of
+from tasks.training.quality import scores_among, stored_scores, version_of
 from tasks.training.spec import TrainingSpec
 
 
@@ -209,15 +210,22 @@ def _tokenised(
         The examples' lengths, and how much is left out (`training_examples`).
     """
     spec, store = training.spec, training.store
-    scores = scores_of(store, spec, version_of(spec, t)) if spec.config.method.quality_source else None
+    stored = stored_scores(store, spec, version_of(spec, t)) if spec.config.method.quality_source else None
     draw, lengths, left_out = side_task_draw(spec, t), array("i"), 0
     for rows, own in own_in_parts(store, spec, t, training.example_parts):
+        scores = None if stored is None else scores_among(stored, _rationale_ids(rows, own))
         made, too_long = training_examples(spec, training.dataset, reader, rows, own, scores, draw)
         for example in made:
             examples.append(example)
             lengths.append(example.length)
         left_out += too_long
     return lengths, left_out
+
+
+def _rationale_ids(rows: Sequence[Mapping[str, Any]], own: Mapping[str, OwnRationales]) -> list[str]:
+    """The sample ids of all rationales of some questions."""
+    teachers = (item["sample_id"] for row in rows for item in (*row["positives"], *row["negatives"]))
+    return [*teachers, *chain.from_iterable(one.ids() for one in own.values())]
 
 
 def _trained(
