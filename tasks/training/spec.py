@@ -201,17 +201,23 @@ class TrainingConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Parts:
-    """Which questions are for what."""
+    """Which questions are for what.
+
+    Attributes:
+        train, validation, test: the questions.
+        sampled_only: train only on those of `train` that the teacher was asked.
+    """
 
     train: QuestionSet
     validation: QuestionSet
     test: QuestionSet | None
+    sampled_only: bool = False
 
     @classmethod
-    def of(cls, config: DatasetConfig, dataset: str) -> "Parts":
+    def of(cls, config: DatasetConfig, dataset: str, sampled_only: bool = False) -> "Parts":
         """The parts of a configured dataset, whose stored name is `dataset`."""
         sets = {part: config.question_set(dataset, part) for part in config.splits()}
-        return cls(sets["train"], sets["validation"], sets.get("test"))
+        return cls(sets["train"], sets["validation"], sets.get("test"), sampled_only)
 
 
 class TrainingSpec(BaseModel):

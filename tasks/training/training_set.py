@@ -72,6 +72,7 @@ def training_set(
     method: MethodConfig,
     file: Path,
     target: str | None = None,
+    sampled_only: bool = False,
 ) -> TrainingSet:
     """Assembles a method's training set, a row group at a time, so that it may exceed memory.
 
@@ -81,6 +82,8 @@ def training_set(
         rule: the rule of the votes stored for them.
         method: decides what counts as answer target and as positive.
         target: the dataset's, a column that takes the label's place as gold answer target.
+        sampled_only: leave out questions without a sample that the vote knows, whatever their label: the teacher was
+            not asked all (`teacher.budget`).
 
     Raises:
         NothingToDo: no question, no answer target or no positive is left.
@@ -89,7 +92,7 @@ def training_set(
     counts: Counter[str] = Counter()
     digest = RowsId("training set")
     with pq.ParquetWriter(file, SCHEMA) as writer:
-        rows = _rows(store, questions, rule, method, target)
+        rows = _rows(store, questions, rule, method, target, sampled_only)
         while group := list(islice(rows, PART_ROWS)):
             usable = []
             for row in group:
@@ -122,7 +125,7 @@ def training_set(
 
 
 def _rows(
-    store: Store, questions: QuestionSet, rule: VoteRule, method: MethodConfig, target: str | None
+    store: Store, questions: QuestionSet, rule: VoteRule, method: MethodConfig, target: str | None, sampled_only: bool
 ) -> Iterator[dict[str, Any]]:
     """The rows of a training set and those of the other questions, in order.
 
@@ -139,7 +142,8 @@ def _rows(
         r AS (SELECT * FROM {store.relation(RATIONALES, questions.partition)} WHERE source <> 'student')
     """
     asked = f"""{given} SELECT q.example_id, q.question, q.choices, {answer} AS answer
-        FROM q LEFT JOIN v USING (example_id) ORDER BY q.example_id"""
+        FROM q LEFT JOIN v USING (example_id) WHERE {"v.n_sampled > 0" if sampled_only else "true"}
+        ORDER BY q.example_id"""
     targets = f"""{given} SELECT example_id, sample_id, text, positive
         FROM ({texts_of[method.rationales]}) ORDER BY example_id, sample_id"""
     with (
