@@ -9,8 +9,8 @@
 The recorded samples are the teacher: what is "asked" is copied into a store of its own. Each seed begins with its own
 random questions and one student; then each way chooses more of them, by the student that it has, and trains the next
 from scratch. All trainings take the same number of steps, whatever they train on. What is done is stored
-(HOME/curves/NAME/SEED/WAY/SIZE.json), so that it can be stopped and goes on with the same command. Trainings go by size, then
-by seed: what is not done in time are the last ones.
+(HOME/curves/NAME/SEED/WAY/SIZE.json), so that it can be stopped and goes on with the same command. Trainings go by
+size, then by seed: what is not done in time are the last ones.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, get_args
@@ -242,6 +243,7 @@ def _of(folder: Path | None) -> Path:
 
 def cells(arguments: argparse.Namespace) -> Iterator[list[Cell]]:
     """The trainings in groups, each to be done before the next begins."""
+
     def cell(seed: int, way: str, size: int, before: int | None) -> Cell:
         return Cell(
             arguments.home.resolve(), arguments.recorded and arguments.recorded.resolve(), arguments.world,
@@ -250,7 +252,7 @@ def cells(arguments: argparse.Namespace) -> Iterator[list[Cell]]:
 
     sizes, seeds = arguments.sizes, range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     yield [cell(seed, START, sizes[0], None) for seed in seeds]
-    for before, size in zip(sizes, sizes[1:], strict=False):
+    for before, size in pairwise(sizes):
         yield [cell(seed, way, size, before) for seed in seeds for way in arguments.ways]
 
 
@@ -264,10 +266,12 @@ def show(arguments: argparse.Namespace) -> None:
                 continue
             mean, low, high = mean_interval(_right(list(outcomes.values())))
             samples = np.mean([one["samples"] for one in outcomes.values()])
+            bare, explained = (
+                100 * np.mean([one[name] or 0 for one in outcomes.values()]) for name in ("bare", "explanations")
+            )
             line = (
                 f"{group[0].size:6,} questions {samples:8,.0f} samples  {way:10} {100 * mean:5.1f} "
-                f"({100 * low:.1f} to {100 * high:.1f}), bare {100 * np.mean([o['bare'] for o in outcomes.values()]):.1f},"
-                f" explanations {100 * np.mean([o['explanations'] or 0 for o in outcomes.values()]):.1f}, "
+                f"({100 * low:.1f} to {100 * high:.1f}), bare {bare:.1f}, explanations {explained:.1f}, "
                 f"{len(outcomes)} seeds"
             )
             both = sorted(outcomes.keys() & by_way["random"].keys())

@@ -32,7 +32,7 @@ from storage.votes import VoteRule
 from tasks.running.slots import slot
 from tasks.running.worker import Worker
 from tasks.running.workspace import Workspace
-from tasks.steps import drift, questions, registry, rounds, teacher, votes
+from tasks.steps import choosing, drift, questions, registry, rounds, teacher, votes
 from tasks.steps.teacher import Sampled
 from tasks.tracking.client import open_tracking
 from tasks.tracking.run import TrainingRun
@@ -63,13 +63,16 @@ def distill(config: DistillConfig, home: Path = Path(".qcrd"), resume: str | Non
         stored = questions.store_questions(workspace, config.dataset)
         if config.teacher.needs_lab():
             teacher.build_lab_teacher(workspace)
+        budget = config.teacher.budget
+        if budget is not None:
+            choosing.choose_questions(workspace, config.dataset, config.teacher, budget, config.registry)
         sampled = _ask(workspace, config)
         rule = VoteRule(dataset=stored.dataset, teachers=sampled.teachers, **config.votes.model_dump())
         summary = votes.count_votes(workspace, rule, config.dataset)
         report.show_votes(rule, summary, sampled)
         report.show_teacher(workspace, rule, config.dataset.train_split)
         drift.watch_drift(workspace, rule, config.dataset, config.drift)
-        parts = Parts.of(config.dataset, stored.dataset)
+        parts = Parts.of(config.dataset, stored.dataset, sampled_only=budget is not None)
         rounds.warn_of_emulation(config.student, config.optimisation)
         trained = _results([train.submit(workspace, config, rule, parts, method) for method in config.methods()])
         registered = None

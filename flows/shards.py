@@ -91,7 +91,7 @@ def ask_in_shards(workspace: Workspace, config: DatasetConfig, teacher: TeacherS
     started = time.monotonic()
     dataset, log = get_dataset(config.name), get_run_logger()
     choice = choose_teacher(teacher, workspace.home)
-    questions = asked_questions(config, dataset)
+    questions = asked_questions(config, dataset, teacher)
     parameters = {
         "workspace": workspace.model_dump(mode="json"),
         "dataset": config.model_dump(mode="json"),

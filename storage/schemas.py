@@ -256,6 +256,25 @@ JUDGEMENTS = Table(
     content=("judge", "first", "second", "text", "preferred"),
 )
 
+CHOSEN = Table(
+    "chosen",
+    pa.schema(
+        [
+            pa.field("run_id", pa.string(), nullable=False),
+            pa.field("example_id", pa.string(), nullable=False),
+            ("dataset", _NAME),
+            ("split", _NAME),
+            ("place", pa.int64()),  # in the order in which they are to be asked, from 0
+            ("choose", _NAME),  # teacher.choose, or random where there was no student
+            ("student", _NAME),  # the registered version that chose: NAME/VERSION; null of random ones
+            ("created_at", _TIME),
+        ]
+    ),
+    key=("run_id", "example_id"),
+    partitions=("dataset", "split"),
+    content=("place", "choose"),
+)
+
 TABLES: dict[str, Table] = {
-    table.name: table for table in (EXAMPLES, RATIONALES, VOTES, SCORES, PREDICTIONS, RUNS, FIGURES, JUDGEMENTS)
+    table.name: table for table in (EXAMPLES, RATIONALES, VOTES, SCORES, PREDICTIONS, RUNS, FIGURES, JUDGEMENTS, CHOSEN)
 }

@@ -1,8 +1,8 @@
 """In which order a teacher is asked questions, where not all can be paid for.
 
 `random` goes by a hash of the question's id and a seed. The others go by what the present student makes of a question
-(`tasks.questions.signals`), and by that hash where it makes the same of two. So one seed and one student give one order,
-and what a larger budget buys contains what a smaller one does.
+(`tasks.questions.signals`), and by that hash where it makes the same of two. So one seed and one student give one
+order, and what a larger budget buys contains what a smaller one does.
 """
 
 from collections.abc import Callable, Sequence

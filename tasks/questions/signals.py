@@ -73,8 +73,8 @@ def states_of(dataset: Dataset, student: Student, questions: Sequence[Question])
             batch, order = order[:size], order[size:]
             tokens, mask = pad([ids[place] for place in batch], student.pad_id)
             pooled = _pooled(student.encode(tokens.to(student.device), mask.to(student.device)))
-            pooled = torch.nn.functional.normalize(pooled.float(), dim=1).cpu().numpy()
-            rows.update(zip(batch, pooled, strict=True))
+            unit = torch.nn.functional.normalize(pooled.float(), dim=1)
+            rows.update(zip(batch, unit.cpu().numpy(), strict=True))
     student.train(training)
     if not rows:
         return np.zeros((len(ids), 1), np.float32)
