@@ -305,8 +305,11 @@ class TeacherSettings(BaseModel):
                     "a budget of tokens or money is watched by one run, request by request: with `shards` or `batch` "
                     "take a budget of questions"
                 )
-            if "max_tokens" in self.extra_body:
-                raise ValueError("a budget of tokens or money needs `max_tokens` sent: leave it out of extra_body")
+            if not {"max_tokens", "max_completion_tokens"}.isdisjoint(self.extra_body):
+                raise ValueError(
+                    "a budget of tokens or money goes by teacher.max_tokens: leave max_tokens and "
+                    "max_completion_tokens out of extra_body"
+                )
 
     @property
     def cost(self) -> Cost:

@@ -127,7 +127,7 @@ def test_thoughts_that_cost_more_are_expected() -> None:
         ({"budget": {"questions": 3}, "source": "stored"}, "`budget` belongs to source: sample"),
         ({"budget": {"tokens": 3}, "shards": 2}, "watched by one run"),
         ({"budget": {"tokens": 3}, "batch": True}, "watched by one run"),
-        ({"budget": {"tokens": 3}, "extra_body": {"max_tokens": None}}, "needs `max_tokens` sent"),
+        ({"budget": {"tokens": 3}, "extra_body": {"max_completion_tokens": 9}}, "goes by teacher.max_tokens"),
     ],
 )
 def test_a_budget_that_cannot_be_kept_is_refused(settings: dict[str, Any], text: str) -> None:
