@@ -57,11 +57,13 @@ def asked(home: Path) -> set[str]:
 
 def trained_on(result: dict[str, Any]) -> int:
     """Questions in the training set of its method."""
-    return Training(Path(result["methods"][0]["folder"])).examples().num_rows
+    rows: int = Training(Path(result["methods"][0]["folder"])).examples().num_rows
+    return rows
 
 
 def chosen(home: Path) -> list[dict[str, Any]]:
-    return Store(home / "store").query(CHOSEN).to_pylist()
+    rows: list[dict[str, Any]] = Store(home / "store").query(CHOSEN).to_pylist()
+    return rows
 
 
 @pytest.mark.usefixtures("databases")

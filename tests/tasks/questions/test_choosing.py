@@ -18,8 +18,9 @@ HERE = {"dataset": "lab", "split": "train"}
 
 
 def unit(rows: Any) -> NDArray[np.float32]:
-    states = np.asarray(rows, np.float32)
-    return states / np.linalg.norm(states, axis=1, keepdims=True)
+    states: NDArray[np.float32] = np.asarray(rows, np.float32)
+    lengths: NDArray[np.float32] = np.linalg.norm(states, axis=1, keepdims=True).astype(np.float32)
+    return states / lengths
 
 
 def made_up(count: int, seed: int = 0) -> Signals:
