@@ -1,7 +1,9 @@
-"""The champion as the one who says which questions its teacher should be asked."""
+"""What the champion makes of training questions: which ones its teacher should be asked, and which it gets wrong."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tasks.questions.choosing import MOST_READ, Choose, ordered
 from tasks.serving.settings import Question
@@ -49,3 +51,20 @@ def chosen_by_champion(
     places = ordered(choose, count, signals, states, random_share)
     ids = [read[place][0] for place in places] + [one for one, _ in left[MOST_READ:]]
     return ids[:count], f"{loaded.registered.name}/{loaded.registered.version}"
+
+
+def wrong_by_champion(home: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The ids of the questions that the champion answers wrongly, or not at all.
+
+    Args:
+        home, name: as above.
+        rows: example_id, question, choices, label and extra (JSON) of each; all have a label.
+    """
+    loaded = load_registered(home, name)
+    dataset = loaded.served.dataset
+    said = loaded.predict([{"question": row["question"], "choices": row["choices"]} for row in rows])
+    return [
+        row["example_id"]
+        for row, one in zip(rows, said, strict=True)
+        if one["answer"] is None or not dataset.equal(one["answer"], row["label"], json.loads(row["extra"] or "{}"))
+    ]

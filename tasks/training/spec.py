@@ -1,5 +1,6 @@
 """What a training is: everything that decides its outcome, in one file that every step reads."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -206,18 +207,26 @@ class Parts:
     Attributes:
         train, validation, test: the questions.
         sampled_only: train only on those of `train` that the teacher was asked.
+        variants: further questions to train on, those that the teacher was asked.
     """
 
     train: QuestionSet
     validation: QuestionSet
     test: QuestionSet | None
     sampled_only: bool = False
+    variants: tuple[QuestionSet, ...] = ()
 
     @classmethod
-    def of(cls, config: DatasetConfig, dataset: str, sampled_only: bool = False) -> "Parts":
+    def of(
+        cls,
+        config: DatasetConfig,
+        dataset: str,
+        sampled_only: bool = False,
+        variants: Iterable[QuestionSet] = (),
+    ) -> "Parts":
         """The parts of a configured dataset, whose stored name is `dataset`."""
         sets = {part: config.question_set(dataset, part) for part in config.splits()}
-        return cls(sets["train"], sets["validation"], sets.get("test"), sampled_only)
+        return cls(sets["train"], sets["validation"], sets.get("test"), sampled_only, tuple(variants))
 
 
 class TrainingSpec(BaseModel):

@@ -205,6 +205,7 @@ def test_store_check_reports_a_sound_store(voted: Qcrd) -> None:
         "figures": 0,
         "judgements": 0,
         "chosen": 0,
+        "variants": 0,
     }
 
 

@@ -109,7 +109,7 @@ def test_a_setting_that_is_no_yaml() -> None:
 
 NAMES = (
     "answering, compare, compare_rounds, dataset, discriminator, drift, method, negatives, optimisation, own, "
-    "registry, rounds, student, teacher, votes"
+    "registry, rounds, student, teacher, variants, votes"
 )
 
 
