@@ -196,7 +196,7 @@ def test_an_unknown_configuration_is_named_with_the_nearest() -> None:
     [
         (None, "cannot be read: No such file or directory. Shipped: "),
         ("a: [", "is no YAML: "),
-        ("- a list", "must be a mapping of sections (dataset, teacher, votes, "),
+        ("- a list", "must be a mapping of sections (dataset, teacher, variants, votes, "),
         ("", "must be a mapping of sections ("),
         (b"\xff\xfe\x00", "is no YAML: "),
     ],
