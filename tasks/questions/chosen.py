@@ -42,3 +42,14 @@ def choice_of(store: Store, partition: dict[str, str], run_id: str) -> list[str]
         )
     found: list[str] = rows["example_id"].to_pylist()
     return found
+
+
+def chosen_by_others(store: Store, partition: dict[str, str], run_id: str) -> set[str]:
+    """The ids that other runs have chosen."""
+    with store.connect() as con:
+        rows = store.execute(
+            con,
+            f"SELECT DISTINCT example_id FROM {store.relation(CHOSEN, partition)} WHERE run_id <> $1",
+            [run_id],
+        )
+    return set(rows["example_id"].to_pylist())

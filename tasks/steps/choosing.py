@@ -8,7 +8,7 @@ from storage.datasets.registry import get_dataset
 from storage.schemas import EXAMPLES
 from storage.store import Store
 from tasks.questions.choosing import shuffled
-from tasks.questions.chosen import choice_of, store_choice
+from tasks.questions.chosen import choice_of, chosen_by_others, store_choice
 from tasks.questions.sets import DatasetConfig
 from tasks.running.worker import Worker
 from tasks.running.workspace import Workspace
@@ -28,7 +28,7 @@ def choose_questions(
 ) -> int:
     """Chooses among the training questions that lack samples, and stores the choice; a run that has chosen keeps it.
 
-    Labels are not read. Questions that were begun come first.
+    Labels are not read. Questions that were begun come first, those that an earlier run chose and did not get last.
 
     Returns:
         How many are chosen.
@@ -50,7 +50,10 @@ def choose_questions(
     plan = planned(store, dataset, questions, ids, choice, teacher.seed)
     begun = {request.question.example_id: bool(request.question.answers) for request in plan.requests}
     first = shuffled([one for one, has_some in begun.items() if has_some], teacher.seed)
-    left = shuffled([one for one, has_some in begun.items() if not has_some], teacher.seed)
+    # What an earlier run chose and did not get comes last: if it is refused, it must not be all that is ever chosen.
+    tried = chosen_by_others(store, questions.partition, workspace.run_id)
+    left = shuffled([one for one, has_some in begun.items() if not has_some and one not in tried], teacher.seed)
+    last = shuffled([one for one, has_some in begun.items() if not has_some and one in tried], teacher.seed)
     most = affordable(
         store, dataset, questions.split, choice.identity.model, budget, teacher.cost, teacher.asking.least
     )
@@ -66,7 +69,7 @@ def choose_questions(
             how = "random"
         else:
             left, student = found
-    chosen = [*first, *left][:count]
+    chosen = [*first, *left, *last][:count]
     store_choice(store, questions.partition, workspace.run_id, chosen, how, student)
     log.info(
         "Of %s questions %s have their samples, and %s are chosen (%s%s) for a budget of %s.", f"{len(ids):,}",

@@ -14,7 +14,6 @@ from tasks.questions.stored import store_examples
 from tasks.running.worker import Worker
 from tasks.running.workspace import Workspace
 from tasks.steps.retries import STEP
-from tasks.teacher.key import key_of
 from tasks.teacher.settings import TeacherSettings
 from tasks.tracking.client import open_tracking
 from tasks.tracking.packaging import model_name
@@ -37,6 +36,7 @@ def write_variants(
         StoreWriteFailed: from the store.
     """
     # Here, because they import the openai package, which takes a second.
+    from tasks.teacher.key import key_of
     from tasks.teacher.session import choose_teacher
     from tasks.teacher.variants import Source, sorted_variants, variants_split
     from tasks.teacher.variants import write_variants as write

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from storage.store import Store
 from tasks.questions.choosing import Choose, Signals, ordered, shuffled
-from tasks.questions.chosen import choice_of, store_choice
+from tasks.questions.chosen import choice_of, chosen_by_others, store_choice
 
 WAYS: tuple[Choose, ...] = ("random", "uncertain", "disagree", "diverse", "mixed")
 HERE = {"dataset": "lab", "split": "train"}
@@ -103,3 +103,5 @@ def test_a_choice_is_kept_for_each_run_in_its_order(tmp_path: Path) -> None:
     assert choice_of(store, HERE, "one") == ["c", "a", "b"]
     assert choice_of(store, HERE, "two") == ["a"]
     assert choice_of(store, HERE, "three") == []
+    assert chosen_by_others(store, HERE, "two") == {"a", "b", "c"}
+    assert chosen_by_others(store, HERE, "one") == {"a"}
