@@ -29,11 +29,21 @@ class Signals:
         confidence: (N,) the probability that its answer is right, as far as it can tell; 0 without an answer.
         disagrees: (N,) whether its bare answer is not its rationale's; None of a student that writes no rationales.
         states: (N, D) float32, of length 1: what it remembers of each question; None where nobody needs that.
+        readable: (N,) whether it can read the question, which may be too long; None: it can read all.
     """
 
     confidence: NDArray[np.float64]
     disagrees: NDArray[np.bool_] | None = None
     states: NDArray[np.float32] | None = None
+    readable: NDArray[np.bool_] | None = None
+
+    def at(self, places: NDArray[np.intp]) -> "Signals":
+        """Those of some questions."""
+        return Signals(
+            self.confidence[places],
+            None if self.disagrees is None else self.disagrees[places],
+            None if self.states is None else self.states[places],
+        )
 
 
 def shuffled(ids: Sequence[str], seed: int) -> list[str]:
@@ -59,7 +69,16 @@ def ordered(
         signals: of the questions, in the order of `shuffled`.
         known: (M, D) states of the questions that have been asked before; None for none.
         random_share: of `mixed`, the share that is random.
+
+    Returns:
+        Places; those of questions that the student cannot read come last, for it could not learn from them.
     """
+    if signals.readable is not None:
+        read = np.flatnonzero(signals.readable)
+        first = ordered(choose, count, signals.at(read), known, random_share)
+        return [*(int(read[place]) for place in first), *(int(one) for one in np.flatnonzero(~signals.readable))][
+            :count
+        ]
     ways: dict[Choose, Callable[[], list[int]]] = {
         "random": lambda: list(range(len(signals.confidence))),
         "uncertain": lambda: _uncertain(signals),

@@ -33,33 +33,28 @@ class Known:
 
     def add(self, text: str) -> None:
         """Takes one more question."""
-        words = _words(text)
-        self._exact.add(_digest(words))
-        grams = _grams(words)
+        self._exact.add(words_id(text))
+        grams = _grams(_words(text))
         for gram in grams:
             self._having[gram].append(len(self._sizes))
         self._sizes.append(len(grams))
 
-    def same(self, text: str) -> bool:
-        """Whether a question has the same words as a known one."""
-        return _digest(_words(text)) in self._exact
-
     def near(self, text: str) -> bool:
         """Whether a question is a known one, or near to one."""
-        words = _words(text)
-        if _digest(words) in self._exact:
+        if words_id(text) in self._exact:
             return True
-        grams = _grams(words)
+        grams = _grams(_words(text))
         shared = Counter(place for gram in grams for place in self._having.get(gram, ()))
         return any(count >= self._overlap * min(len(grams), self._sizes[place]) for place, count in shared.items())
 
 
+def words_id(text: str) -> bytes:
+    """The same for texts of the same words, whatever the case, the punctuation and the spaces."""
+    return blake2b(" ".join(_words(text)).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
 def _words(text: str) -> list[str]:
     return _WORD.findall(text.casefold())
-
-
-def _digest(words: list[str]) -> bytes:
-    return blake2b(" ".join(words).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _grams(words: list[str]) -> set[tuple[str, ...]]:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.cpu_linear import faster_linears
-from models.prefixes import PREDICT
+from models.prefixes import EXPLAIN, PREDICT
 from models.student import Encoded, Student, pad
 from storage.datasets.definition import Dataset
 from tasks.questions.choosing import Choose, Signals
@@ -53,7 +53,9 @@ def signals_of(
         if asking.writes != "answer":
             disagrees = np.array([one.answer is None or one.answer != one.rationale_answer for one in said])
     states = states_of(dataset, student, questions) if choose in ("diverse", "mixed") else None
-    return Signals(confidence, disagrees, states)
+    texts = [EXPLAIN + dataset.student_input(one.question, one.choices) for one in questions]  # the longer prefix
+    readable = np.array([len(ids) <= student.max_input_tokens for ids in student.input_ids(texts)], np.bool_)
+    return Signals(confidence, disagrees, states, readable)
 
 
 def states_of(dataset: Dataset, student: Student, questions: Sequence[Question]) -> NDArray[np.float32]:

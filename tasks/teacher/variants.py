@@ -22,7 +22,7 @@ from storage.ids import content_id, example_id, prompt_hash
 from storage.schemas import VARIANTS
 from storage.store import Store, now
 from storage.thoughts import split_thought
-from tasks.questions.leaks import Known
+from tasks.questions.leaks import Known, words_id
 from tasks.teacher.receiving import receive
 from tasks.teacher.session import TeacherChoice, endpoint
 
@@ -212,7 +212,8 @@ def sorted_variants(
             "ORDER BY variant_id",
             [kind, count],
         ).to_pylist()
-    protected, training, among = Known(kept_out, overlap), Known(trained, overlap), Known((), overlap)
+    protected, among = Known(kept_out, overlap), Known((), overlap)
+    training = {words_id(text) for text in trained}
     examples: dict[str, Example] = {}
     refused: Counter[str] = Counter()
     split = variants_split(partition["split"], kind)
@@ -224,7 +225,7 @@ def sorted_variants(
             refused["unreadable"] += 1
         elif protected.near(text):
             refused["like a validation or test question"] += 1
-        elif training.same(text):
+        elif words_id(text) in training:
             refused["a training question already"] += 1
         elif among.near(text):
             refused["like another variant"] += 1

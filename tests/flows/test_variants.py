@@ -67,6 +67,22 @@ def test_variants_are_trained_on_and_cost_nothing_again(
     assert trained_on(figures(first)) == trained_on(figures(second)) == own + written
 
 
+def test_of_what_the_champion_gets_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path, qcrd: Qcrd
+) -> None:
+    write_own_data(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    settings = [*SETTINGS, "--set", "variants.of=wrong", "--set", "registry.register_model=true"]
+    with endpoint(*[writes_and_adds] * 1000) as served:
+        Path("small.yaml").write_text(CONFIG.replace("URL", served.url), encoding="utf-8")
+        first = qcrd("distill", "small.yaml", *settings)
+        assert "so there is nothing it gets wrong: no variants are written" in first.stderr
+        assert Store(home / "store").query("SELECT * FROM variants").num_rows == 0
+        qcrd("distill", "small.yaml", *settings)
+    wrong = Store(home / "store").query("SELECT DISTINCT example_id FROM variants").num_rows
+    assert wrong == 6, "a student of one step knows no sum"
+
+
 def test_the_lab_writes_none(qcrd: Qcrd) -> None:
     refused = qcrd("distill", "lab", "--set", "variants.changed=1", code=2)
     assert "the lab's teacher can only solve problems, not write them" in refused.stderr.splitlines()[-1]

@@ -89,6 +89,17 @@ def test_mixed_takes_its_share_at_random_and_no_uncertain_one_twice() -> None:
     assert alone[0] == uncertain[0]
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_what_the_student_cannot_read_comes_last(way: Choose) -> None:
+    signals = Signals(
+        np.array([0.0, 0.9, 0.0, 0.5]), np.array([True, False, True, True]), unit([[1, 0], [0, 1], [1, 0.1], [1, 1]]),
+        np.array([False, True, False, True]),
+    )  # fmt: skip
+    assert set(ordered(way, 2, signals)) == {1, 3}
+    assert ordered(way, 4, signals)[2:] == [0, 2]
+    assert ordered(way, 0, signals) == []
+
+
 def test_without_what_it_goes_by_a_way_says_so() -> None:
     with pytest.raises(ValueError, match="writes no rationales"):
         ordered("disagree", 1, Signals(np.zeros(2)))

@@ -37,6 +37,11 @@ def test_confidence_and_disagreement_of_a_student_that_explains(make: Callable[[
     signals = signals_of("uncertain", LAB, student, ASKED, AskingConfig(decisions=(DECISION,)))
     assert signals.states is None
     assert signals.disagrees is not None
+    assert signals.readable is not None
+    assert signals.readable.all()
+    long = signals_of("diverse", LAB, student, [*ASKED, Question("word " * 500)], AskingConfig())
+    assert long.readable is not None
+    assert long.readable.tolist() == [True, True, True, False]
     assert signals.confidence.shape == signals.disagrees.shape == (3,)
     assert ((signals.confidence >= 0) & (signals.confidence < 1)).all()
     # An untrained student answers nothing, so it is sure of nothing and does not agree with itself.
