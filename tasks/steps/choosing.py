@@ -60,7 +60,7 @@ def choose_questions(
     count = len(begun) if most is None else min(most, len(begun))
     wanted = max(0, count - len(first))
     how, student = teacher.choose, None
-    if how != "random":
+    if how != "random" and left and wanted:
         name = registry.name or model_name(dataset.name)
         texts = _texts(store, questions.partition, ids)
         asked = [texts[one] for one in ids if not (one in begun and not begun[one])]
