@@ -69,13 +69,11 @@ def plan(files: list[Path], home: Path) -> int:
     return len(listed)
 
 
-def train_cell(home: Path, cell: dict[str, Any]) -> str:
-    """Trains one cell to its end; what it came to, in a line."""
-    began = time.monotonic()
-    config, rule = DistillConfig.model_validate(cell["config"]), VoteRule.model_validate(cell["rule"])
+def train_whole(home: Path, store: Store, config: DistillConfig, rule: VoteRule, parts: Parts) -> Training:
+    """Trains one configuration to its end, or finds it trained: all rounds, then the test questions, if there are
+    any."""
     settings = config.training(config.method, home)
-    parts = Parts.of(config.dataset, rule.dataset)
-    prepared = prepare_training(home / TRAININGS, Store(home / "store"), config.dataset.name, rule, parts, settings)
+    prepared = prepare_training(home / TRAININGS, store, config.dataset.name, rule, parts, settings)
     folder, training = prepared.folder, Training(prepared.folder)
     from tasks.training import in_worker
 
@@ -92,6 +90,14 @@ def train_cell(home: Path, cell: dict[str, Any]) -> str:
         in_worker.calibrate(folder, best)
     if parts.test:
         in_worker.evaluate_round(folder, best, "test")
+    return training
+
+
+def train_cell(home: Path, cell: dict[str, Any]) -> str:
+    """Trains one cell to its end; what it came to, in a line."""
+    began = time.monotonic()
+    config, rule = DistillConfig.model_validate(cell["config"]), VoteRule.model_validate(cell["rule"])
+    training = train_whole(home, Store(home / "store"), config, rule, Parts.of(config.dataset, rule.dataset))
     rounds = " ".join(f"{one.accuracy:.3f}/{one.explanation_accuracy or 0:.3f}" for one in training.evaluations())
     return f"{cell['name']}: {time.monotonic() - began:.0f} s; answers/explanations on validation by round: {rounds}"
 

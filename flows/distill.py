@@ -30,10 +30,11 @@ from storage.datasets.registry import get_dataset
 from storage.errors import UsageError
 from storage.vote_summary import VoteSummary
 from storage.votes import VoteRule
+from tasks.questions.sets import QuestionSet
 from tasks.running.slots import slot
 from tasks.running.worker import Worker
 from tasks.running.workspace import Workspace
-from tasks.steps import drift, questions, registry, rounds, teacher, votes
+from tasks.steps import choosing, drift, questions, registry, rounds, teacher, variants, votes
 from tasks.steps.teacher import Sampled
 from tasks.tracking.client import open_tracking
 from tasks.tracking.run import TrainingRun
@@ -64,13 +65,21 @@ def distill(config: DistillConfig, home: Path = Path(".qcrd"), resume: str | Non
         stored = questions.store_questions(workspace, config.dataset)
         if config.teacher.needs_lab():
             teacher.build_lab_teacher(workspace)
-        sampled = _ask(workspace, config)
+        more = []
+        if config.variants.kinds:
+            more = variants.write_variants(workspace, config.dataset, config.variants, config.teacher, config.registry)
+        budget = config.teacher.budget
+        if budget is not None:
+            choosing.choose_questions(workspace, config.dataset, config.teacher, budget, config.registry)
+        sampled = _ask(workspace, config, more)
         rule = VoteRule(dataset=stored.dataset, teachers=sampled.teachers, **config.votes.model_dump())
         summary = _vote(workspace, config, rule)
         report.show_votes(rule, summary, sampled)
         report.show_teacher(workspace, rule, config.dataset.train_split)
+        for one in more:
+            votes.count_votes(workspace, rule, config.dataset.of_variants(one.split))
         drift.watch_drift(workspace, rule, config.dataset, config.drift)
-        parts = Parts.of(config.dataset, stored.dataset)
+        parts = Parts.of(config.dataset, stored.dataset, sampled_only=budget is not None, variants=more)
         rounds.warn_of_emulation(config.student, config.optimisation)
         trained = _results([train.submit(workspace, config, rule, parts, method) for method in config.methods()])
         registered = None
@@ -101,12 +110,15 @@ def _refuse_own_samples_of_sets(config: DistillConfig) -> None:
             )
 
 
-def _ask(workspace: Workspace, config: DistillConfig) -> Sampled:
-    if config.teacher.shards == 1:
-        return teacher.ask_teacher(workspace, config.dataset, config.teacher)
-    from flows.shards import ask_in_shards  # imports the openai package, which takes a second
-
-    return ask_in_shards(workspace, config.dataset, config.teacher)
+def _ask(workspace: Workspace, config: DistillConfig, more: list[QuestionSet]) -> Sampled:
+    """Asks the teacher the training questions and variants of them; the outcome of all together."""
+    ask = teacher.ask_teacher
+    if config.teacher.shards > 1:
+        from flows.shards import ask_in_shards as ask  # imports the openai package, which takes a second
+    sampled: Sampled = ask(workspace, config.dataset, config.teacher)
+    for one in more:
+        sampled = sampled.with_more(ask(workspace, config.dataset.of_variants(one.split), config.teacher))
+    return sampled
 
 
 def _vote(workspace: Workspace, config: DistillConfig, rule: VoteRule) -> VoteSummary:

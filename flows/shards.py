@@ -103,7 +103,7 @@ def ask_in_shards(workspace: Workspace, config: DatasetConfig, teacher: TeacherS
     started = time.monotonic()
     dataset, log = get_dataset(config.name), get_run_logger()
     choice = choose_teacher(teacher, workspace.home)
-    questions = asked_questions(config, dataset)
+    questions = asked_questions(config, dataset, teacher)
     with (
         sampling_right(workspace.open_store(), dataset, questions.split, choice, log.info),
         _deployment(workspace, teacher) as deployment,

@@ -17,7 +17,7 @@ import logging
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from models.errors import TeacherFailed, TeacherUnavailable
 from models.teacher_api import TeacherReply, TeacherRequest, TeacherSample
@@ -28,6 +28,7 @@ from models.teacher_settings import MOST_IN_FLIGHT, SamplingConfig, TeacherConfi
 
 __all__ = [
     "Further",
+    "Payer",
     "RequestRefused",
     "SamplingConfig",
     "Teacher",
@@ -43,6 +44,21 @@ logger = logging.getLogger(__name__)
 MOST_RECOVERIES = 20  # per request: a server that is up and still drops this one's connection is not coming round
 Further = Callable[[TeacherReply], list[TeacherRequest]]
 """What to ask because of a reply."""
+
+
+class Payer(Protocol):
+    """Who decides whether a request can be paid."""
+
+    async def admit(self, request: TeacherRequest) -> bool:
+        """Whether it may be sent; may wait for others to be settled."""
+
+    async def settle(self, request: TeacherRequest, reply: TeacherReply | None) -> None:
+        """Is told what came of an admitted request; None: nothing."""
+
+    def spend(self, reply: TeacherReply) -> None:
+        """Is told of a reply to a question of the client's own."""
+
+
 ARRIVAL_LEAST_S = 10.0  # that requests under way are given to arrive when the endpoint has failed for good
 
 
@@ -57,6 +73,7 @@ class Teacher:
             the sampling.
         key: the endpoint's; None takes it from QCRD_TEACHER_API_KEY or OPENAI_API_KEY.
         on_learnt: called with what a refusal taught about the endpoint, such as "no seeds".
+        payer: decides which requests of `sample_many` can be paid; None pays for all.
 
     Raises:
         TeacherFailed: the key cannot be one.
@@ -69,8 +86,10 @@ class Teacher:
         recover: Callable[[], Awaitable[bool]] | None = None,
         key: TeacherKey | None = None,
         on_learnt: Callable[[str], None] | None = None,
+        payer: Payer | None = None,
     ) -> None:
         self.config = config
+        self._payer = payer
         key = key or TeacherKey.of_environment()
         urls = dict.fromkeys((config.base_url, *config.other_urls))
         self._pool = Pool(
@@ -224,11 +243,19 @@ class Teacher:
         finished: asyncio.Queue[TeacherReply | Exception | None],
         further: Further | None,
     ) -> None:
-        """Asks until all samples of a request are there, and those that `further` wants for them."""
+        """Asks until all samples of a request are there, and those that `further` wants for them, or until they cannot
+        be paid."""
         missing = [request]
         while missing and not self._over.is_set():
             asked = missing.pop(0)
-            reply = await self.sample(asked)
+            if self._payer is not None and not await self._payer.admit(asked):
+                return
+            reply: TeacherReply | None = None
+            try:
+                reply = await self.sample(asked)
+            finally:
+                if self._payer is not None:
+                    await self._payer.settle(asked, reply)
             missing = [*asked.without({sample.index for sample in reply.samples}), *missing]
             if further is not None:
                 missing += further(reply)
@@ -243,7 +270,9 @@ class Teacher:
         async with self._doubt:  # of many that fail at once, one finds out for all
             if self._pool.answered == before and not self._answers_none:
                 try:
-                    await self._pool.ask(_harmless(request))
+                    reply = await self._pool.ask(_harmless(request))
+                    if self._payer is not None:
+                        self._payer.spend(reply)
                 except AttemptError as error:
                     self._answers_none = not error.limited
                 except (DoubtfulError, TeacherFailed):

@@ -256,6 +256,52 @@ JUDGEMENTS = Table(
     content=("judge", "first", "second", "text", "preferred"),
 )
 
+CHOSEN = Table(
+    "chosen",
+    pa.schema(
+        [
+            pa.field("run_id", pa.string(), nullable=False),
+            pa.field("example_id", pa.string(), nullable=False),
+            ("dataset", _NAME),
+            ("split", _NAME),
+            ("place", pa.int64()),  # in the order in which they are to be asked, from 0
+            ("choose", _NAME),  # teacher.choose, or random where there was no student
+            ("student", _NAME),  # the registered version that chose: NAME/VERSION; null of random ones
+            ("created_at", _TIME),
+        ]
+    ),
+    key=("run_id", "example_id"),
+    partitions=("dataset", "split"),
+    content=("place", "choose"),
+)
+
+VARIANTS = Table(
+    "variants",
+    pa.schema(
+        [
+            pa.field("variant_id", pa.string(), nullable=False),
+            pa.field("example_id", pa.string(), nullable=False),  # the question that it is a variant of
+            ("dataset", _NAME),
+            ("split", _NAME),  # of that question
+            ("kind", _NAME),  # rephrased | changed
+            ("variant_index", pa.int32()),
+            ("model", _NAME),  # the teacher that was asked
+            ("model_revision", _NAME),
+            ("prompt_hash", pa.string()),
+            ("text", pa.string()),  # exactly as sampled
+            ("question", pa.string()),  # as read from the text; null if it is none
+            ("prompt_tokens", pa.int32()),
+            ("completion_tokens", pa.int32()),
+            ("created_at", _TIME),
+            ("run_id", pa.string()),
+        ]
+    ),
+    key=("variant_id",),
+    partitions=("dataset", "split"),
+    content=("kind", "variant_index", "model", "text", "question"),
+)
+
 TABLES: dict[str, Table] = {
-    table.name: table for table in (EXAMPLES, RATIONALES, VOTES, SCORES, PREDICTIONS, RUNS, FIGURES, JUDGEMENTS)
+    table.name: table
+    for table in (EXAMPLES, RATIONALES, VOTES, SCORES, PREDICTIONS, RUNS, FIGURES, JUDGEMENTS, CHOSEN, VARIANTS)
 }

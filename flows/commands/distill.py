@@ -39,8 +39,8 @@ def distill_command(
 
     Stop whenever you like; the same command goes on from there.
 
-    A configuration has the sections dataset, teacher, votes, student, method,
-    compare, compare_rounds, negatives, own, discriminator, optimisation,
+    A configuration has the sections dataset, teacher, variants, votes, student,
+    method, compare, compare_rounds, negatives, own, discriminator, optimisation,
     rounds, answering, registry, cascade and drift.
     `qcrd keys SECTION` explains the keys of each.
 

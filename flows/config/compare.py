@@ -98,7 +98,13 @@ class CompareConfig(BaseModel):
             if limit is None:
                 raise UsageError("shares below 1 need dataset.limit, of which they are shares.")
             content = merged(content, {"dataset": {"limit": max(1, round(cell.share * limit))}})
-        return checked(content, f"variant {cell.variant}: ")
+        config = checked(content, f"variant {cell.variant}: ")
+        if config.teacher.budget is not None or config.variants.kinds:
+            raise UsageError(
+                f"variant {cell.variant}: a comparison asks all questions of its store and no others, so leave "
+                "teacher.budget and the section variants out; benchmarks/choosing.py compares ways to choose."
+            )
+        return config
 
 
 @dataclass(frozen=True)

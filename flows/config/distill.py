@@ -19,7 +19,7 @@ from storage.datasets.registry import BUILT_IN
 from storage.errors import BadFile, UnknownName, UsageError, one_line
 from storage.votes import VotesConfig
 from tasks.cascade.settings import CascadeSettings
-from tasks.questions.sets import DatasetConfig
+from tasks.questions.sets import DatasetConfig, VariantsConfig
 from tasks.teacher.lab import lab_folder
 from tasks.teacher.settings import LAB, TeacherSettings
 from tasks.tracking.settings import RegistrySettings
@@ -38,6 +38,9 @@ class DistillConfig(BaseModel):
 
     dataset: DatasetConfig = Field(description="Which questions.")
     teacher: TeacherSettings = Field(description="Where the rationales come from.")
+    variants: VariantsConfig = Field(
+        default=VariantsConfig(), description="Variants of the training questions that the teacher writes."
+    )
     votes: VotesConfig = Field(default=VotesConfig(), description="Which of them are positives.")
     student: StudentConfig = Field(description="Which model learns.")
     method: MethodConfig = Field(default=MethodConfig(), description="qcrd, its ablations, or a baseline.")
@@ -91,6 +94,18 @@ class DistillConfig(BaseModel):
                 f"{name} trains the gold {target}, and a teacher's majority answer comes with none: leave {setting} "
                 f"out, or take dataset.name={BUILT_IN[name]().name}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _somebody_writes_variants(self) -> Self:
+        if not self.variants.kinds:
+            return self
+        if self.teacher.source != "sample":
+            raise ValueError("`variants` belong to teacher.source: sample: a teacher has to be asked for them")
+        if self.teacher.needs_lab():
+            raise ValueError("the lab's teacher can only solve problems, not write them: take another for `variants`")
+        if self.teacher.budget is not None:
+            raise ValueError("`variants` are not counted by teacher.budget: take one of the two")
         return self
 
     def methods(self) -> list[MethodConfig]:

@@ -11,6 +11,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from storage.datasets.registry import BUILT_IN
+from storage.datasets.variants import VariantKind
 from storage.errors import NothingToDo
 from storage.ids import content_id
 from storage.schemas import EXAMPLES, PREDICTIONS, Table
@@ -97,6 +98,14 @@ class DatasetConfig(BaseModel):
         found: dict[Part, str] = {"train": self.train_split, "validation": self.validation_split or self.train_split}
         return found if self.test_split is None else found | {"test": self.test_split}
 
+    def of_variants(self, split: str) -> "DatasetConfig":
+        """For the steps of a teacher: the same dataset, with a split of variants for training.
+
+        Args:
+            split: which holds nothing else.
+        """
+        return DatasetConfig(name=self.name, paths=self.paths, train_split=split, test_split=None)
+
     def question_set(self, dataset: str, part: Part) -> "QuestionSet":
         """The rule for one part.
 
@@ -120,6 +129,39 @@ class DatasetConfig(BaseModel):
         )
 
 
+class VariantsConfig(BaseModel):
+    """More training questions from few: variants that the teacher writes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rephrased: int = Field(
+        default=0, ge=0, description="Variants of each question in other words, with its label; 0 writes none."
+    )
+    changed: int = Field(
+        default=0,
+        ge=0,
+        description="Variants of each question with another answer, which its own vote gives; 0 writes none.",
+    )
+    of: Literal["all", "wrong"] = Field(
+        default="all",
+        description="Of which training questions: `all`, or those with a label that the champion answers `wrong`; none "
+        "while there is no champion.",
+    )
+    overlap: float = Field(
+        default=0.7,
+        gt=0,
+        le=1,
+        description="Share of common word trigrams from which on a variant is too like a validation or test question, "
+        "or another variant, and is refused; 1 is looser.",
+    )
+
+    @property
+    def kinds(self) -> dict[VariantKind, int]:
+        """How many of each kind are wanted, of those that are."""
+        wanted: dict[VariantKind, int] = {"rephrased": self.rephrased, "changed": self.changed}
+        return {kind: count for kind, count in wanted.items() if count}
+
+
 class QuestionSet(BaseModel):
     """A rule that chooses stored examples.
 
@@ -131,6 +173,7 @@ class QuestionSet(BaseModel):
         more: a split whose questions are added, all of them but those that are also in one of `apart_from`: somebody
             may have asked a test question, and it must not be trained on.
         shard: only those of its own split that are in it; None for all.
+        only: ids, of which others are left out.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -150,6 +193,8 @@ class QuestionSet(BaseModel):
         """One half of it, 0 or 1, by the questions' ids."""
         return self.model_copy(update={"shard": Shard(number=number, of=2)})
 
+    only: tuple[str, ...] | None = None
+
     @property
     def partition(self) -> dict[str, str]:
         """Its partition of the store's tables."""
@@ -165,6 +210,9 @@ class QuestionSet(BaseModel):
             "validation": f"NOT ({test}) AND {validation}",
             "train": f"NOT ({test}) AND NOT ({validation})",
         }[self.part]
+        if self.only is not None:
+            listed = ", ".join("'" + one.replace("'", "''") + "'" for one in self.only)
+            condition += f" AND example_id IN ({listed or 'NULL'})"
         limit = "" if self.limit is None else f"LIMIT {self.limit}"
         own = (
             f"(SELECT * FROM {store.relation(EXAMPLES, self.partition)} WHERE {condition} "

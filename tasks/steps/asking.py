@@ -7,13 +7,16 @@ from prefect import get_run_logger
 from storage.datasets.definition import Dataset
 from storage.datasets.registry import get_dataset
 from storage.shards import Shard
+from storage.store import Store
+from tasks.questions.chosen import choice_of
 from tasks.questions.sets import DatasetConfig, QuestionSet
 from tasks.running.workspace import Workspace
 from tasks.steps.teacher import Sampled
+from tasks.teacher.budget import Purse, paid_before
 from tasks.teacher.key import key_of
-from tasks.teacher.planning import SamplingPlan
+from tasks.teacher.planning import SamplingPlan, plan_sampling
 from tasks.teacher.sampling import SamplingProgress, per_second
-from tasks.teacher.session import OnProgress, Taught, TeacherChoice, choose_teacher, teach
+from tasks.teacher.session import OnProgress, Taught, TeacherChoice, asking_of, choose_teacher, teach
 from tasks.teacher.settings import TeacherSettings
 
 
@@ -39,13 +42,16 @@ def ask_all(workspace: Workspace, config: DatasetConfig, teacher: TeacherSetting
     return summary(teacher, choice, taught.plan.samples, taught.done)
 
 
-def asked_questions(config: DatasetConfig, dataset: Dataset) -> QuestionSet:
+def asked_questions(config: DatasetConfig, dataset: Dataset, teacher: TeacherSettings) -> QuestionSet:
     """The questions that the teacher is asked.
 
     If validation questions are carved from the same split, the teacher explains those, too: their majority answers
-    stand in for missing labels. What was passed on to it has been asked by the service that did.
+    stand in for missing labels. A budget is for training questions alone. What was passed on to it has been asked by
+    the service that did.
     """
     part = config.question_set(dataset.name, "train").model_copy(update={"more": None, "apart_from": ()})
+    if teacher.budget is not None:
+        return part
     return part.model_copy(update={"part": None, "limit": None}) if part.part and not part.limit else part
 
 
@@ -66,15 +72,48 @@ def ask(
         NothingToDo: there are no questions; a shard may have none.
     """
     store, dataset = workspace.open_store(), get_dataset(config.name)
-    questions = asked_questions(config, dataset)
+    questions = asked_questions(config, dataset, teacher)
     ids = questions.ids(store, shard)
+    purse = None
+    if teacher.budget is not None:
+        ids = _within_budget(store, dataset, questions, ids, choice, teacher.seed, workspace.run_id)
+        if teacher.budget.limit is not None:
+            paid = paid_before(store, dataset, questions.split, workspace.run_id, teacher.cost, choice.sampling)
+            purse = Purse(teacher.budget.limit, teacher.cost, choice.sampling, paid)
     if not ids:
         return Taught(SamplingPlan(0, 0, 0, [], teacher.asking), None, 0.0)
     return teach(
         store, dataset, questions.split, ids, choice, teacher.seed, workspace.home / "logs",
         get_run_logger().info, on_progress, run_id=workspace.run_id,
         key=key_of(teacher.key_secret) if teacher.key_secret else None, shard=shard,
+        purse=purse,
     )  # fmt: skip
+
+
+def planned(
+    store: Store, dataset: Dataset, questions: QuestionSet, ids: list[str], choice: TeacherChoice, seed: int
+) -> SamplingPlan:
+    """What some questions lack, as `teach` will find it."""
+    asking = asking_of(choice, dataset)
+    return plan_sampling(store, dataset, questions.split, ids, choice.identity, choice.sampling, seed, asking)
+
+
+def _within_budget(
+    store: Store,
+    dataset: Dataset,
+    questions: QuestionSet,
+    ids: list[str],
+    choice: TeacherChoice,
+    seed: int,
+    run_id: str,
+) -> list[str]:
+    """Those of the questions that the run has chosen, in its order, and those that lack nothing."""
+    if not ids:
+        return []
+    here = set(ids)
+    chosen = [one for one in choice_of(store, questions.partition, run_id) if one in here]
+    lacking = {one.question.example_id for one in planned(store, dataset, questions, ids, choice, seed).requests}
+    return [*chosen, *(one for one in ids if one not in lacking.union(chosen))]
 
 
 def summary(teacher: TeacherSettings, choice: TeacherChoice, samples: int, made: SamplingProgress | None) -> Sampled:

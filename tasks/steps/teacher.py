@@ -1,6 +1,7 @@
 """The teacher's part of a run as Prefect tasks: trains the lab's teacher if needed, and samples what is missing."""
 
 from pathlib import Path
+from typing import Any
 
 from prefect import get_run_logger, task
 from pydantic import BaseModel
@@ -36,6 +37,14 @@ class Sampled(BaseModel):
     completion_tokens: int | None = 0
     seconds: float = 0.0
     cost: float | None = None
+
+    def with_more(self, other: "Sampled") -> "Sampled":
+        """Both together, of the same teacher."""
+        summed: dict[str, Any] = {}
+        for name in ("samples", "sampled", "unparsed", "prompt_tokens", "completion_tokens", "seconds", "cost"):
+            one, two = getattr(self, name), getattr(other, name)
+            summed[name] = None if one is None or two is None else one + two
+        return Sampled(teachers=self.teachers, **summed)
 
 
 @task(name="build the lab's teacher", **STEP)

@@ -8,6 +8,7 @@ from functools import partial
 
 from models.teacher import (
     Further,
+    Payer,
     RequestRefused,
     SamplingConfig,
     Teacher,
@@ -37,6 +38,7 @@ def receive(
     on_learnt: Callable[[str], None] | None = None,
     recover: Callable[[], Awaitable[bool]] | None = None,
     key: TeacherKey | None = None,
+    payer: Payer | None = None,
 ) -> float:
     """Makes all requests. However it ends (an error, Ctrl-C), replies that have arrived are stored first.
 
@@ -51,6 +53,7 @@ def receive(
         on_learnt: called with what a refusal taught about the endpoint, such as "no seeds".
         recover: restarts a supervised server (`VllmServer.ensure_alive`).
         key: the endpoint's key; None takes it from the environment.
+        payer: decides which requests can be paid; None pays for all.
 
     Returns:
         Seconds since the first request.
@@ -59,7 +62,7 @@ def receive(
         TeacherFailed, TeacherUnavailable, ServerFailed: from the endpoint.
         StoreWriteFailed: from `store`.
     """
-    teacher = partial(Teacher, config, sampling, recover, key, on_learnt)
+    teacher = partial(Teacher, config, sampling, recover, key, on_learnt, payer)
     return asyncio.run(_receive(requests, store, teacher, on_refused, further, notice))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from models.teacher import (
+    Payer,
     RequestRefused,
     SamplingConfig,
     TeacherConfig,
@@ -87,6 +88,7 @@ def sample_teacher(
     recover: Callable[[], Awaitable[bool]] | None = None,
     on_progress: Callable[[SamplingProgress], None] | None = None,
     key: TeacherKey | None = None,
+    payer: Payer | None = None,
 ) -> SamplingProgress:
     """Makes a plan's requests and stores the samples. The caller holds the lock it planned under.
 
@@ -100,6 +102,7 @@ def sample_teacher(
         recover: restarts a supervised server (`VllmServer.ensure_alive`).
         on_progress: called after each stored part.
         key: the endpoint's key; None takes it from the environment.
+        payer: decides which requests can be paid; None pays for all.
 
     Raises:
         TeacherFailed, TeacherUnavailable, ServerFailed: from the teacher.
@@ -134,7 +137,7 @@ def sample_teacher(
     progress.seconds = receive(
         [request.request for request in plan.requests], store_some, config, sampling, on_refused=refused,
         notice=notice, further=further if plan.asking.depends else None, on_learnt=progress.learnt.append,
-        recover=recover, key=key,
+        recover=recover, key=key, payer=payer,
     )  # fmt: skip
     return progress
 

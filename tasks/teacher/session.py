@@ -15,9 +15,11 @@ from models.server import VllmServer, check_model
 from models.server_settings import ServerConfig, default_served_name, served_dtype
 from models.teacher import SamplingConfig, TeacherConfig, TeacherKey
 from storage.datasets.definition import LABEL_SETS, Dataset
+from storage.errors import UsageError
 from storage.shards import Shard
 from storage.store import Store
 from tasks.teacher.batches import BatchSampling, all_noted
+from tasks.teacher.budget import Purse
 from tasks.teacher.lab import build_lab
 from tasks.teacher.planning import SamplingPlan, TeacherIdentity, plan_sampling
 from tasks.teacher.read_again import read_thoughts_again
@@ -132,6 +134,7 @@ def teach(
     run_id: str | None = None,
     key: TeacherKey | None = None,
     shard: Shard | None = None,
+    purse: Purse | None = None,
 ) -> Taught:
     """Samples what is missing. Of two processes that want the same, one waits, so that nothing is sampled twice.
 
@@ -144,9 +147,11 @@ def teach(
         on_progress: called after each stored part.
         key: the endpoint's key; None takes it from the environment.
         shard: the shard that the questions are; whoever shares out the shards holds the right to sample all.
+        purse: what may be paid; None pays for all.
 
     Raises:
         ServerFailed, TeacherFailed, TeacherUnavailable: from the teacher.
+        UsageError: the purse pays for nothing.
         StoreWriteFailed: from the store.
     """
     started = time.monotonic()
@@ -156,7 +161,7 @@ def teach(
         if revised:
             notice(f"{revised:,} stored samples with thoughts, or cut off, were read again: they read differently now.")
 
-        asking = teacher.asking and replace(teacher.asking, per_label=dataset.answer_kind == LABEL_SETS)
+        asking = asking_of(teacher, dataset)
 
         def planned(ids: list[str]) -> SamplingPlan:
             return plan_sampling(store, dataset, split, ids, teacher.identity, teacher.sampling, run_seed, asking)
@@ -188,8 +193,10 @@ def teach(
             done = sample_teacher(
                 store, dataset, split, plan, teacher.identity, config, teacher.sampling,
                 notice=notice, rationale=teacher.rationale, run_id=run_id, recover=recover, on_progress=on_progress,
-                key=key,
+                key=key, payer=purse,
             )  # fmt: skip
+        if purse is not None and purse.exhausted:
+            _tell_spent(purse, plan, done, notice)
         if done.refused and not done.sampled and not plan.stored:
             raise TeacherFailed(
                 f"The endpoint refused all {len(done.refused):,} questions; one of them: "
@@ -197,6 +204,29 @@ def teach(
             )
         samples = planned(wanted).samples if teacher.batch else plan.stored + done.wanted
         return Taught(replace(plan, samples=samples), done, time.monotonic() - started)
+
+
+def asking_of(teacher: TeacherChoice, dataset: Dataset) -> Asking | None:
+    """How often the questions of a dataset are asked; None: `sampling.n` times."""
+    return teacher.asking and replace(teacher.asking, per_label=dataset.answer_kind == LABEL_SETS)
+
+
+def _tell_spent(purse: Purse, plan: SamplingPlan, done: SamplingProgress, notice: Notice) -> None:
+    """Says that a budget has ended the sampling.
+
+    Raises:
+        UsageError: before a single sample was there.
+    """
+    if not done.sampled and not plan.stored:
+        raise UsageError(
+            f"teacher.budget pays for no request: one may cost {purse.most(plan.requests[0].request):,.6g} (a token a "
+            f"byte of its prompt, and teacher.max_tokens for each sample), and {purse.limit - purse.spent:,.6g} is "
+            "left. Raise the budget, or lower teacher.max_tokens or teacher.n."
+        )
+    notice(
+        f"The budget ends the sampling: {purse.spent:,.6g} of {purse.limit:,.6g} spent, "
+        f"{done.wanted - done.sampled:,} samples not made."
+    )
 
 
 @contextmanager

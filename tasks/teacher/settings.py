@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from models.server_settings import safe_arguments
 from models.teacher_settings import Instruction, checked_extra_body, plain_http_url
+from tasks.questions.choosing import Choose
+from tasks.teacher.budget import Budget, Cost, tokens_of
 from tasks.teacher.reading import Rationale
 from tasks.teacher.stopping import Asking
 
@@ -39,6 +41,11 @@ class Price(BaseModel):
         ge=0,
         description="Price of a million completion tokens that are thoughts; that of the others by default.",
     )
+
+    @property
+    def given(self) -> bool:
+        """Whether anything has a price."""
+        return bool(self.per_million_prompt or self.per_million_completion or self.per_million_reasoning)
 
     def of(
         self, prompt_tokens: int | None, completion_tokens: int | None, reasoning_tokens: int | None = 0
@@ -115,6 +122,22 @@ class TeacherSettings(BaseModel):
     teachers: tuple[str, ...] | None = Field(
         default=None,
         description="Stored teachers that vote, as globs (gpt-*); by default the sampled one alone, or all.",
+    )
+
+    # The questions
+    budget: Budget | None = Field(
+        default=None,
+        description="The most that one run may ask for: `{questions: N}`, `{tokens: N}` or `{money: N}`; null asks all "
+        "questions. What is stored costs nothing, and students then train on those questions alone that have samples.",
+    )
+    choose: Choose = Field(
+        default="random",
+        description="Which questions a budget buys: `random` ones, those that the champion is `uncertain` of, those "
+        "where its answer and its rationale `disagree`, `diverse` ones, far from each other in its eyes, or `mixed`, "
+        "random ones and uncertain ones in turn. `random` while there is no champion.",
+    )
+    random_share: float = Field(
+        default=0.5, ge=0, le=1, description="With `choose: mixed`, the share that is random, 0 to 1."
     )
 
     # The sampling
@@ -262,9 +285,36 @@ class TeacherSettings(BaseModel):
             raise ValueError("`port` is for one server, and each of the `shards` starts its own")
         if self.shards_on is not None and self.shards == 1:
             raise ValueError("`shards_on` needs `shards`: how many runs share the questions")
+        self._check_budget()
         if self.key_secret is not None and (self.url is None or self.source != "sample"):
             raise ValueError("`key_secret` belongs to `url`: no other teacher asks for a key")
         return self
+
+    def _check_budget(self) -> None:
+        if self.budget is None:
+            if self.choose != "random":
+                raise ValueError(f"choose: {self.choose} needs a `budget`: without one all questions are asked")
+            return
+        if self.source != "sample":
+            raise ValueError("`budget` belongs to source: sample; nothing else is paid")
+        if self.budget.money is not None and not self.price.given:
+            raise ValueError("a budget of money needs `price`")
+        if self.budget.limit is not None:
+            if self.shards > 1 or self.batch:
+                raise ValueError(
+                    "a budget of tokens or money is watched by one run, request by request: with `shards` or `batch` "
+                    "take a budget of questions"
+                )
+            if not {"max_tokens", "max_completion_tokens"}.isdisjoint(self.extra_body):
+                raise ValueError(
+                    "a budget of tokens or money goes by teacher.max_tokens: leave max_tokens and "
+                    "max_completion_tokens out of extra_body"
+                )
+
+    @property
+    def cost(self) -> Cost:
+        """What tokens cost in the unit of the budget."""
+        return self.price.of if self.budget is not None and self.budget.money is not None else tokens_of
 
     @property
     def urls(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pandas as pd
@@ -28,6 +28,9 @@ from tasks.tracking.client import MODEL_ID, ROUND, TRAINING_ID, LoggedRound, Tra
 from tasks.tracking.gate import DEFAULT_LEVEL, Verdict, judge
 from tasks.tracking.packaging import ToServe, package
 from tasks.tracking.settings import CHAMPION
+
+if TYPE_CHECKING:
+    from tasks.serving.served_model import ServedStudent
 
 CHALLENGER = "challenger"
 GATE = "qcrd.gate"
@@ -161,6 +164,12 @@ class LoadedStudent:
     def __init__(self, registered: Registered, model: Any) -> None:
         self.registered = registered
         self._model = model
+
+    @property
+    def served(self) -> "ServedStudent":
+        """What answers: the student itself, and how it is asked."""
+        found: ServedStudent = self._model.unwrap_python_model()
+        return found
 
     def predict(
         self, questions: Iterable[str | Mapping[str, Any]], samples: int | None = None, *, guesses: bool = False

@@ -46,7 +46,8 @@ def prepare_training(
     """
     with TemporaryDirectory(prefix="qcrd-") as folder:
         file = Path(folder) / "examples.parquet"
-        found = training_set(store, parts.train, rule, config.method, file, get_dataset(dataset).target)
+        target = get_dataset(dataset).target
+        found = training_set(store, parts.train, rule, config.method, file, target, parts.sampled_only, parts.variants)
         return _prepared(trainings, store, dataset, rule, parts, config, worker, found, file)
 
 

@@ -1,5 +1,6 @@
 """What a training is: everything that decides its outcome, in one file that every step reads."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -202,17 +203,31 @@ class TrainingConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Parts:
-    """Which questions are for what."""
+    """Which questions are for what.
+
+    Attributes:
+        train, validation, test: the questions.
+        sampled_only: train only on those of `train` that the teacher was asked.
+        variants: further questions to train on, those that the teacher was asked.
+    """
 
     train: QuestionSet
     validation: QuestionSet
     test: QuestionSet | None
+    sampled_only: bool = False
+    variants: tuple[QuestionSet, ...] = ()
 
     @classmethod
-    def of(cls, config: DatasetConfig, dataset: str) -> "Parts":
+    def of(
+        cls,
+        config: DatasetConfig,
+        dataset: str,
+        sampled_only: bool = False,
+        variants: Iterable[QuestionSet] = (),
+    ) -> "Parts":
         """The parts of a configured dataset, whose stored name is `dataset`."""
         sets = {part: config.question_set(dataset, part) for part in config.splits()}
-        return cls(sets["train"], sets["validation"], sets.get("test"))
+        return cls(sets["train"], sets["validation"], sets.get("test"), sampled_only, tuple(variants))
 
 
 class TrainingSpec(BaseModel):

@@ -1,9 +1,9 @@
 """The training set of a method: questions with their answer target, positives and negatives, from votes and samples."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -72,6 +72,8 @@ def training_set(
     method: MethodConfig,
     file: Path,
     target: str | None = None,
+    sampled_only: bool = False,
+    variants: Sequence[QuestionSet] = (),
 ) -> TrainingSet:
     """Assembles a method's training set, a row group at a time, so that it may exceed memory.
 
@@ -81,6 +83,10 @@ def training_set(
         rule: the rule of the votes stored for them.
         method: decides what counts as answer target and as positive.
         target: the dataset's, a column that takes the label's place as gold answer target.
+        sampled_only: leave out questions without a sample that the vote knows, whatever their label: the teacher was
+            not asked all (`teacher.budget`).
+        variants: further questions, which follow the others; only those with such a sample. The majority answer stands
+            in for a missing label of theirs.
 
     Raises:
         NothingToDo: no question, no answer target or no positive is left.
@@ -89,7 +95,10 @@ def training_set(
     counts: Counter[str] = Counter()
     digest = RowsId("training set")
     with pq.ParquetWriter(file, SCHEMA) as writer:
-        rows = _rows(store, questions, rule, method, target)
+        rows = chain(
+            _rows(store, questions, rule, method, target, sampled_only),
+            *(_rows(store, one, rule, method, target, True, winners=target is None) for one in variants),
+        )
         while group := list(islice(rows, PART_ROWS)):
             usable = []
             for row in group:
@@ -122,14 +131,21 @@ def training_set(
 
 
 def _rows(
-    store: Store, questions: QuestionSet, rule: VoteRule, method: MethodConfig, target: str | None
+    store: Store,
+    questions: QuestionSet,
+    rule: VoteRule,
+    method: MethodConfig,
+    target: str | None,
+    sampled_only: bool,
+    winners: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """The rows of a training set and those of the other questions, in order.
 
-    Questions and texts are two sorted streams, joined here: DuckDB sorts on the disk what memory cannot hold, but
-    cannot make lists there.
+    With `winners` the majority answer stands in for a missing label. Questions and texts are two sorted streams, joined
+    here: DuckDB sorts on the disk what memory cannot hold, but cannot make lists there.
     """
     gold = "q.label" if target is None else f"nullif(trim(json_extract_string(q.extra, '$.{target}')), '')"
+    gold = f"coalesce({gold}, v.winner)" if winners else gold
     answer = gold if method.answer_source == "gold" else "v.winner"
     if questions.more is not None and target is None:  # nobody has labelled what was passed on to the teacher
         answer = f"CASE WHEN q.split = '{questions.more}' THEN coalesce({answer}, v.winner) ELSE {answer} END"
@@ -141,7 +157,8 @@ def _rows(
         r AS (SELECT * FROM {questions.relation(store, RATIONALES)} WHERE source <> 'student')
     """
     asked = f"""{given} SELECT q.example_id, q.question, q.choices, {answer} AS answer
-        FROM q LEFT JOIN v USING (example_id) ORDER BY q.example_id"""
+        FROM q LEFT JOIN v USING (example_id) WHERE {"v.n_sampled > 0" if sampled_only else "true"}
+        ORDER BY q.example_id"""
     targets = f"""{given} SELECT example_id, sample_id, text, positive
         FROM ({texts_of[method.rationales]}) ORDER BY example_id, sample_id"""
     with (

@@ -204,6 +204,8 @@ def test_store_check_reports_a_sound_store(voted: Qcrd) -> None:
         "runs": 0,
         "figures": 0,
         "judgements": 0,
+        "chosen": 0,
+        "variants": 0,
     }
 
 

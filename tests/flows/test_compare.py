@@ -162,6 +162,8 @@ def test_equal_time_trains_the_baseline_for_as_long(here: Path, home: Path, qcrd
     [
         ({"baseline": "mi"}, "baseline: 'mi' is no variant; there are dss, qcrd"),
         ({"shares": [0.5]}, "shares below 1 need dataset.limit"),
+        ({"settings": {"teacher": {"source": "sample", "files": [], "model": "m", "url": "http://h/v1",
+                                   "budget": {"questions": 3}}}}, "so leave teacher.budget and the section variants"),
         ({"shares": [2.0]}, "shares must lie above 0"),
         ({"variants": {"dss": {}, "qcrd": {"methd": {}}}}, "variant qcrd: Unknown key 'methd'"),
         ({"base": "nowhere"}, "nowhere"),

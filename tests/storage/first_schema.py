@@ -141,6 +141,37 @@ SCHEMAS = {
             ("run_id", pa.string()),
         ]
     ),
+    "chosen": pa.schema(
+        [
+            ("run_id", pa.string()),
+            ("example_id", pa.string()),
+            ("dataset", pa.string()),
+            ("split", pa.string()),
+            ("place", pa.int64()),
+            ("choose", pa.string()),
+            ("student", pa.string()),
+            ("created_at", _TIME),
+        ]
+    ),
+    "variants": pa.schema(
+        [
+            ("variant_id", pa.string()),
+            ("example_id", pa.string()),
+            ("dataset", pa.string()),
+            ("split", pa.string()),
+            ("kind", pa.string()),
+            ("variant_index", pa.int32()),
+            ("model", pa.string()),
+            ("model_revision", pa.string()),
+            ("prompt_hash", pa.string()),
+            ("text", pa.string()),
+            ("question", pa.string()),
+            ("prompt_tokens", pa.int32()),
+            ("completion_tokens", pa.int32()),
+            ("created_at", _TIME),
+            ("run_id", pa.string()),
+        ]
+    ),
 }
 FOLDERS = {
     "examples": "dataset=svamp/split=train",
@@ -151,6 +182,8 @@ FOLDERS = {
     "runs": "dataset=svamp",
     "figures": "dataset=svamp",
     "judgements": "dataset=svamp/split=train",
+    "chosen": "dataset=svamp/split=train",
+    "variants": "dataset=svamp/split=train",
 }
 _OF_ITS_FOLDER: dict[str, Any] = {
     "dataset": "svamp",
@@ -163,6 +196,7 @@ ROW: dict[str, Any] = {
     "sample_id": "s0",
     "vote_id": "v0",
     "judgement_id": "j0",
+    "variant_id": "a0",
     "run_id": "r0",
     "question": "Ann has 3 apples and buys 4. How many has she?",
     "choices": [],

@@ -82,7 +82,7 @@ def test_columns_of_any_type_read_as_null_where_parts_lack_them(store: Store, ga
         assert list(row) == table.schema.names
         assert {row[f"gained_{number}"] for number in range(len(KINDS))} == {None}
         # and a part that has them, beside the one that lacks them
-        another = {**sample(9), "vote_id": "v9", "run_id": "r9", "judgement_id": "j9"}
+        another = {**sample(9), "vote_id": "v9", "run_id": "r9", "judgement_id": "j9", "variant_id": "a9"}
         store.append(table, pa.Table.from_pylist([another], table.schema))
         rows = store.query(f"SELECT * FROM {name}").cast(table.schema).to_pylist()
         assert [row[f"gained_{number}"] for row in rows for number in range(len(KINDS))] == [None] * 2 * len(KINDS)

@@ -109,7 +109,7 @@ def test_a_setting_that_is_no_yaml() -> None:
 
 NAMES = (
     "answering, compare, compare_rounds, dataset, discriminator, drift, method, negatives, optimisation, own, "
-    "registry, rounds, student, teacher, votes"
+    "registry, rounds, student, teacher, variants, votes"
 )
 
 
@@ -196,7 +196,7 @@ def test_an_unknown_configuration_is_named_with_the_nearest() -> None:
     [
         (None, "cannot be read: No such file or directory. Shipped: "),
         ("a: [", "is no YAML: "),
-        ("- a list", "must be a mapping of sections (dataset, teacher, votes, "),
+        ("- a list", "must be a mapping of sections (dataset, teacher, variants, votes, "),
         ("", "must be a mapping of sections ("),
         (b"\xff\xfe\x00", "is no YAML: "),
     ],
