@@ -65,21 +65,24 @@ def distill(config: DistillConfig, home: Path = Path(".qcrd"), resume: str | Non
         stored = questions.store_questions(workspace, config.dataset)
         if config.teacher.needs_lab():
             teacher.build_lab_teacher(workspace)
-        more = []
+        further = []
         if config.variants.kinds:
-            more = variants.write_variants(workspace, config.dataset, config.variants, config.teacher, config.registry)
+            further = variants.write_variants(
+                workspace, config.dataset, config.variants, config.teacher, config.registry
+            )
         budget = config.teacher.budget
         if budget is not None:
             choosing.choose_questions(workspace, config.dataset, config.teacher, budget, config.registry)
-        sampled = _ask(workspace, config, more)
+        sampled = _ask(workspace, config, further)
         rule = VoteRule(dataset=stored.dataset, teachers=sampled.teachers, **config.votes.model_dump())
         summary = _vote(workspace, config, rule)
         report.show_votes(rule, summary, sampled)
         report.show_teacher(workspace, rule, config.dataset.train_split)
-        for one in more:
-            votes.count_votes(workspace, rule, config.dataset.of_variants(one.split))
+        further += questions.passed_on(workspace, config.dataset, rule)
+        for one in further:
+            votes.count_votes(workspace, rule, config.dataset.of_further(one.split))
         drift.watch_drift(workspace, rule, config.dataset, config.drift)
-        parts = Parts.of(config.dataset, stored.dataset, sampled_only=budget is not None, variants=more)
+        parts = Parts.of(config.dataset, stored.dataset, sampled_only=budget is not None, further=further)
         rounds.warn_of_emulation(config.student, config.optimisation)
         trained = _results([train.submit(workspace, config, rule, parts, method) for method in config.methods()])
         registered = None
@@ -110,14 +113,14 @@ def _refuse_own_samples_of_sets(config: DistillConfig) -> None:
             )
 
 
-def _ask(workspace: Workspace, config: DistillConfig, more: list[QuestionSet]) -> Sampled:
-    """Asks the teacher the training questions and variants of them; the outcome of all together."""
+def _ask(workspace: Workspace, config: DistillConfig, further: list[QuestionSet]) -> Sampled:
+    """Asks the teacher the training questions and further ones; the outcome of all together."""
     ask = teacher.ask_teacher
     if config.teacher.shards > 1:
         from flows.shards import ask_in_shards as ask  # imports the openai package, which takes a second
     sampled: Sampled = ask(workspace, config.dataset, config.teacher)
-    for one in more:
-        sampled = sampled.with_more(ask(workspace, config.dataset.of_variants(one.split), config.teacher))
+    for one in further:
+        sampled = sampled.with_more(ask(workspace, config.dataset.of_further(one.split), config.teacher))
     return sampled
 
 

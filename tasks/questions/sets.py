@@ -14,7 +14,7 @@ from storage.datasets.registry import BUILT_IN
 from storage.datasets.variants import VariantKind
 from storage.errors import NothingToDo
 from storage.ids import content_id
-from storage.schemas import EXAMPLES, PREDICTIONS, Table
+from storage.schemas import EXAMPLES, PREDICTIONS
 from storage.shards import Shard, bucket
 from storage.store import Store
 
@@ -98,13 +98,18 @@ class DatasetConfig(BaseModel):
         found: dict[Part, str] = {"train": self.train_split, "validation": self.validation_split or self.train_split}
         return found if self.test_split is None else found | {"test": self.test_split}
 
-    def of_variants(self, split: str) -> "DatasetConfig":
-        """For the steps of a teacher: the same dataset, with a split of variants for training.
+    def of_further(self, split: str) -> "DatasetConfig":
+        """For the steps of a teacher: the same dataset, with a split of further training questions.
 
         Args:
             split: which holds nothing else.
         """
         return DatasetConfig(name=self.name, paths=self.paths, train_split=split, test_split=None)
+
+    def passed_on_set(self, dataset: str) -> "QuestionSet":
+        """The questions that `qcrd answer` has passed on, but those that are asked in one of the parts, too: somebody
+        may have asked a test question, and it must not be trained on."""
+        return QuestionSet(dataset=dataset, split=PASSED_ON, apart_from=tuple(sorted(set(self.splits().values()))))
 
     def question_set(self, dataset: str, part: Part) -> "QuestionSet":
         """The rule for one part.
@@ -114,7 +119,6 @@ class DatasetConfig(BaseModel):
             part: one of `splits`.
         """
         limits = {"train": self.limit, "validation": self.validation_limit, "test": self.test_limit}
-        more = part == "train" and self.passed_on and self.folds is None
         carved = self.folds is not None or (self.validation_split is None and part != "test")
         return QuestionSet(
             dataset=dataset,
@@ -124,8 +128,6 @@ class DatasetConfig(BaseModel):
             fold=self.fold,
             validation_share=self.validation_share,
             limit=limits[part],
-            more=PASSED_ON if more else None,
-            apart_from=tuple(sorted(set(self.splits().values()))) if more else (),
         )
 
 
@@ -170,9 +172,8 @@ class QuestionSet(BaseModel):
         part: which part of the split, if several are carved from it; None takes the whole split.
         folds, fold, validation_share: how it is carved; see `DatasetConfig`.
         limit: at most this many, the first by hash.
-        more: a split whose questions are added, all of them but those that are also in one of `apart_from`: somebody
-            may have asked a test question, and it must not be trained on.
-        shard: only those of its own split that are in it; None for all.
+        shard: only those that are in it; None for all.
+        apart_from: splits; what is asked there, too, is left out.
         only: ids, of which others are left out.
     """
 
@@ -185,7 +186,6 @@ class QuestionSet(BaseModel):
     fold: int = 0
     validation_share: float = 0.1
     limit: int | None = None
-    more: str | None = None
     apart_from: tuple[str, ...] = ()
     shard: Shard | None = None
 
@@ -219,25 +219,12 @@ class QuestionSet(BaseModel):
             f"ORDER BY md5(example_id), example_id {limit})"
         )
         own = own if self.shard is None else f"(SELECT * FROM {own} WHERE {self.shard.condition})"
-        if self.more is None:
+        if not self.apart_from:
             return own
-        known, more = (
-            " UNION ALL BY NAME ".join(
-                f"FROM {store.relation(EXAMPLES, self.partition | {'split': split})}" for split in splits
-            )
-            for splits in (self.apart_from, (self.more,))
+        known = " UNION ALL BY NAME ".join(
+            f"FROM {store.relation(EXAMPLES, self.partition | {'split': split})}" for split in self.apart_from
         )
-        return f"(FROM {own} UNION ALL BY NAME FROM ({more}) ANTI JOIN ({known}) USING (question, choices))"
-
-    @property
-    def partitions(self) -> list[dict[str, str]]:
-        """The partitions that it may have rows in."""
-        more = [self.partition | {"split": self.more}] if self.more is not None else []
-        return [self.partition, *more]
-
-    def relation(self, store: Store, table: Table) -> str:
-        """SQL for the rows of a table in its splits; see `Store.relation`."""
-        return "(" + " UNION ALL BY NAME ".join(f"FROM {store.relation(table, one)}" for one in self.partitions) + ")"
+        return f"(SELECT * FROM {own} ANTI JOIN ({known}) USING (question, choices))"
 
     def ids(self, store: Store, shard: Shard | None = None) -> list[str]:
         """The ids of the chosen examples, in an order that depends on them alone.

@@ -46,10 +46,9 @@ def asked_questions(config: DatasetConfig, dataset: Dataset, teacher: TeacherSet
     """The questions that the teacher is asked.
 
     If validation questions are carved from the same split, the teacher explains those, too: their majority answers
-    stand in for missing labels. A budget is for training questions alone. What was passed on to it has been asked by
-    the service that did.
+    stand in for missing labels. A budget is for training questions alone.
     """
-    part = config.question_set(dataset.name, "train").model_copy(update={"more": None, "apart_from": ()})
+    part = config.question_set(dataset.name, "train")
     if teacher.budget is not None:
         return part
     return part.model_copy(update={"part": None, "limit": None}) if part.part and not part.limit else part

@@ -7,7 +7,8 @@ from storage.datasets.registry import get_dataset
 from storage.errors import OutOfReach, UnknownName, one_line
 from storage.schemas import EXAMPLES
 from storage.store import Store
-from tasks.questions.sets import PASSED_ON, DatasetConfig, Part, QuestionSet, questions_version
+from storage.votes import VoteRule, matching_teachers
+from tasks.questions.sets import DatasetConfig, Part, QuestionSet, questions_version
 from tasks.questions.stored import store_examples
 from tasks.running.workspace import Workspace
 from tasks.steps.retries import STEP
@@ -86,11 +87,7 @@ def store_questions(workspace: Workspace, config: DatasetConfig) -> Questions:
     sets = {part: config.question_set(dataset.name, part) for part in config.splits()}
     counts = {part: len(one.ids(store)) for part, one in sets.items()}
     version = questions_version(store, sets.values())
-    passed_on = _passed_on(store, sets["train"])
-    log.info(
-        "%s: %s%s", dataset.name, ", ".join(f"{count:,} {part}" for part, count in counts.items()),
-        f"; {passed_on:,} training questions were passed on by `qcrd answer`" if passed_on else "",
-    )  # fmt: skip
+    log.info("%s: %s", dataset.name, ", ".join(f"{count:,} {part}" for part, count in counts.items()))
     before = last_with(store, dataset.name, DATASET_FIGURE, but=workspace.run_id)
     known = before.figures[DATASET_FIGURE].detail.get("version") if before else None
     if known not in (None, version):
@@ -100,12 +97,19 @@ def store_questions(workspace: Workspace, config: DatasetConfig) -> Questions:
     return Questions(dataset=dataset.name, version=version, counts=counts, new=new)
 
 
-def _passed_on(store: Store, train: QuestionSet) -> int:
-    """How many training questions `qcrd answer` has passed on to the teacher."""
+def passed_on(workspace: Workspace, config: DatasetConfig, rule: VoteRule) -> list[QuestionSet]:
+    """The further training questions that `qcrd answer` has passed on to a teacher that the rule knows; none, or one
+    set of them."""
+    if not config.passed_on:
+        return []
+    store, dataset = workspace.open_store(), get_dataset(config.name)
+    questions = config.passed_on_set(dataset.name)
+    if not matching_teachers(store, questions.partition, rule):
+        return []
     with store.connect() as con:
-        sql = f"SELECT count(*) AS n FROM {train.sql(store)} WHERE split = $1"
-        count: int = store.execute(con, sql, [PASSED_ON])["n"][0].as_py()
-    return count
+        count = store.execute(con, f"SELECT count(*) AS n FROM {questions.sql(store)}")["n"][0].as_py()
+    get_run_logger().info("%s training questions were passed on by `qcrd answer`.", f"{count:,}")
+    return [questions]
 
 
 def _is_stored(store: Store, dataset: str, split: str) -> bool:

@@ -3,10 +3,9 @@
 from prefect import get_run_logger, task
 
 from storage.datasets.registry import get_dataset
-from storage.store import Store
 from storage.vote_summary import VoteSummary
-from storage.votes import VoteRule, matching_teachers, vote
-from tasks.questions.sets import PASSED_ON, DatasetConfig
+from storage.votes import VoteRule, vote
+from tasks.questions.sets import DatasetConfig
 from tasks.running.workspace import Workspace
 from tasks.steps.retries import STEP
 
@@ -14,16 +13,7 @@ from tasks.steps.retries import STEP
 @task(name="vote", timeout_seconds=86_400, **STEP)
 def count_votes(workspace: Workspace, rule: VoteRule, config: DatasetConfig) -> VoteSummary:
     """Finds the majority answers, positives and negatives of the training split."""
-    store = workspace.open_store()
-    vote_on_passed_on(store, rule, config)
-    return log_votes(vote(store, get_dataset(config.name), rule, config.train_split))
-
-
-def vote_on_passed_on(store: Store, rule: VoteRule, config: DatasetConfig) -> None:
-    """Votes on what `qcrd answer` has passed on, where it is trained on: its own rule may have been another one."""
-    dataset = get_dataset(config.name)
-    if config.passed_on and matching_teachers(store, {"dataset": dataset.name, "split": PASSED_ON}, rule):
-        vote(store, dataset, rule, PASSED_ON)
+    return log_votes(vote(workspace.open_store(), get_dataset(config.name), rule, config.train_split))
 
 
 def log_votes(summary: VoteSummary) -> VoteSummary:

@@ -47,7 +47,7 @@ def prepare_training(
     with TemporaryDirectory(prefix="qcrd-") as folder:
         file = Path(folder) / "examples.parquet"
         target = get_dataset(dataset).target
-        found = training_set(store, parts.train, rule, config.method, file, target, parts.sampled_only, parts.variants)
+        found = training_set(store, parts.train, rule, config.method, file, target, parts.sampled_only, parts.further)
         return _prepared(trainings, store, dataset, rule, parts, config, worker, found, file)
 
 

@@ -208,14 +208,14 @@ class Parts:
     Attributes:
         train, validation, test: the questions.
         sampled_only: train only on those of `train` that the teacher was asked.
-        variants: further questions to train on, those that the teacher was asked.
+        further: more questions to train on, those that the teacher was asked.
     """
 
     train: QuestionSet
     validation: QuestionSet
     test: QuestionSet | None
     sampled_only: bool = False
-    variants: tuple[QuestionSet, ...] = ()
+    further: tuple[QuestionSet, ...] = ()
 
     @classmethod
     def of(
@@ -223,11 +223,11 @@ class Parts:
         config: DatasetConfig,
         dataset: str,
         sampled_only: bool = False,
-        variants: Iterable[QuestionSet] = (),
+        further: Iterable[QuestionSet] = (),
     ) -> "Parts":
         """The parts of a configured dataset, whose stored name is `dataset`."""
         sets = {part: config.question_set(dataset, part) for part in config.splits()}
-        return cls(sets["train"], sets["validation"], sets.get("test"), sampled_only, tuple(variants))
+        return cls(sets["train"], sets["validation"], sets.get("test"), sampled_only, tuple(further))
 
 
 class TrainingSpec(BaseModel):

@@ -73,7 +73,7 @@ def training_set(
     file: Path,
     target: str | None = None,
     sampled_only: bool = False,
-    variants: Sequence[QuestionSet] = (),
+    further: Sequence[QuestionSet] = (),
 ) -> TrainingSet:
     """Assembles a method's training set, a row group at a time, so that it may exceed memory.
 
@@ -85,7 +85,7 @@ def training_set(
         target: the dataset's, a column that takes the label's place as gold answer target.
         sampled_only: leave out questions without a sample that the vote knows, whatever their label: the teacher was
             not asked all (`teacher.budget`).
-        variants: further questions, which follow the others; only those with such a sample. The majority answer stands
+        further: more questions, which follow the others; only those with such a sample. The majority answer stands
             in for a missing label of theirs.
 
     Raises:
@@ -97,7 +97,7 @@ def training_set(
     with pq.ParquetWriter(file, SCHEMA) as writer:
         rows = chain(
             _rows(store, questions, rule, method, target, sampled_only),
-            *(_rows(store, one, rule, method, target, True, winners=target is None) for one in variants),
+            *(_rows(store, one, rule, method, target, True, winners=target is None) for one in further),
         )
         while group := list(islice(rows, PART_ROWS)):
             usable = []
@@ -147,14 +147,12 @@ def _rows(
     gold = "q.label" if target is None else f"nullif(trim(json_extract_string(q.extra, '$.{target}')), '')"
     gold = f"coalesce({gold}, v.winner)" if winners else gold
     answer = gold if method.answer_source == "gold" else "v.winner"
-    if questions.more is not None and target is None:  # nobody has labelled what was passed on to the teacher
-        answer = f"CASE WHEN q.split = '{questions.more}' THEN coalesce({answer}, v.winner) ELSE {answer} END"
     texts_of = {"none": _NO_TEXTS, "first": _first_texts(store, questions, rule), "voted": _VOTED_TEXTS}
     given = f"""
         WITH q AS (SELECT * FROM {questions.sql(store)}),
-        v AS (SELECT v.* FROM {questions.relation(store, VOTES)} v SEMI JOIN rule USING (vote_id)
+        v AS (SELECT v.* FROM {store.relation(VOTES, questions.partition)} v SEMI JOIN rule USING (vote_id)
               SEMI JOIN q USING (example_id)),
-        r AS (SELECT * FROM {questions.relation(store, RATIONALES)} WHERE source <> 'student')
+        r AS (SELECT * FROM {store.relation(RATIONALES, questions.partition)} WHERE source <> 'student')
     """
     asked = f"""{given} SELECT q.example_id, q.question, q.choices, {answer} AS answer
         FROM q LEFT JOIN v USING (example_id) WHERE {"v.n_sampled > 0" if sampled_only else "true"}
@@ -192,8 +190,9 @@ _VOTED_TEXTS = """
 def _first_texts(store: Store, questions: QuestionSet, rule: VoteRule) -> str:
     """One sample of each question, whatever it answers: what a pipeline without votes would have asked for."""
     order = f"md5(concat('{rule.seed}', '/', sample_id)), sample_id" if rule.n else "sample_index, model, sample_id"
-    names = {name for one in questions.partitions for name in matching_teachers(store, one, rule)}
-    teachers = ", ".join("'" + name.replace("'", "''") + "'" for name in sorted(names))
+    teachers = ", ".join(
+        "'" + name.replace("'", "''") + "'" for name in matching_teachers(store, questions.partition, rule)
+    )
     return f"""
         SELECT example_id, sample_id, rationale AS text, true AS positive FROM r SEMI JOIN q USING (example_id)
         WHERE rationale_hash <> {NO_RATIONALE} AND model IN ({teachers or "NULL"})

@@ -142,7 +142,7 @@ def test_students_learn_from_them_after_the_others_and_a_changed_one_by_its_own_
     import pyarrow.parquet as pq
 
     alone = training_set(world.store, questions, rule, MethodConfig(name="dss"), file)
-    both = training_set(world.store, questions, rule, MethodConfig(name="dss"), file, variants=[more])
+    both = training_set(world.store, questions, rule, MethodConfig(name="dss"), file, further=[more])
     assert (alone.questions, both.questions) == (1, 2), "unsampled ones, and those that are not listed, are left out"
     assert [(row["question"], row["answer"]) for row in pq.read_table(file).to_pylist()] == [
         ("1 + 1?", "2"),
