@@ -28,6 +28,7 @@ from flows.commands import (
     distill,
     doctor,
     export,
+    forget,
     init,
     keys,
     lab,
@@ -91,6 +92,7 @@ PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Check": {
         "doctor": doctor.doctor,
         "store": store.app,
+        "forget": forget.forget_command,
     },
 }
 store.app.command("prune")(prune.prune_command)

@@ -1,12 +1,13 @@
 """Prepares a training: its data, its folder, and the student before round 0."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from models.precision import decided_precision
 from storage.datasets.registry import get_dataset
-from storage.errors import NothingToDo
+from storage.errors import NothingToDo, UsageError
 from storage.ids import content_id
 from storage.store import Store
 from storage.votes import VoteRule
@@ -40,6 +41,7 @@ def prepare_training(
     Raises:
         NothingToDo: there is nothing to train on, or no validation or test question has a label or majority answer.
         BadStudent: there is no such student.
+        UsageError: questions were forgotten meanwhile.
     """
     with TemporaryDirectory(prefix="qcrd-") as folder:
         file = Path(folder) / "examples.parquet"
@@ -85,6 +87,9 @@ def _prepared(
 
     def prepare() -> Preparation:
         training.write_examples(file)
+        if gone := training.learned_from(store.forgotten.ids()):  # while the set was made
+            training.forget(datetime.now(UTC))
+            raise UsageError(f"{len(gone):,} of the questions were forgotten just now; run the same command again.")
         arguments = (training.folder, dataset, config)
         made = worker.run(make_initial, *arguments) if worker else make_initial(*arguments)
         if made.too_long.questions == found.questions:
