@@ -10,10 +10,15 @@ What quotes a text is replaced in place where the file or row is needed, and rem
 Weights, tokenizers and code are left alone. Any other file that quotes a text is only named.
 """
 
+import base64
+import bz2
+import gzip
 import json
+import lzma
 import sqlite3
+import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,9 +59,10 @@ def remove_from_files(folders: Iterable[Path], quotes: Quotes, results: Path) ->
     """
     traces = Traces()
     for file in _files(folders):
-        if not _quotes(file, quotes):
+        is_result = results in file.parents
+        if not (any(map(quotes.in_, _result_texts(file))) if is_result else _quotes(file, quotes)):
             continue
-        if file.suffix in _MADE_AGAIN or results in file.parents:
+        if is_result or file.suffix in _MADE_AGAIN:
             file.unlink()
             traces.removed.append(file)
         elif file.suffix == ".json" and _json_changed(file, quotes):
@@ -136,6 +142,18 @@ def _quotes(file: Path, quotes: Quotes) -> bool:
         with file.open(encoding="utf-8", errors="replace") as lines:
             return file.suffix in _LINES and any(map(quotes.in_, lines))
     return quotes.in_(file.read_text(encoding="utf-8", errors="replace"))
+
+
+def _result_texts(file: Path) -> Iterator[str]:
+    """What one of Prefect's stored results says: JSON, in which a pickle may be in Base64, and compressed."""
+    data = file.read_bytes()
+    yield data.decode("utf-8", "replace")
+    with suppress(ValueError, KeyError, TypeError):
+        inner = base64.b64decode(json.loads(data)["result"])
+        yield inner.decode("utf-8", "replace")
+        for decompress in (zlib.decompress, gzip.decompress, bz2.decompress, lzma.decompress):
+            with suppress(OSError, EOFError, zlib.error, lzma.LZMAError):
+                yield decompress(inner).decode("utf-8", "replace")
 
 
 def _json_changed(file: Path, quotes: Quotes) -> bool:
