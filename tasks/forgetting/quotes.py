@@ -7,6 +7,7 @@ enough: what shows a text may shorten it. A short one is looked for between word
 import html
 import json
 import re
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,7 +16,7 @@ GONE = "(forgotten)"
 SHORT, BEGINNING = 24, 160
 """Letters and digits below which a text is a short one, and how many of a longer one are compared."""
 FEW = 50
-_UNICODE, _LINE = re.compile(r"\\+u([0-9a-fA-F]{4})"), re.compile(r"\\[nrt]")
+_CODE, _LINE = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|x([0-9a-fA-F]{2}))"), re.compile(r"\\[nrt]")
 _ESCAPE, _OTHERS = re.compile(r"\\+(?=[^\w\s])"), re.compile(r"[\W_]+")
 
 
@@ -75,8 +76,18 @@ class Quotes:
 
 
 def _plain(text: str) -> str:
-    text = _UNICODE.sub(lambda found: chr(int(found[1], 16)), html.unescape(text))
+    """A text without the escapes of JSON, Python and HTML."""
+    text = _CODE.sub(_character, text)
+    if not text.isascii():  # a pair of surrogates is one character
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    while (less := html.unescape(text)) != text:
+        text = less
     return _LINE.sub(" ", text).casefold()
+
+
+def _character(found: re.Match[str]) -> str:
+    code = int(found[1] or found[2] or found[3], 16)
+    return chr(code) if code <= sys.maxunicode else " "
 
 
 def _letters(text: str) -> str:

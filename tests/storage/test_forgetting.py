@@ -167,7 +167,7 @@ def test_a_condition_is_kept_as_its_id_alone(tmp_path: Path) -> None:
     [
         (["nobody"], None, UsageError, r"^No example 'nobody' is stored\. This finds ids: qcrd sql"),
         ([], "colour = 'red'", BadFile, r"^DuckDB: Binder Error: .*colour"),
-        ([], "true) OR (", BadFile, r"^DuckDB: "),
+        ([], "question =", BadFile, r"^DuckDB: Parser Error: "),
     ],
 )
 def test_a_wrong_name_or_condition_is_one_line(

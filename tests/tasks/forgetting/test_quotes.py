@@ -33,6 +33,7 @@ def test_every_text_is_found_among_many(text: str, others: list[str]) -> None:
     quotes = Quotes([text, *others])
     if Quotes([text]):
         assert quotes.in_(f"before {json.dumps(text)} after")
+        assert quotes.in_(f"before {html.escape(text)} after")
 
 
 def test_among_many_one_is_found_as_among_few() -> None:
