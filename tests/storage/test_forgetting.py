@@ -2,7 +2,10 @@
 
 import json
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +21,7 @@ from storage.forgetting import BY_EXAMPLE, BY_SAMPLE, Record, begin, choose, end
 from storage.ids import example_id, question_id
 from storage.schemas import EXAMPLES, FORGOTTEN_VERSION, PREDICTIONS, RATIONALES, SCORES, TABLES, VOTES, Table
 from storage.store import Store, now
+from tests.conftest import ROOT
 from tests.planted import places_of
 from tests.storage.test_compaction import kill_before_every_write
 
@@ -233,3 +237,29 @@ def test_killed_before_any_write_the_same_again_ends_the_work(tmp_path: Path) ->
         ]
 
     kill_before_every_write(tmp_path / "template", partial(_forget, (goes,)), killed, ended)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_on_an_object_store(bucket: str) -> None:
+    _, goes, stays = filled(bucket)
+    script = f"""
+import sys
+from tests.storage.test_forgetting import _forget
+sys.stdin.readline()
+_forget(({goes!r},), {bucket!r})
+"""
+    for number in range(8):
+        with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, text=True, cwd=ROOT) as process:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+            time.sleep(0.15 * number)
+            process.kill()
+        assert stays in counted(Store(bucket))["examples"]
+    _forget((goes,), bucket)
+    store = Store(bucket)
+    assert counted(store)["examples"] == counted(store)["rationales"] == [stays]
+    assert store.query("SELECT state FROM forgotten")["state"].to_pylist() == ["done"]
+    for table in TABLES.values():
+        assert not any(f"What is {WORD}" in repr(store.files.read(path)) for path in store.listed(table.name))
+        assert len(store.listed(table.name)) == len(store.parts(table)), "replaced files are gone"
