@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from storage.compaction import rewriting
 from storage.errors import UsageError
 from storage.locks import file_lock
-from storage.store import Store
+from storage.pruning import prune, student_samples
+from storage.store import Store, now
+from tasks.forgetting.affected import affected_by
 from tasks.forgetting.forget import forget
 from tasks.tracking.client import open_tracking
 from tasks.tracking.forgotten import FORGOTTEN
@@ -183,6 +186,38 @@ def test_while_a_run_or_a_training_is_at_work_nothing_is_touched(distilled: Dist
         forget(home, store, [], distilled.where)
     assert store.query("SELECT * FROM forgotten").num_rows == 0
     assert training.examples().num_rows
+
+
+def test_what_learned_is_known_without_its_folder_and_through_the_student_it_began_with(
+    distilled: Distilled, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(distilled.before, home)
+    store = Store(home / "store")
+    chosen = ids(home, distilled.where)
+    found = affected_by(home, store, chosen)
+    [version] = found.versions
+    assert version.version == "qcrd-sums version 1"
+    learned = found.versions[version]
+    assert learned == found.trainings[version.training]
+
+    # One that learned from none of them itself began with that version's student.
+    other = next(one for one in found.folders if one.folder.name != version.training)
+    (other.folder / "examples.parquet").unlink()
+    began = home.resolve() / "started-from" / "qcrd-sums-1-1790000000000"
+    student = other.spec.config.student.model_copy(update={"model": str(began), "new": None})
+    config = other.spec.config.model_copy(update={"student": student})
+    other.write_spec(other.spec.model_copy(update={"config": config}))
+    passed_on = affected_by(home, store, chosen)
+    assert passed_on.trainings[other.folder.name] == learned
+    assert other.folder.name not in {one.folder.name for one in passed_on.folders}, "its folder quotes none"
+
+    shutil.rmtree(home / "trainings" / version.training)
+    assert affected_by(home, store, chosen).versions[version] == learned, "its student's samples say so"
+    with rewriting(store):
+        prune(store, student_samples(store, now(), ()))
+    voted = affected_by(home, store, chosen).versions[version]
+    assert voted >= learned, "its votes say so; whether they were for training is not known any more"
 
 
 def test_it_is_shown_forgotten_marked_and_stays_away(
