@@ -29,6 +29,7 @@ from flows.commands import (
     distill,
     doctor,
     export,
+    forget,
     init,
     keys,
     lab,
@@ -93,6 +94,7 @@ PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Check": {
         "doctor": doctor.doctor,
         "store": store.app,
+        "forget": forget.forget_command,
     },
 }
 store.app.command("prune")(prune.prune_command)

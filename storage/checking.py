@@ -88,12 +88,7 @@ def check_store(
     if repair:
         for file in damaged:
             store.files.move(file.path, f"{SET_ASIDE}/{file.path}")
-        for path in unfinished:
-            left = Path(store.files.absolute(path))
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink(missing_ok=True)
+        remove_unfinished(store)
     bad = {file.path for file in damaged}
     repeated = {}
     rows = {}
@@ -159,6 +154,16 @@ def _repeated(store: Store, table: Table, *, repair: bool) -> int:
             )
             store.append(table, newest, kind=REVISION)
     return count
+
+
+def remove_unfinished(store: Store) -> None:
+    """Deletes temporary files and folders whose process is gone."""
+    for path in _unfinished(store):
+        left = Path(store.files.absolute(path))
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def _unfinished(store: Store) -> list[str]:

@@ -61,6 +61,11 @@ def example_id(dataset: str, split: str, question: str, choices: tuple[str, ...]
     return content_id("example", dataset, split, question, list(choices))
 
 
+def question_id(question: str, choices: tuple[str, ...] | list[str]) -> str:
+    """The id of a question's inputs, whatever dataset and split they are stored in."""
+    return content_id("question", question, list(choices))
+
+
 def prompt_hash(prompt: Any) -> str:
     """The id of all that a teacher gets for one question: messages or plain text, and stop strings."""
     return content_id("prompt", prompt)

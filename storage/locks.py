@@ -15,6 +15,8 @@ process would leave it behind.
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
@@ -27,6 +29,21 @@ def file_lock(file: Path) -> FileLock:
     itself.
     """
     return FileLock(file, fallback_to_soft=False)
+
+
+@contextmanager
+def gate(file: Path, *, shut: bool = False) -> Iterator[None]:
+    """Passes a gate, with any number of others; or waits until nobody is in it, and keeps it shut during the block.
+
+    A thread that is in it must not shut it.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if shut else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
 
 
 def is_held(file: Path) -> bool:

@@ -76,6 +76,11 @@ def superseded(store: Store) -> list[Doomed]:
     return [_superseded(store, table) for table in TABLES.values()]
 
 
+def rows_with(store: Store, table: Table, column: str, values: Sequence[str]) -> Doomed:
+    """The rows of a table with one of these values in a column, older versions included."""
+    return _where(store, table, f'"{column}" IN (SELECT unnest($1::VARCHAR[]))', [list(values)])
+
+
 def prune(store: Store, doomed: Sequence[Doomed]) -> int:
     """Removes rows; returns how many. The caller holds `storage.compaction.rewriting` since the rules were asked.
 

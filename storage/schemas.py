@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """The newest that is read. Increased whenever a reader of the old version could not understand a new file."""
 FIRST_VERSION = 1
 """What a store needs until something newer is written into it."""
 COMPACTED_VERSION = 2
 """What a store needs once it holds compacted files: before, every part file counted."""
+FORGOTTEN_VERSION = 3
+"""What a store needs once examples were forgotten: before, writers would have brought them back."""
 
 _TIME = pa.timestamp("us", tz="UTC")
 _NAME = pa.string()
@@ -301,7 +303,42 @@ VARIANTS = Table(
     content=("kind", "variant_index", "model", "text", "question"),
 )
 
+FORGOTTEN = Table(
+    "forgotten",
+    pa.schema(
+        [
+            pa.field("example_id", pa.string(), nullable=False),
+            ("question_id", pa.string()),  # of question and choices, whatever dataset and split they are in
+            ("dataset", _NAME),
+            ("split", _NAME),
+            ("chosen_by", pa.string()),  # --example, --where and the condition's id, or why it went with another one
+            ("state", _NAME),  # begun | done
+            ("rows", pa.string()),  # JSON: table -> rows that left it
+            ("trainings", pa.list_(pa.field("element", pa.string()))),  # that learned from it, by id
+            ("versions", pa.list_(pa.field("element", pa.string()))),  # registered ones, as "NAME version 3"
+            ("forgotten_at", _TIME),
+            ("created_at", _TIME),
+        ]
+    ),
+    key=("example_id",),
+    partitions=("dataset",),
+    content=("question_id", "state"),
+)
+"""What `qcrd forget` removed: ids, no texts. No writer stores these examples again (`storage.forgotten`)."""
+
 TABLES: dict[str, Table] = {
     table.name: table
-    for table in (EXAMPLES, RATIONALES, VOTES, SCORES, PREDICTIONS, RUNS, FIGURES, JUDGEMENTS, CHOSEN, VARIANTS)
+    for table in (
+        EXAMPLES,
+        RATIONALES,
+        VOTES,
+        SCORES,
+        PREDICTIONS,
+        RUNS,
+        FIGURES,
+        JUDGEMENTS,
+        CHOSEN,
+        VARIANTS,
+        FORGOTTEN,
+    )
 }

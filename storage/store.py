@@ -14,6 +14,7 @@ Everything else relies on these rules:
 - A row that changes (a label arrives, a better parser reads the answers again) is written again into a *revision*
   file; the newest revision of a key counts.
 - A compacted file replaces others (`storage.parts`). They are deleted a day later, when nobody reads them any more.
+- What was forgotten (`storage.forgetting`) is never stored again: every writer passes `storage.forgotten`.
 - Object stores have no such locks. There, readers take the newest row of each key.
 """
 
@@ -34,10 +35,11 @@ from storage.columns import no_rows, quoted, selection, unknown, with_unknown
 from storage.errors import BadFile, DamagedPart, NewerStore, StorageError, StoreWriteFailed, one_line
 from storage.files import Files, translated
 from storage.footers import Footers
+from storage.forgotten import Forgotten
 from storage.ids import content_id
-from storage.locks import file_lock
+from storage.locks import file_lock, gate
 from storage.parts import PART, REVISION, by_partition, folder_of, is_compacted, kind_of, part_name
-from storage.schemas import FIRST_VERSION, SCHEMA_VERSION, TABLES, Table
+from storage.schemas import FIRST_VERSION, FORGOTTEN, SCHEMA_VERSION, TABLES, Table
 
 MARKER = "store.json"
 ROWS_A_GROUP = 128 * 1024
@@ -72,6 +74,7 @@ class Store:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.files = Files(root)
         self.footers = Footers(self.files)
+        self.forgotten = Forgotten(self)
         self._version = self._marked_version()
         if self._version > SCHEMA_VERSION:
             raise NewerStore(
@@ -85,7 +88,7 @@ class Store:
         """Publishes rows as new part files, one per partition. Columns that the table lacks are kept, after its own.
 
         The caller holds the lock and knows that none of the keys is stored yet; `upsert` finds that out by itself.
-        With REVISION all of the keys are stored already.
+        With REVISION all of the keys are stored already. Rows of forgotten examples are left out.
 
         Returns:
             Paths of the new files, relative to the root; empty if there are no rows.
@@ -95,20 +98,21 @@ class Store:
         """
         rows = rows.cast(with_unknown(table, rows.schema))
         written = []
-        for partition, group in by_partition(table, rows):
-            sink = pa.BufferOutputStream()
-            pq.write_table(group, sink, row_group_size=ROWS_A_GROUP, **PARQUET_OPTIONS)
-            path = f"{folder_of(table, partition)}/{part_name(kind)}"
-            self.mark(FIRST_VERSION)
-            self.files.publish(path, sink.getvalue())
-            written.append(path)
+        with self.publishing(table):
+            for partition, group in by_partition(table, self.forgotten.left_out(table, rows)):
+                sink = pa.BufferOutputStream()
+                pq.write_table(group, sink, row_group_size=ROWS_A_GROUP, **PARQUET_OPTIONS)
+                path = f"{folder_of(table, partition)}/{part_name(kind)}"
+                self.mark(FIRST_VERSION)
+                self.files.publish(path, sink.getvalue())
+                written.append(path)
         return written
 
     def upsert(self, table: Table, rows: pa.Table) -> tuple[int, int, int]:
         """Stores rows that may be stored already: new keys are appended, changed rows revised, equal ones left alone.
 
         `created_at` and `run_id` do not count as a change. Where several of `rows` share a key, one is stored.
-        The caller holds the lock of what it writes.
+        Rows of forgotten examples are left out, and not counted. The caller holds the lock of what it writes.
 
         Returns:
             (added, changed, unchanged), counted in keys.
@@ -118,7 +122,7 @@ class Store:
             DamagedPart: what is stored cannot be read.
         """
         added = changed = unchanged = 0
-        for partition, group in by_partition(table, rows.cast(table.schema)):
+        for partition, group in by_partition(table, self.forgotten.left_out(table, rows.cast(table.schema))):
             with self.connect() as con:
                 con.register("incoming_rows", group)
                 key = ", ".join(f'"{name}"' for name in table.key)
@@ -138,6 +142,12 @@ class Store:
             source: a table or view of `con` with the table's columns, all rows in one partition, each key once.
             partition: that partition.
         """
+        with self.publishing(table):
+            return self._merge(con, table, self.forgotten.anti_joined(con, table, source), partition)
+
+    def _merge(
+        self, con: duckdb.DuckDBPyConnection, table: Table, source: str, partition: dict[str, str]
+    ) -> tuple[int, int, int]:
         columns = ", ".join(f'"{name}"' for name in table.schema.names)
         total: int = self.execute(con, f"SELECT count(*) AS n FROM {source}")["n"][0].as_py()
         paths = self.parts(table, partition)
@@ -186,6 +196,31 @@ class Store:
                 self.mark(FIRST_VERSION)
                 self.files.publish_file(unfinished, path)
         return rows
+
+    @contextmanager
+    def publishing(self, table: Table) -> Iterator[None]:
+        """Held from the look at what is forgotten until rows are published, by any number of writers.
+
+        `forgetting` waits for them, and whoever comes later sees what it wrote. Not so on object stores.
+        """
+        if not self.files.local or table is FORGOTTEN:
+            yield
+            return
+        with translated(self.files.given), gate(self._gate):
+            yield
+
+    @contextmanager
+    def forgetting(self) -> Iterator[None]:
+        """Keeps writers out while it is written down what is forgotten. On object stores nobody is kept out."""
+        if not self.files.local:
+            yield
+            return
+        with translated(self.files.given), gate(self._gate, shut=True):
+            yield
+
+    @property
+    def _gate(self) -> Path:
+        return Path(self.files.absolute("_locks"), "writers")
 
     @contextmanager
     def lock(self, what: str, *, wait: bool = True) -> Iterator[bool]:

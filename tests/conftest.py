@@ -30,6 +30,7 @@ LONGEST = (
     "test_shards",
     "test_nodes",
     "test_services_gone",
+    "test_forget",
 )
 """Files that take minutes, the longest first."""
 CHAT_TEMPLATE = (

@@ -21,6 +21,7 @@ def registry_command(
 
     Example: qcrd registry
     """
+    from tasks.tracking.forgotten import FORGOTTEN
     from tasks.tracking.versions import versions_of  # takes some seconds: MLflow
 
     place = home_at(home)
@@ -35,6 +36,8 @@ def registry_command(
         table.add_column(column, justify="right" if right else "left", overflow="fold")
     for one in versions:
         said = f"rolled back {one.rolled_back}" if one.rolled_back else one.gate or "-"
+        if forgotten := one.tags.get(FORGOTTEN):
+            said = f"learned from forgotten questions ({forgotten}); {said}"
         table.add_row(
             one.version, plain(", ".join(one.aliases) or "-"), f"{one.created_at:%Y-%m-%d %H:%M}",
             percent(one.accuracy), percent(one.explanation_accuracy), plain(one.tags.get("qcrd.student", "-")),

@@ -18,6 +18,7 @@ import pyarrow as pa
 from models.errors import ModelError, TeacherFailed
 from models.teacher import TeacherConfig, TeacherKey
 from storage.datasets.definition import Dataset, Example
+from storage.errors import UsageError
 from storage.ids import example_id
 from storage.schemas import EXAMPLES, RATIONALES, VOTES
 from storage.store import Store, now
@@ -216,25 +217,26 @@ class Desk:
         return [voted.get(key) or refused.get(key, failure) for key in ids]
 
     def _take(self, questions: dict[str, Question]) -> dict[str, Exception]:
-        """Stores the questions, as far as the budget goes; returns those that are over it."""
+        """Stores the questions, as far as the budget goes; returns those that cannot be asked."""
         with self._budget:
             if self._day != now().date():
                 self._day, self._asked, self._used = now().date(), 0, SamplingProgress(wanted=0)
             with self._store.connect() as con:
                 con.register("wanted", pa.table({"example_id": pa.array(list(questions), pa.string())}))
-                stored = f"SELECT example_id FROM {self._store.relation(EXAMPLES, self._partition)}"
-                found = self._store.execute(con, f"{stored} SEMI JOIN wanted USING (example_id)")
+                sql = f"SELECT example_id FROM {self._store.relation(EXAMPLES, self._partition)}"
+                found = self._store.execute(con, f"{sql} SEMI JOIN wanted USING (example_id)")
             known = set(found["example_id"].to_pylist())
             new = {key: question for key, question in questions.items() if key not in known}
             spent = self._spent()
             room = 0 if spent else len(new) if self.left is None else self.left
             admitted = dict(list(new.items())[:room])
-            if admitted:
-                examples = [Example(one.question, one.choices) for one in admitted.values()]
-                store_examples(self._store, self._dataset, PASSED_ON, examples)
-                self._asked += len(admitted)
+            examples = [Example(one.question, one.choices) for one in admitted.values()]
+            stored = store_examples(self._store, self._dataset, PASSED_ON, examples).example_ids if examples else []
+            self._asked += len(stored)
             why = spent or f"cascade.questions_a_day is {self._asked:,}, and the teacher was asked as many today"
-        return {key: OverBudget(why) for key in new if key not in admitted}
+        over: dict[str, Exception] = {key: OverBudget(why) for key in new if key not in admitted}
+        forgotten = UsageError("it was forgotten (`qcrd forget`), and nothing of it is stored any more")
+        return over | {key: forgotten for key in admitted if key not in stored}
 
     def _spent(self) -> str | None:
         """Why nothing more may be spent today; None if it may."""

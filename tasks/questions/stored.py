@@ -21,7 +21,7 @@ class ExamplesStored:
         example_ids: one per distinct question, in order of first appearance.
         added, changed, unchanged: how many were new, had a new label or new extra fields, or were known already.
         repeated: repetitions of a question, which are the same example.
-        notes: what was left out of questions, a sentence for each field.
+        notes: what was left out, a sentence for each field that was shortened, and one if questions were forgotten.
     """
 
     example_ids: list[str]
@@ -35,13 +35,20 @@ class ExamplesStored:
 def store_examples(store: Store, dataset: Dataset, split: str, examples: Iterable[Example]) -> ExamplesStored:
     """Stores questions; known ones are left alone, and a label that arrives later is added to its question.
 
+    Those that were forgotten (`qcrd forget`) are left out.
+
     Raises:
         StoreWriteFailed, DamagedPart: from the store.
     """
     incoming: dict[str, Example] = {}
     repeated = 0
+    forgotten: set[str] = set()
+    store.forgotten.ids()
     for example in examples:
         key = example_id(dataset.name, split, example.question, example.choices)
+        if store.forgotten.holds(key, example.question, example.choices):
+            forgotten.add(key)
+            continue
         known = incoming.get(key)
         repeated += known is not None
         incoming[key] = example if known is None else _joined(known, example)
@@ -64,7 +71,11 @@ def store_examples(store: Store, dataset: Dataset, split: str, examples: Iterabl
             for key, example in incoming.items()
         ]
         counts = store.upsert(EXAMPLES, pa.Table.from_pylist(rows, EXAMPLES.schema))
-    return ExamplesStored(list(incoming), *counts, repeated, _cut(incoming.values()))
+    notes = _cut(incoming.values())
+    if forgotten:
+        total = len(forgotten) + len(incoming)
+        notes.append(f"{len(forgotten):,} of {total:,} questions were forgotten (`qcrd forget`) and are left out.")
+    return ExamplesStored(list(incoming), *counts, repeated, notes)
 
 
 def _cut(examples: Iterable[Example]) -> list[str]:

@@ -8,8 +8,8 @@ only for what is missing. A batch whose id could not be noted any more is found 
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,20 @@ class Noted:
 def all_noted(folder: Path) -> list[Noted]:
     """The batches that are noted in a folder."""
     return [Noted.read(file) for file in sorted(folder.glob("*.json"))]
+
+
+def forget_in_notes(folder: Path, examples: Collection[str]) -> int:
+    """Removes the choices of examples from what is noted of batches; returns how many batches ask for such examples."""
+    asked = 0
+    for batch in all_noted(folder):
+        lines = {
+            key: replace(line, choices=[]) if line.example_id in examples else line for key, line in batch.lines.items()
+        }
+        asked += any(line.example_id in examples for line in lines.values())
+        if lines != batch.lines:
+            batch.lines = lines
+            batch.save()
+    return asked
 
 
 class BatchSampling:

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from storage.datasets.definition import Dataset, Parsed
 from storage.errors import NothingToDo
@@ -81,7 +82,6 @@ def import_recorded(
                 rows.append(_row(dataset, split, key, question, sample, answers, rationale, identity, places[key]))
                 occurrences[seen] += 1
                 places[key] += 1
-                teachers[sample.teacher] += 1
             if on_progress and number % 200 == 0:
                 on_progress(total.questions + number, total.samples + len(rows))
         # Checked and converted before anything is stored, so that a bad file leaves nothing behind.
@@ -92,14 +92,16 @@ def import_recorded(
         table = pa.Table.from_pylist(rows, RATIONALES.schema)
         with store.lock(f"import {dataset.name}/{split}"):
             stored = store_examples(store, dataset, split, (question.example for question in chunk))
+            table = table.filter(pc.is_in(table["example_id"], pa.array(stored.example_ids, pa.string())))
             counts = store.upsert(RATIONALES, table)
+        teachers.update(table["model"].to_pylist())
         total = replace(
             total,
             questions=total.questions + len(stored.example_ids),
             repeated_questions=total.repeated_questions + stored.repeated,
             labelled=total.labelled + sum(question.example.label is not None for question in chunk),
-            samples=total.samples + len(rows),
-            unparsed=total.unparsed + sum(row["answer"] is None for row in rows),
+            samples=total.samples + len(table),
+            unparsed=total.unparsed + table["answer"].null_count,
             added=total.added + counts[0],
             changed=total.changed + counts[1],
             unchanged=total.unchanged + counts[2],

@@ -12,7 +12,7 @@ from storage.votes import VoteRule
 from tasks.tracking.backend import URI_VARIABLE, Backend, translated
 from tasks.tracking.client import TRAINING_ID, Tracking
 
-_DATASET, _VOTE = "qcrd.dataset", "qcrd.vote_id"
+_DATASET, _VOTE, RUN_ID = "qcrd.dataset", "qcrd.vote_id", "qcrd.run_id"
 _MOST = 1000  # versions a request
 
 
@@ -21,16 +21,29 @@ class Origin:
     """What one version of a registered model came from.
 
     Attributes:
-        version: for people, such as "qcrd-lab version 3".
+        name, number: of the registered model, and of the version.
         training: id of its training.
         dataset: stored name of the dataset.
         vote: id of the votes that it learned from; None if its tags do not say.
+        run: id of the run that registered it, in the store's `runs` table.
     """
 
-    version: str
+    name: str
+    number: str
     training: str
     dataset: str | None
     vote: str | None
+    run: str | None = None
+
+    @property
+    def version(self) -> str:
+        """For people, such as "qcrd-lab version 3"."""
+        return f"{self.name} version {self.number}"
+
+
+def has_mlflow(home: Path) -> bool:
+    """Whether there is an MLflow to ask: a configured one, or that of a state folder in which something ran."""
+    return URI_VARIABLE in os.environ or (home / "mlflow" / "mlflow.db").exists()
 
 
 def registered_origins(home: Path) -> list[Origin]:
@@ -39,12 +52,12 @@ def registered_origins(home: Path) -> list[Origin]:
     Raises:
         TrackingFailed: MLflow cannot be asked.
     """
-    if URI_VARIABLE not in os.environ and not (home / "mlflow" / "mlflow.db").exists():
+    if not has_mlflow(home):
         return []
     tracking = Tracking(Backend(home))
     with translated(tracking.backend.uri):
         return [
-            Origin(f"{name} version {number}", tags[TRAINING_ID], tags.get(_DATASET), tags.get(_VOTE))
+            Origin(name, number, tags[TRAINING_ID], tags.get(_DATASET), tags.get(_VOTE), tags.get(RUN_ID))
             for name, number, tags in _versions(tracking)
             if TRAINING_ID in tags
         ]

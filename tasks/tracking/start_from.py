@@ -57,6 +57,15 @@ def choose_start(
     return StudentConfig.model_validate(student.model_dump() | own), settings
 
 
+def started_from(student: StudentConfig) -> str | None:
+    """The version whose copy a student is, such as "qcrd-lab version 3"; None if it is none."""
+    folder = Path(student.model)
+    if folder.parent.name != FOLDER:
+        return None
+    name, version, _ = folder.name.rsplit("-", 2)
+    return f"{name} version {version}"
+
+
 def _fetched(tracking: Tracking, name: str, version: str, place: Path) -> Path:
     """A copy of a version's student, under `place`."""
     backend = tracking.backend

@@ -14,6 +14,7 @@
             trained.json        outcome: the student is trained
             validation.json     outcome: it is evaluated; test.json in the best round
             calibrated.json     outcome, in the best round: how the student chooses its answers
+        forgotten.json      it learned from questions that were forgotten; only outcomes and steps are left
         .prepare.lock, .run.lock, .work.lock   see below
 
 A step is done when its outcome exists: a small JSON file that is written last, whole or not at all. An interrupted step
@@ -30,8 +31,9 @@ wait, without a word, until it is trained.
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,7 +42,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import Timeout
 
-from models.folders import MODEL, is_leftover, read_steps, whole_file
+from models.folders import MODEL, STEPS_FILE, is_leftover, read_steps, whole_file
 from storage.datasets.definition import Dataset
 from storage.datasets.registry import get_dataset
 from storage.errors import UsageError
@@ -69,6 +71,7 @@ LOOK_S = 0.5
 _SPEC, _EXAMPLES, _DISCRIMINATOR, _DISCRIMINATOR_WORK = (
     "training.json", "examples.parquet", "discriminator", "discriminator-training",
 )  # fmt: skip
+_FORGOTTEN = "forgotten.json"
 _NAMES: dict[type[Outcome], str] = {
     Preparation: "prepared", Initial: "initial", NegativesSampled: "negatives", QualityUpdated: "quality",
     RoundTrained: "trained", Calibrated: "calibrated",
@@ -134,10 +137,12 @@ class Training:
 
     def examples(self) -> pa.Table:
         """The training set, with `tasks.training.training_set.SCHEMA`; `example_parts` does without all in memory."""
+        self._refuse_forgotten()
         return pq.read_table(self.folder / _EXAMPLES)
 
     def example_parts(self, columns: list[str] | None = None) -> Iterator[list[dict[str, Any]]]:
         """The rows of the training set in order, so many at a time that memory does not matter."""
+        self._refuse_forgotten()
         with pq.ParquetFile(self.folder / _EXAMPLES) as file:
             for batch in file.iter_batches(PART_ROWS, columns=columns):
                 yield batch.to_pylist()
@@ -146,6 +151,47 @@ class Training:
         """Stores the training set, a copy of a file."""
         with whole_file(self.folder / _EXAMPLES) as partial:
             shutil.copyfile(file, partial)
+
+    # ---- what was forgotten ----
+
+    def learned_from(self, examples: Collection[str]) -> set[str]:
+        """Those of some examples that are in its training set, as far as that is there."""
+        if not examples or not (self.folder / _EXAMPLES).is_file():
+            return set()
+        wanted = set(examples)
+        with pq.ParquetFile(self.folder / _EXAMPLES) as file:
+            batches = file.iter_batches(columns=["example_id"])
+            return {key for batch in batches for key in batch["example_id"].to_pylist() if key in wanted}
+
+    def forget(self, moment: datetime) -> None:
+        """Removes all that may quote its questions, its students and their tokenizers included; its outcomes stay.
+
+        The caller holds its locks. A killed process's work is ended by the next call.
+        """
+        with whole_file(self.folder / _FORGOTTEN) as partial:
+            partial.write_text(json.dumps({"forgotten_at": moment.isoformat(timespec="seconds")}), encoding="utf-8")
+        outcomes = {f"{name}.json" for name in (*_NAMES.values(), "validation", "test")} | {STEPS_FILE}
+        kept = {_SPEC, _FORGOTTEN, *LOCKS} | outcomes
+        for path in self.folder.iterdir():
+            if path.is_dir() and not is_leftover(path.name):
+                for inner in path.iterdir():
+                    if inner.name not in outcomes:
+                        _remove(inner)
+            elif path.name not in kept:
+                _remove(path)
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether it was told to `forget`."""
+        return (self.folder / _FORGOTTEN).is_file()
+
+    def _refuse_forgotten(self) -> None:
+        if self.is_forgotten:
+            day = json.loads((self.folder / _FORGOTTEN).read_text(encoding="utf-8"))["forgotten_at"][:10]
+            raise UsageError(
+                f"Training {self.folder.name} learned from questions that were forgotten on {day} (`qcrd forget`): its "
+                "figures stay, its training set and students are gone. The same `qcrd distill` trains another one."
+            )
 
     # ---- where its files lie ----
 
@@ -167,6 +213,7 @@ class Training:
         Raises:
             UsageError: the round is not trained, or its checkpoint was pruned.
         """
+        self._refuse_forgotten()
         if t == INITIAL:
             return self.round(INITIAL)
         trained = self.outcome(RoundTrained, t)
@@ -281,8 +328,7 @@ class Training:
         """Removes what dead processes left half-written; nobody else is at work."""
         for place, folders, files in os.walk(self.folder):
             for name in filter(is_leftover, (*folders, *files)):
-                leftover = Path(place, name)
-                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+                _remove(Path(place, name))
             folders[:] = [name for name in folders if not is_leftover(name)]
 
 
@@ -294,6 +340,10 @@ def trainings_in(home: Path) -> list[Training]:
 
 def _read(file: Path, kind: type[Kind]) -> Kind | None:
     return kind.model_validate_json(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _write(file: Path, outcome: Outcome) -> None:

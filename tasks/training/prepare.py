@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -43,6 +44,7 @@ def prepare_training(
         NothingToDo: there is nothing to train on, or no validation or test question has a label or majority answer.
         UsageError: `registry.risk` can come to nothing.
         BadStudent: there is no such student.
+        UsageError: questions were forgotten meanwhile.
     """
     with TemporaryDirectory(prefix="qcrd-") as folder:
         file = Path(folder) / "examples.parquet"
@@ -93,6 +95,9 @@ def _prepared(
 
     def prepare() -> Preparation:
         training.write_examples(file)
+        if gone := training.learned_from(store.forgotten.ids()):  # while the set was made
+            training.forget(datetime.now(UTC))
+            raise UsageError(f"{len(gone):,} of the questions were forgotten just now; run the same command again.")
         arguments = (training.folder, dataset, config)
         made = worker.run(make_initial, *arguments) if worker else make_initial(*arguments)
         if made.too_long.questions == found.questions:

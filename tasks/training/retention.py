@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,16 +45,27 @@ def remove_training(folder: Path) -> bool:
 
     It is renamed first: a process that dies leaves no half of a training. `remove_leftovers` deletes what it left.
     """
-    with ExitStack() as held:
-        for name in LOCKS:
-            try:
-                held.enter_context(file_lock(folder / name).acquire(blocking=False))
-            except Timeout:
-                return False
+    with alone_in(folder) as alone:
+        if not alone:
+            return False
         removed = folder.with_name(f".{folder.name}{_REMOVED}{os.getpid()}")
         folder.rename(removed)
     shutil.rmtree(removed)
     return True
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[bool]:
+    """Keeps everybody out of a training's folder during the block; yields False if somebody works in it."""
+    with ExitStack() as held:
+        try:
+            for name in LOCKS:
+                held.enter_context(file_lock(folder / name).acquire(blocking=False))
+        except Timeout:
+            held.close()
+            yield False
+            return
+        yield True
 
 
 def remove_leftovers(home: Path) -> None:

@@ -250,7 +250,7 @@ def test_what_a_damaged_compacted_file_replaced_is_not_deleted_and_counts_again(
 WRITES = ("os.rename", "os.remove", "os.mkdir", "open")
 
 
-def _until_write(work: Callable[[str], None], root: str, number: int, writes: Any) -> None:
+def until_write(work: Callable[[str], None], root: str, number: int, writes: Any) -> None:
     """In a process of its own: works, and dies just before write `number` (0: never)."""
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
@@ -278,7 +278,7 @@ def kill_before_every_write(
 
     def run(root: Path, kill_at: int) -> tuple[int | None, int]:
         writes = server.Value("i", 0)
-        process = server.Process(target=_until_write, args=(work, str(root), kill_at, writes))
+        process = server.Process(target=until_write, args=(work, str(root), kill_at, writes))
         process.start()
         process.join()
         return process.exitcode, writes.value

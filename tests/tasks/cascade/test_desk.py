@@ -12,6 +12,7 @@ from aiohttp import web
 from models.errors import TeacherFailed
 from storage.datasets.definition import Example
 from storage.datasets.registry import get_dataset
+from storage.errors import UsageError
 from storage.store import Store
 from storage.votes import VoteRule, VotesConfig, vote
 from tasks.cascade.desk import Desk, Voted
@@ -23,6 +24,7 @@ from tasks.serving.settings import Question
 from tasks.teacher.session import choose_teacher, endpoint, teach
 from tasks.teacher.settings import TeacherSettings
 from tests.models.endpoint import Endpoint, good, refusal, serving
+from tests.storage.test_forgetting import forgotten
 
 LAB = get_dataset("lab")
 QUESTIONS = [Question(f"Ann has {number} nuts and gets 2 more. How many nuts has she now?") for number in range(3, 9)]
@@ -184,3 +186,15 @@ def test_who_waits_too_long_leaves_and_the_samples_are_stored(tmp_path: Path) ->
 
     at_the_desk(tmp_path, scenario, cascade=CascadeSettings(wait_s=5), habit=lambda _: None)
     assert {row["n_sampled"] for row in rows(tmp_path, "votes")} == {3}
+
+
+def test_a_forgotten_question_is_not_asked(tmp_path: Path) -> None:
+    async def scenario(desk: Desk, served: Endpoint) -> None:
+        [voted, *_] = await asyncio.gather(*map(desk.pass_on, QUESTIONS))
+        assert forgotten(Store(tmp_path / "store"), voted.example_id) == [voted.example_id]
+        asked = len(served.bodies)
+        with pytest.raises(UsageError, match="it was forgotten"):
+            await desk.pass_on(QUESTIONS[0])
+        assert len(served.bodies) == asked
+
+    at_the_desk(tmp_path, scenario)
