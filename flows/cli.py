@@ -23,6 +23,7 @@ from typing import Any
 import typer
 
 from flows.commands import (
+    audit,
     automations,
     compare,
     distill,
@@ -89,6 +90,7 @@ PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "automations": automations.automations_command,
     },
     "Check": {
+        "audit": audit.audit_command,
         "doctor": doctor.doctor,
         "store": store.app,
     },

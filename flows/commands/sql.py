@@ -27,7 +27,8 @@ def sql(
 ) -> None:
     """Query the store with DuckDB.
 
-    Its views: examples, rationales, votes, scores, predictions, runs, figures.
+    Its views: examples, rationales, votes, scores, predictions, runs, figures,
+    judgements, audits.
 
     Example: qcrd sql "SELECT model, count(*) FROM rationales GROUP BY ALL ORDER BY ALL"
     """
