@@ -32,7 +32,7 @@ from storage.votes import VoteRule
 from tasks.running.slots import slot
 from tasks.running.worker import Worker
 from tasks.running.workspace import Workspace
-from tasks.steps import drift, questions, registry, rounds, teacher, votes
+from tasks.steps import drift, proxy, questions, registry, rounds, teacher, votes
 from tasks.steps.teacher import Sampled
 from tasks.tracking.client import open_tracking
 from tasks.tracking.run import TrainingRun
@@ -141,6 +141,7 @@ def train(
                 result = rounds.evaluate_student(workspace, folder, t, "validation", worker)
                 run.round(t, quality, result)
                 log.info(report.round_line(method.name, result))
+                proxy.watch_proxy(folder, t)
                 table.show()
                 prune(training)
                 if is_over(training.evaluations()[: t + 1], settings.rounds):

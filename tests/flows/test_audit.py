@@ -193,5 +193,5 @@ def test_without_a_terminal_it_says_so_in_one_line(voted: Path, qcrd: Qcrd) -> N
     assert (told["sample"], told["left"], told["share"]) == (4, 4, None)
     assert "There are no votes" in qcrd("audit", "--dataset", "svamp", "--split", "test", code=2).stderr
     assert "at least 1" in qcrd("audit", "--dataset", "svamp", "--sample", 0, code=2).stderr
-    assert "teacher, champion" in qcrd("audit", "--dataset", "svamp", "--of", "me", code=2).stderr
+    assert "champion, teacher" in qcrd("audit", "--dataset", "svamp", "--of", "me", code=2).stderr
     assert stored(voted) == []
