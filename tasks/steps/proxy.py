@@ -25,7 +25,7 @@ def watch_proxy(folder: Path, t: int) -> Alarm | None:
             log.info("%s: no validation question has a teacher's majority, so agreement is not watched.", name)
         elif not rounds[0].right:
             log.info("%s: no right answer to a validation question is known, so agreement is not watched.", name)
-    found = alarm(rounds, training.spec.config.rounds.rounds)
+    found = alarm(rounds)
     if found is not None:
         log.warning("%s round %d may be learning the teacher's mistakes: %s.", name, t, found)
         emit_event(

@@ -3,14 +3,15 @@
 After each round, the round before it with the most right answers is taken, the earliest of equal ones. The alarm rings
 if since then, on the validation questions of which both the majority's and the right answer are known,
 
-- agreement has risen: more questions were won than lost, and the exact two-sided McNemar test is significant at
-  0.05 / (rounds - 1), since there is one test after each round but the first (Bonferroni), and
+- agreement has risen: more questions were won than lost, with a p-value of at most LEVEL by the exact two-sided McNemar
+  test, and
 - right answers have not: there are no more of them than there were.
 
-Both are of the same questions: a large unlabelled set would show a rise that a small labelled sample cannot. Where
-nothing changes, or agreement and right answers rise together, at most 5 % of the trainings ring
-(tests/tasks/watching/test_proxy.py simulates them). The discriminator's score is no proxy here: it is trained anew
-between rounds, so its scale moves.
+Both are of the same questions: a large unlabelled set would show a rise that a small labelled sample cannot. There is a
+test after every round. LEVEL is such that of trainings in which nothing changes, or agreement and right answers rise
+together, at most 5 % ring within 20 rounds, even if the teacher is wrong on every second question; with one on every
+fifth, 1 % (tests/tasks/watching/test_proxy.py simulates them). The discriminator's score is no proxy here: it is
+trained anew between rounds, so its scale moves.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from tasks.tracking.gate import exact_mcnemar
 from tasks.training.agreement import Agreement
 
-LEVEL = 0.05
+LEVEL = 0.0125
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,8 @@ class Alarm:
         )
 
 
-def alarm(rounds: Sequence[Agreement], most: int) -> Alarm | None:
-    """Whether the last of some rounds rings.
-
-    Args:
-        rounds: the finished ones, in order.
-        most: rounds that the training may have: how often it is tested.
-    """
+def alarm(rounds: Sequence[Agreement]) -> Alarm | None:
+    """Whether the last of a training's finished rounds, in order, rings."""
     if len(rounds) < 2 or not rounds[-1].right:
         return None
     last = rounds[-1]
@@ -67,7 +63,7 @@ def alarm(rounds: Sequence[Agreement], most: int) -> Alarm | None:
         return None
     won = sum(last.agrees[key] and not best.agrees[key] for key in common)
     p_value = exact_mcnemar(won, won - (agreed[1] - agreed[0]))
-    if p_value > LEVEL / max(1, most - 1):
+    if p_value > LEVEL:
         return None
     count = len(common)
     return Alarm(

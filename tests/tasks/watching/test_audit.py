@@ -136,7 +136,7 @@ def test_the_estimate_has_wilson_s_interval_and_bounds_what_could_not_be_told() 
     assert some.interval == (41 / 48, *wilson_interval(41, 48))
     assert some.bounds == (wilson_interval(41, 50)[0], wilson_interval(43, 50)[1])
     assert str(some) == (
-        "41 of 48 right: 85.4 % (72.8 to 92.8); 1 of the wrong ones is no answer. 2 could not be told: 69.2 to 93.8 %, "
+        "41 of 48 right: 85.4 % (72.8 to 92.8); 1 of the wrong ones is no answer. 2 could not be told: 69.2 to 93.0 %, "
         "whether they are all wrong or right."
     )
     assert str(Estimate(0, 0, 0, 0, 5)) == "Nothing has been judged yet."
