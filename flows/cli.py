@@ -24,6 +24,7 @@ import typer
 
 from flows.commands import (
     answer,
+    audit,
     automations,
     compare,
     distill,
@@ -92,6 +93,7 @@ PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "automations": automations.automations_command,
     },
     "Check": {
+        "audit": audit.audit_command,
         "doctor": doctor.doctor,
         "store": store.app,
         "forget": forget.forget_command,

@@ -34,7 +34,7 @@ from tasks.questions.sets import QuestionSet
 from tasks.running.slots import slot
 from tasks.running.worker import Worker
 from tasks.running.workspace import Workspace
-from tasks.steps import choosing, drift, questions, registry, rounds, teacher, variants, votes
+from tasks.steps import choosing, drift, proxy, questions, registry, rounds, teacher, variants, votes
 from tasks.steps.teacher import Sampled
 from tasks.tracking.client import open_tracking
 from tasks.tracking.run import TrainingRun
@@ -165,6 +165,7 @@ def train(
                 result = rounds.evaluate_student(workspace, folder, t, "validation", worker)
                 run.round(t, quality, result)
                 log.info(report.round_line(method.name, result))
+                proxy.watch_proxy(folder, t)
                 table.show()
                 prune(training)
                 if is_over(training.evaluations()[: t + 1], settings.rounds):

@@ -36,7 +36,7 @@ from tasks.running.workspace import Workspace
 from tasks.steps.asking import ask, asked_questions, summary
 from tasks.steps.retries import MAY_PASS, STEP
 from tasks.steps.teacher import Sampled
-from tasks.steps.votes import log_votes
+from tasks.steps.votes import log_votes, vote_on_validation
 from tasks.teacher.sampling import SamplingProgress, per_second
 from tasks.teacher.session import choose_teacher, sampling_right
 from tasks.teacher.settings import TeacherSettings
@@ -136,6 +136,7 @@ def vote_in_shards(
         ServerRefused: Prefect's server is away.
     """
     store, dataset = workspace.open_store(), get_dataset(config.name)
+    vote_on_validation(store, rule, config)
     splits = splits_to_vote_on(store, dataset, config.train_split)
     samples = stored_samples(store, {"dataset": dataset.name, "split": config.train_split})
     of = min(teacher.shards, math.ceil(samples / SAMPLES_A_RUN))

@@ -326,6 +326,27 @@ FORGOTTEN = Table(
 )
 """What `qcrd forget` removed: ids, no texts. No writer stores these examples again (`storage.forgotten`)."""
 
+AUDITS = Table(
+    "audits",
+    pa.schema(
+        [
+            pa.field("example_id", pa.string(), nullable=False),
+            pa.field("answer", pa.string(), nullable=False),  # the one that a person judged
+            pa.field("auditor", _NAME, nullable=False),  # the name that the person gave; empty for none
+            ("dataset", _NAME),
+            ("split", _NAME),
+            ("judged", _NAME),  # whose answer it was: a vote's id, or a student's name
+            ("verdict", _NAME),  # right | wrong | unsure; null where it was taken back
+            ("right_answer", pa.string()),  # as the person typed it, normalised; null if none was typed
+            ("blind", pa.bool_()),  # the person typed it before seeing the answer
+            ("created_at", _TIME),
+        ]
+    ),
+    key=("example_id", "answer", "auditor"),
+    partitions=("dataset", "split"),
+    content=("verdict", "right_answer"),
+)
+
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
@@ -339,6 +360,7 @@ TABLES: dict[str, Table] = {
         JUDGEMENTS,
         CHOSEN,
         VARIANTS,
+        AUDITS,
         FORGOTTEN,
     )
 }

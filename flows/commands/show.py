@@ -41,9 +41,9 @@ PickOption = Annotated[
 ]
 # A row of `tasks.training.summary.round_rows` in a terminal's 80 columns; `--json` has all of it.
 ROUND_COLUMNS = {
-    "round": "round", "validation": "valid", "explanations": "expl", "consistency": "agree", "loss": "loss",
-    "answer": "answer", "positive": "l_pos", "negative": "l_neg", "repelled": "repel", "AUC minority": "AUC min",
-    "AUC student": "AUC own", "seconds": "s",
+    "round": "round", "validation": "valid", "explanations": "expl", "consistency": "agree", "teacher": "teach",
+    "loss": "loss", "answer": "answer", "positive": "l_pos", "negative": "l_neg", "repelled": "repel",
+    "AUC minority": "AUC min", "AUC student": "AUC own", "seconds": "s",
 }  # fmt: skip
 
 
@@ -284,7 +284,8 @@ def rounds(
     """Show a training's rounds.
 
     Accuracy on validation (of the answers, and of the answers that explanations
-    end in; how often the two agree), the loss and its terms, the share of
+    end in; how often the two agree; how often the answer is the teacher's majority,
+    where there is one), the loss and its terms, the share of
     questions with a negative below the margin, and how surely the discriminator
     ranks a positive above a minority sample and above the student's own.
 
@@ -299,7 +300,7 @@ def rounds(
         print_json(rows)
         return
     best = best_round(found.evaluations())
-    out.print(plain(f"{found.spec.name} (best round: {best}; valid, expl, agree and repel in %)"))
+    out.print(plain(f"{found.spec.name} (best round: {best}; valid, expl, agree, teach and repel in %)"))
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for name, short in ROUND_COLUMNS.items():
         if name in rows[0]:
@@ -311,6 +312,6 @@ def rounds(
 
 
 def _round_cell(name: str, value: float | None) -> str:
-    if name in ("validation", "explanations", "consistency", "repelled"):
+    if name in ("validation", "explanations", "consistency", "teacher", "repelled"):
         return "-" if value is None else f"{100 * value:.1f}"
     return "-" if value is None else f"{value:.0f}" if name in ("round", "seconds") else f"{value:.2f}"

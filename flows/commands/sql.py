@@ -28,7 +28,7 @@ def sql(
     """Query the store with DuckDB.
 
     Its views: examples, rationales, votes, scores, predictions, runs, figures,
-    judgements, forgotten.
+    judgements, chosen, variants, audits, forgotten.
 
     Example: qcrd sql "SELECT model, count(*) FROM rationales GROUP BY ALL ORDER BY ALL"
     """

@@ -5,6 +5,7 @@
     qcrd champion promoted  the gate moved the champion (`flows.prefect.verdict`)
     qcrd quality dropped    a challenger is worse than the champion, beyond doubt
     qcrd drift              the questions or the teacher's answers are not what they were
+    qcrd proxy              a student comes closer to the teacher, but not to the truth
 
 They are found by their names, so that each exists only once. Without a notification block an automation only leaves
 its event (`prefect.automation.triggered`) in the server's feed.
@@ -29,6 +30,7 @@ from flows.prefect.verdict import DROPPED, MODEL, PROMOTED
 from storage.errors import UsageError
 from tasks.errors import ServerRefused
 from tasks.steps.drift import DATASET, DRIFT
+from tasks.steps.proxy import PROXY, TRAINING
 
 FLOW = "distill"
 HEARTBEAT = "prefect.flow-run.heartbeat"
@@ -125,6 +127,13 @@ def wanted(silence: timedelta) -> list[Wanted]:
             "The questions or the teacher's answers are not what they were.",
             _of_events(DRIFT, DATASET),
             "qcrd: drift in {{ event.resource.name }}",
+            REASON_BODY,
+        ),
+        Wanted(
+            "qcrd proxy",
+            "A student comes closer to the teacher, but not to the truth: it may be learning its mistakes.",
+            _of_events(PROXY, TRAINING),
+            "qcrd: {{ event.resource.name }} may be learning the teacher's mistakes",
             REASON_BODY,
         ),
     ]

@@ -255,11 +255,14 @@ def _rounds(contents: Contents) -> str:
     charts = [
         chart("Answers", "right, validation", lambda curves: curves.answers, None),
         chart("Explanations", "right, validation", lambda curves: curves.explanations, None),
+        chart("Agreement with the teacher", "as its majority, validation", lambda curves: curves.agreement, None),
         chart("Repelled", "examples", lambda curves: curves.repelled, 0.0),
     ]
     return _variant_legend(contents) + f"<div class='charts'>{''.join(charts)}</div>" + (
         "<p class='note'>Means over the trainings; the bands reach from the lowest to the highest. <i>Repelled</i> is "
-        "the share of the training examples with a negative that the loss pushes away: at 0 the contrast is idle.</p>"
+        "the share of the training examples with a negative that the loss pushes away: at 0 the contrast is idle. "
+        "<i>Agreement</i> is the share of answers that are the teacher's majority, where it was asked the validation "
+        "questions: where it rises and right answers do not, a student learns the teacher's mistakes.</p>"
     )  # fmt: skip
 
 

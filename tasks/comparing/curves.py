@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tasks.comparing.statistics import Interval
+from tasks.training.agreement import agreements
 from tasks.training.folder import Training
 from tasks.training.outcomes import RoundTrained
 from tasks.training.summary import round_seconds
@@ -18,12 +19,15 @@ class RoundPoint:
         answers, explanations: shares of the validation questions that were right; None if it did not explain.
         repelled: share of the examples that a negative repelled; None without negatives.
         seconds: of each step (`tasks.training.summary.round_seconds`).
+        agreement: share of the validation questions with a teacher's majority answer that it answered likewise; None
+            where there are none.
     """
 
     answers: float
     explanations: float | None
     repelled: float | None
     seconds: dict[str, float]
+    agreement: float | None = None
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Curves:
     as all of them have.
 
     Attributes:
-        answers, explanations, repelled: as in `RoundPoint`; empty if a training lacks them.
+        answers, explanations, repelled, agreement: as in `RoundPoint`; empty if a training lacks them.
         passed: seconds from the beginning to the end of each round.
         steps: mean seconds of each step, over all rounds of a training.
     """
@@ -42,16 +46,19 @@ class Curves:
     repelled: list[Interval]
     passed: list[Interval]
     steps: dict[str, float]
+    agreement: list[Interval]
 
 
 def round_points(training: Training) -> list[RoundPoint]:
     """The finished rounds of a training, in order."""
-    points = []
+    points, teacher = [], {one.t: one.share for one in agreements(training)}
     for result in training.evaluations():
         trained = training.outcome(RoundTrained, result.t)
         repelled = trained.means.get("repelled") if trained else None
         seconds = round_seconds(training, result.t)
-        points.append(RoundPoint(result.accuracy, result.explanation_accuracy, repelled, seconds))
+        points.append(
+            RoundPoint(result.accuracy, result.explanation_accuracy, repelled, seconds, teacher.get(result.t))
+        )
     return points
 
 
@@ -76,4 +83,5 @@ def curves_of(trainings: Sequence[Sequence[RoundPoint]]) -> Curves:
             name: statistics.fmean(sum(point.seconds.get(name, 0.0) for point in points) for points in trainings)
             for name in names
         },
+        agreement=curve(lambda points, t: points[t].agreement),
     )

@@ -104,7 +104,9 @@ class DatasetConfig(BaseModel):
         Args:
             split: which holds nothing else.
         """
-        return DatasetConfig(name=self.name, paths=self.paths, train_split=split, test_split=None)
+        return DatasetConfig(
+            name=self.name, paths=self.paths, train_split=split, validation_split=None, test_split=None
+        )
 
     def passed_on_set(self, dataset: str) -> "QuestionSet":
         """The questions that `qcrd answer` has passed on, but those that are asked in one of the parts, too: somebody

@@ -3,8 +3,9 @@
 from prefect import get_run_logger, task
 
 from storage.datasets.registry import get_dataset
+from storage.store import Store
 from storage.vote_summary import VoteSummary
-from storage.votes import VoteRule, vote
+from storage.votes import VoteRule, matching_teachers, vote
 from tasks.questions.sets import DatasetConfig
 from tasks.running.workspace import Workspace
 from tasks.steps.retries import STEP
@@ -13,7 +14,16 @@ from tasks.steps.retries import STEP
 @task(name="vote", timeout_seconds=86_400, **STEP)
 def count_votes(workspace: Workspace, rule: VoteRule, config: DatasetConfig) -> VoteSummary:
     """Finds the majority answers, positives and negatives of the training split."""
-    return log_votes(vote(workspace.open_store(), get_dataset(config.name), rule, config.train_split))
+    store = workspace.open_store()
+    vote_on_validation(store, rule, config)
+    return log_votes(vote(store, get_dataset(config.name), rule, config.train_split))
+
+
+def vote_on_validation(store: Store, rule: VoteRule, config: DatasetConfig) -> None:
+    """Votes on the validation questions that the teacher has answered, too, to compare the student's answers with."""
+    dataset, split = get_dataset(config.name), config.validation_split
+    if split is not None and matching_teachers(store, {"dataset": dataset.name, "split": split}, rule):
+        vote(store, dataset, rule, split)
 
 
 def log_votes(summary: VoteSummary) -> VoteSummary:

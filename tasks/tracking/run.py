@@ -9,6 +9,7 @@ from storage.ids import content_id
 from tasks.errors import TrackingFailed
 from tasks.questions.sets import Part, QuestionSet
 from tasks.tracking.client import AboutTraining, LoggedRound, QuestionsUsed, Tracking
+from tasks.training.agreement import agreements
 from tasks.training.folder import Training
 from tasks.training.outcomes import Decided, Evaluation, Prepared, QualityUpdated, RoundTrained
 
@@ -47,6 +48,7 @@ class TrainingRun:
             for name, value in quality.model_dump(exclude={"version", "steps", "too_long", "seconds"}).items()
             if value is not None
         }
+        figures |= self._agreement(t)
         trained = self.training.outcome(RoundTrained, t)
         checkpoint = self.training.round(t) / trained.checkpoint / MODEL if trained else None
         return self.tracking.finish_round(self.run, t, figures, checkpoint, self._used("validation", result.questions))
@@ -90,6 +92,17 @@ class TrainingRun:
                 **_abstaining(result.decided[0]),
                 **{f"accuracy_{one.samples}_samples": one.accuracy for one in result.decided},
             }
+        return found
+
+    def _agreement(self, t: int) -> dict[str, float]:
+        """Agreement with the teacher on the validation questions with a majority answer, and accuracy on those of them
+        whose right answer is known."""
+        found: dict[str, float] = {}
+        for one in agreements(self.training):
+            if one.t == t:
+                found = {"agreement": one.share}
+                if one.accuracy is not None:
+                    found |= {"agreement_accuracy": one.accuracy, "agreement_questions": len(one.right)}
         return found
 
     def _used(self, part: Part, rows: int) -> QuestionsUsed:

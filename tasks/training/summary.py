@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from storage.errors import NothingToDo, UnknownName
+from tasks.training.agreement import agreements
 from tasks.training.folder import Training, trainings_in
 from tasks.training.outcomes import NegativesSampled, QualityUpdated, RoundTrained
 
@@ -27,7 +28,7 @@ def find_training(home: Path, training_id: str | None) -> Training:
 
 def round_rows(training: Training) -> list[dict[str, Any]]:
     """One row for each finished round of a training: validation, loss and its terms, discriminator, seconds."""
-    rows = []
+    rows, teacher = [], {one.t: one.share for one in agreements(training)}
     for result in training.evaluations():
         trained = training.outcome(RoundTrained, result.t)
         quality = training.outcome(QualityUpdated, result.t)
@@ -36,6 +37,8 @@ def round_rows(training: Training) -> list[dict[str, Any]]:
             row |= {"bare answers": result.accuracy}
         if result.explanation_accuracy is not None:
             row |= {"explanations": result.explanation_accuracy, "consistency": result.consistency}
+        if teacher:
+            row |= {"teacher": teacher.get(result.t)}
         row |= trained.means if trained else {}
         if quality and quality.version is not None:
             row |= {"AUC minority": quality.auc_minority, "AUC student": quality.auc_student}

@@ -149,7 +149,14 @@ def test_prefect_lists_the_automations(browser: Chrome, pages: Pages, folder: Pa
         qcrd_command(folder / "home", "automations"), check=True, capture_output=True,
         env={**os.environ, "PREFECT_API_URL": f"{pages.prefect}/api"},
     )  # fmt: skip
-    open_page(browser, f"{pages.prefect}/automations", "qcrd champion promoted", "qcrd quality dropped", "qcrd drift")
+    open_page(
+        browser,
+        f"{pages.prefect}/automations",
+        "qcrd champion promoted",
+        "qcrd quality dropped",
+        "qcrd drift",
+        "qcrd proxy",
+    )
     assert "qcrd run died" in page_text(browser)
 
 

@@ -36,7 +36,14 @@ from tests.flows.prefect_server import prefect_server
 
 pytestmark = pytest.mark.slow
 
-NAMES = ["qcrd run failed", "qcrd run died", "qcrd champion promoted", "qcrd quality dropped", "qcrd drift"]
+NAMES = [
+    "qcrd run failed",
+    "qcrd run died",
+    "qcrd champion promoted",
+    "qcrd quality dropped",
+    "qcrd drift",
+    "qcrd proxy",
+]
 DYING_FLOW = """
 import time
 from prefect import flow
