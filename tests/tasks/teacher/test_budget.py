@@ -2,8 +2,10 @@
 
 import asyncio
 import re
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from aiohttp import web
 from hypothesis import given
@@ -12,7 +14,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from models.teacher import SamplingConfig, Teacher, TeacherReply, TeacherRequest
-from tasks.teacher.budget import AROUND_A_PROMPT, Purse, tokens_of
+from storage.datasets.definition import Example, Parsed
+from storage.datasets.registry import get_dataset
+from storage.rationales import rationale_row
+from storage.schemas import RATIONALES
+from storage.store import Store
+from tasks.questions.stored import store_examples
+from tasks.teacher.budget import AROUND_A_PROMPT, Budget, Purse, affordable, paid_before, tokens_of
 from tasks.teacher.settings import Price, TeacherSettings
 from tests.models.endpoint import config, refusal, serving
 
@@ -107,6 +115,32 @@ def test_no_order_of_replies_exceeds_it(sizes: list[int], limit: int, workers: i
         assert purse.spent <= limit
 
     asyncio.run(scenario())
+
+
+def test_what_a_run_has_stored_counts_and_what_others_have_tells_what_a_question_costs(tmp_path: Path) -> None:
+    store, lab = Store(tmp_path), get_dataset("lab")
+    [asked] = store_examples(store, lab, "train", [Example("1 + 1?", (), "2")]).example_ids
+    rows = [
+        rationale_row(
+            "teacher", sample_id=f"s{index}", example_id=asked, dataset="lab", split="train", model="big",
+            sample_index=index, text="2", parsed=Parsed("", "2", None), run_id=run, prompt_tokens=prompt,
+            completion_tokens=completion,
+        )
+        for index, (run, prompt, completion) in enumerate(
+            [("mine", 11, 20), ("mine", 11, 10), ("mine", None, None), ("another", 11, 30)]
+        )
+    ]  # fmt: skip
+    store.append(RATIONALES, pa.Table.from_pylist(rows, RATIONALES.schema))
+    unknown = len(b"1 + 1?\n") + AROUND_A_PROMPT + SAMPLING.max_tokens
+    assert paid_before(store, lab, "train", "mine", tokens_of, SAMPLING) == 31 + 21 + unknown
+    assert paid_before(store, lab, "train", "new", tokens_of, SAMPLING) == 0
+
+    def buys(model: str, **budget: Any) -> int | None:
+        return affordable(store, lab, "train", model, Budget(**budget), tokens_of, 2)
+
+    assert buys("big", tokens=510) == 10, "11 of the prompt and twice 20"
+    assert buys("other", tokens=510) is None
+    assert buys("other", questions=7) == 7
 
 
 def test_thoughts_that_cost_more_are_expected() -> None:
