@@ -85,7 +85,7 @@ class Metrics:
                 "Questions that the teacher may still be asked today; infinite without a limit.",
                 lambda: float("inf") if cascade.desk.left is None else cascade.desk.left,
             ),
-            "qcrd_champion_version": (
+            "qcrd_answering_version": (
                 "Version of the champion that answers.", lambda: float(cascade.champion.registered.version)
             ),
         }  # fmt: skip

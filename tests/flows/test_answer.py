@@ -212,4 +212,4 @@ def orderly(service: Service) -> None:
         assert "\n" not in reply["error"]
     figures = service.request("GET", "/metrics")[1]
     assert re.search(r'^qcrd_answers_total\{by="teacher"\} \d', figures, re.M)
-    assert "qcrd_champion_version 1.0" in figures
+    assert "qcrd_answering_version 1.0" in figures

@@ -206,6 +206,7 @@ def test_store_check_reports_a_sound_store(voted: Qcrd) -> None:
         "judgements": 0,
         "chosen": 0,
         "variants": 0,
+        "audits": 0,
         "forgotten": 0,
     }
 
