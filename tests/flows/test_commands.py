@@ -204,6 +204,7 @@ def test_store_check_reports_a_sound_store(voted: Qcrd) -> None:
         "runs": 0,
         "figures": 0,
         "judgements": 0,
+        "audits": 0,
     }
 
 
