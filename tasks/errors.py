@@ -29,8 +29,8 @@
     ├── ServiceFailed              tasks/errors.py
     │   ├── TrackingFailed         MLflow cannot be reached or refused a request
     │   └── ServerRefused          Prefect cannot be reached or refused a request
-    ├── Overloaded                 too many questions wait; turned away with 503 (tasks/cascade/errors.py)
-    ├── OverBudget                 the teacher may be asked no more today (tasks/cascade/errors.py)
+    ├── Overloaded                 too many questions wait; turned away with 503 (tasks/cascade/grouping.py)
+    ├── OverBudget                 the teacher may be asked no more today (tasks/cascade/desk.py)
     ├── NonsenseError              a teacher's reply is not what was asked for; retried (models/teacher_replies.py)
     ├── ErrorInReplyError          a teacher's reply says that it failed; retried (models/teacher_replies.py)
     ├── AttemptError               one request to a teacher failed; retried (models/teacher_endpoint.py)

@@ -278,6 +278,11 @@ def rounds(
     training: Annotated[
         str | None, typer.Option("--training", help="Id of the training; by default the newest.")
     ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option("--html", help="Write a page with agreement and right answers by round, for a browser."),
+    ] = None,
+    replace: ReplaceOption = False,
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
@@ -295,6 +300,12 @@ def rounds(
     from tasks.training.summary import find_training, round_rows
 
     found = find_training(home_at(home).path, training)
+    if page is not None:
+        from flows.report.proxy import write_proxy
+
+        new_file("--html", page, (".html", ".htm"), found.store, replace=replace)
+        write_proxy(found, page)
+        notice(f"{page}: agreement with the teacher, and right answers. Open it in a browser.")
     rows = round_rows(found)
     if as_json:
         print_json(rows)

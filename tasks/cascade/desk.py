@@ -23,7 +23,6 @@ from storage.ids import example_id
 from storage.schemas import EXAMPLES, RATIONALES, VOTES
 from storage.store import Store, now
 from storage.votes import VoteRule, VotesConfig, vote_on_split
-from tasks.cascade.errors import OverBudget
 from tasks.cascade.grouping import Grouping
 from tasks.cascade.settings import CascadeSettings
 from tasks.questions.sets import PASSED_ON
@@ -36,6 +35,10 @@ from tasks.teacher.settings import TeacherSettings
 
 AT_ONCE, GROUPS = 256, 8
 """Questions that are asked together, and how many such groups are asked side by side."""
+
+
+class OverBudget(Exception):
+    """The teacher may be asked no more today."""
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, Self, TypeVar
 
-from tasks.cascade.errors import Overloaded
-
 In = TypeVar("In")
 Out = TypeVar("Out")
+
+
+class Overloaded(Exception):
+    """Too many questions wait already; the same one may be asked again in a moment."""
 
 
 class Grouping(Generic[In, Out]):

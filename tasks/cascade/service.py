@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from storage.datasets.definition import Dataset
 from tasks.cascade.cascade import Cascade, Given
-from tasks.cascade.errors import Overloaded
+from tasks.cascade.grouping import Overloaded
 from tasks.serving.settings import Question
 
 MOST_CHARACTERS, MOST_CHOICES, MOST_QUESTIONS = 100_000, 1000, 1024

@@ -172,6 +172,20 @@ SCHEMAS = {
             ("run_id", pa.string()),
         ]
     ),
+    "audits": pa.schema(
+        [
+            ("example_id", pa.string()),
+            ("answer", pa.string()),
+            ("auditor", pa.string()),
+            ("dataset", pa.string()),
+            ("split", pa.string()),
+            ("judged", pa.string()),
+            ("verdict", pa.string()),
+            ("right_answer", pa.string()),
+            ("blind", pa.bool_()),
+            ("created_at", _TIME),
+        ]
+    ),
 }
 FOLDERS = {
     "examples": "dataset=svamp/split=train",
@@ -184,6 +198,7 @@ FOLDERS = {
     "judgements": "dataset=svamp/split=train",
     "chosen": "dataset=svamp/split=train",
     "variants": "dataset=svamp/split=train",
+    "audits": "dataset=svamp/split=train",
 }
 _OF_ITS_FOLDER: dict[str, Any] = {
     "dataset": "svamp",
@@ -210,6 +225,8 @@ ROW: dict[str, Any] = {
     "rationale_hash": 1,
     "answer": "7",
     "score": 0.5,
+    "auditor": "Ann",
+    "verdict": "right",
     "name": "agreement",
     "value": 0.5,
 }

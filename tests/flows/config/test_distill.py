@@ -108,7 +108,7 @@ def test_a_setting_that_is_no_yaml() -> None:
 # ---- mistakes: the key, the value, what is allowed, the nearest ----
 
 NAMES = (
-    "answering, compare, compare_rounds, dataset, discriminator, drift, method, negatives, optimisation, own, "
+    "answering, cascade, compare, compare_rounds, dataset, discriminator, drift, method, negatives, optimisation, own, "
     "registry, rounds, student, teacher, variants, votes"
 )
 

@@ -27,12 +27,14 @@ from storage.votes import VoteRule
 from tasks.questions.sets import DatasetConfig
 from tasks.running.workspace import Workspace
 from tasks.steps.drift import watch_drift
+from tasks.steps.proxy import watch_proxy
 from tasks.tracking.gate import judge
 from tasks.tracking.registry import Registered
 from tasks.watching.drift import DriftConfig
 from tests.conftest import Qcrd, figures
 from tests.drifting import LONG, OTHER, SAME, bring
 from tests.flows.prefect_server import prefect_server
+from tests.tasks.training.hacked import COPIED, hacked
 
 pytestmark = pytest.mark.slow
 
@@ -131,6 +133,12 @@ def gate_alone(rights: list[dict[str, bool]]) -> None:
 def watch_alone(workspace: Workspace, config: DatasetConfig) -> None:
     """The part of a distillation that compares what is new with what was new before."""
     watch_drift(workspace, VoteRule(dataset="svamp"), config, DriftConfig())
+
+
+@flow(name="distill")
+def proxy_alone(folder: Path) -> list[bool]:
+    """The part of a distillation that compares agreement with the truth, for every round."""
+    return [watch_proxy(folder, t) is not None for t in range(len(COPIED))]
 
 
 def start_and_kill_a_flow(api: str) -> None:
@@ -242,3 +250,22 @@ def test_a_server_that_is_not_there(qcrd: Qcrd) -> None:
         "qcrd: No Prefect server answers at http://127.0.0.1:9/api (ConnectError). Start it, or correct "
         "PREFECT_API_URL."
     )
+
+
+def test_a_student_that_learns_the_teacher_s_mistakes_is_told_of(
+    clean: str, heard: tuple[str, list[dict[str, str]]], tmp_path: Path
+) -> None:
+    hook, received = heard
+    told = {"subject": "{{subject}}", "body": "{{body}}"}
+    block = CustomWebhookNotificationBlock.model_validate({"name": "proxy", "url": hook, "json_data": told})
+    block.save("proxy", overwrite=True)
+    apply_automations(timedelta(seconds=300), "custom-webhook/proxy")
+    _, prepared, _ = hacked(tmp_path)
+    assert proxy_alone(prepared.folder) == [False, False, False, True]
+    wait_for(lambda: "qcrd proxy" in triggered(clean), "the automation")
+    wait_for(lambda: received, "its notification")
+    assert received[0]["subject"] == f"qcrd: {prepared.name} may be learning the teacher's mistakes"
+    [event] = events(clean, "qcrd.proxy")
+    assert (event["payload"]["round"], event["payload"]["since"], event["payload"]["questions"]) == (3, 1, 24)
+    assert event["payload"]["reason"] == received[0]["body"]
+    assert "rose from 54.2 to 100.0 % since round 1 (p = 0.00098), right answers went from 95.8" in received[0]["body"]

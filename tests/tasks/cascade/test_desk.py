@@ -15,8 +15,7 @@ from storage.datasets.registry import get_dataset
 from storage.errors import UsageError
 from storage.store import Store
 from storage.votes import VoteRule, VotesConfig, vote
-from tasks.cascade.desk import Desk, Voted
-from tasks.cascade.errors import OverBudget
+from tasks.cascade.desk import Desk, OverBudget, Voted
 from tasks.cascade.settings import CascadeSettings
 from tasks.questions.sets import PASSED_ON
 from tasks.questions.stored import store_examples

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tasks.cascade.errors import Overloaded
-from tasks.cascade.grouping import Grouping
+from tasks.cascade.grouping import Grouping, Overloaded
 
 
 def test_what_comes_meanwhile_is_the_next_group() -> None:
