@@ -59,7 +59,7 @@ def scores_of(store: Store, spec: TrainingSpec, version: int) -> dict[str, float
 
 
 def stored_scores(store: Store, spec: TrainingSpec, version: int) -> pa.Table:
-    """`scores_of` as columns, which take a tenth of the memory: sample_id and score."""
+    """`scores_of` as columns, which take a fifth of the memory: sample_id and score."""
     with store.connect() as con:
         return store.execute(
             con,
