@@ -7,8 +7,8 @@ from pydantic import BaseModel
 from models.errors import ModelError
 from storage.errors import StorageError
 from tasks.cascade.champion import Champion
-from tasks.cascade.desk import Desk
-from tasks.cascade.errors import OverBudget, Overloaded
+from tasks.cascade.desk import Desk, OverBudget
+from tasks.cascade.grouping import Overloaded
 from tasks.serving.settings import Question
 
 By = Literal["student", "teacher", "nobody"]
