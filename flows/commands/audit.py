@@ -53,7 +53,7 @@ def audit_command(
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Judge a random sample of answers, where nobody knows the right ones.
+    """Judge a random sample of answers by hand, without labels.
 
     Shows questions with their answers; a key judges each, and is stored at once.
     Run again, it goes on where it stopped. Prints the share of right answers with

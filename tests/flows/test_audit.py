@@ -110,7 +110,7 @@ def stored(home: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def last_line(text: str) -> str:
+def last_line(text: str, _choices: tuple[str, ...]) -> str:
     """A dataset's own parser."""
     return text.splitlines()[-1]
 
