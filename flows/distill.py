@@ -78,9 +78,8 @@ def distill(config: DistillConfig, home: Path = Path(".qcrd"), resume: str | Non
         summary = _vote(workspace, config, rule)
         report.show_votes(rule, summary, sampled)
         report.show_teacher(workspace, rule, config.dataset.train_split)
-        further += questions.passed_on(workspace, config.dataset, rule)
-        for one in further:
-            votes.count_votes(workspace, rule, config.dataset.of_further(one.split))
+        further += questions.passed_on(workspace, config.dataset)
+        further = votes.voted_further(workspace, rule, config.dataset, further)
         drift.watch_drift(workspace, rule, config.dataset, config.drift)
         parts = Parts.of(config.dataset, stored.dataset, sampled_only=budget is not None, further=further)
         rounds.warn_of_emulation(config.student, config.optimisation)

@@ -53,7 +53,7 @@ def audit_command(
     as_json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Judge a random sample of answers, where nobody knows the right ones.
+    """Judge a random sample of answers by hand, without labels.
 
     Shows questions with their answers; a key judges each, and is stored at once.
     Run again, it goes on where it stopped. Prints the share of right answers with
@@ -141,8 +141,12 @@ class _Session:
             if not (self._ask_blind(item) if self.blind else self._ask_key(item)):
                 return
 
-    def _ask_key(self, item: "Item") -> bool:
-        """Until a key judges the answer or leaves the question; False to quit."""
+    def _ask_key(self, item: "Item", own: str | None = None) -> bool:
+        """Until a key judges the answer or leaves the question; False to quit.
+
+        Args:
+            own: the right answer, if the person has typed one; stored with the verdict "wrong".
+        """
         while True:
             key = _key()
             if key == "q":
@@ -156,10 +160,13 @@ class _Session:
                 )
             elif key in ("r", "w", "c"):
                 verdict = {"r": "right", "w": "wrong", "c": "unsure"}[key]
-                self._judge(item, self.audit.Judgement(verdict))  # type: ignore[arg-type]
+                self._judge(item, self.audit.Judgement(verdict, own if key == "w" else None))  # type: ignore[arg-type]
                 return True
-            elif key == "t" and self._typed(item):
-                return True
+            elif key == "t":
+                if self._typed(item):
+                    return True
+            else:
+                out.print(plain("Press one key: r, w, t, c, e, b or q.", "dim"))
 
     def _typed(self, item: "Item") -> bool:
         """Reads the right answer; False if none was typed."""
@@ -183,8 +190,12 @@ class _Session:
                 return True
             if (answer := self._answer(line, item)) is not None:
                 break
-        self._judge(item, self._compared(item, answer))
-        out.print(plain(f"  answer judged: {item.answer}"))
+        out.print(plain(f"  answer: {item.answer}", "cyan"))
+        judgement = self._compared(item, answer)
+        if judgement.verdict == "wrong" and self.dataset.answer_kind == "custom":
+            out.print(plain(f"Free text: is it right, too?   {KEYS}", "dim"))
+            return self._ask_key(item, answer)
+        self._judge(item, judgement)
         return True
 
     def _read(self, prompt: str, item: "Item") -> str | None:

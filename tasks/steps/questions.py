@@ -7,7 +7,6 @@ from storage.datasets.registry import get_dataset
 from storage.errors import OutOfReach, UnknownName, one_line
 from storage.schemas import EXAMPLES
 from storage.store import Store
-from storage.votes import VoteRule, matching_teachers
 from tasks.questions.sets import DatasetConfig, Part, QuestionSet, questions_version
 from tasks.questions.stored import store_examples
 from tasks.running.workspace import Workspace
@@ -97,14 +96,11 @@ def store_questions(workspace: Workspace, config: DatasetConfig) -> Questions:
     return Questions(dataset=dataset.name, version=version, counts=counts, new=new)
 
 
-def passed_on(workspace: Workspace, config: DatasetConfig, rule: VoteRule) -> list[QuestionSet]:
-    """The further training questions that `qcrd answer` has passed on to a teacher that the rule knows; none, or one
-    set of them."""
-    if not config.passed_on:
-        return []
+def passed_on(workspace: Workspace, config: DatasetConfig) -> list[QuestionSet]:
+    """The further training questions that `qcrd answer` has passed on to the teacher; none, or one set of them."""
     store, dataset = workspace.open_store(), get_dataset(config.name)
     questions = config.passed_on_set(dataset.name)
-    if not matching_teachers(store, questions.partition, rule):
+    if not config.passed_on or not store.parts(EXAMPLES, questions.partition):
         return []
     with store.connect() as con:
         count = store.execute(con, f"SELECT count(*) AS n FROM {questions.sql(store)}")["n"][0].as_py()

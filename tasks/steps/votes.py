@@ -6,7 +6,7 @@ from storage.datasets.registry import get_dataset
 from storage.store import Store
 from storage.vote_summary import VoteSummary
 from storage.votes import VoteRule, matching_teachers, vote
-from tasks.questions.sets import DatasetConfig
+from tasks.questions.sets import DatasetConfig, QuestionSet
 from tasks.running.workspace import Workspace
 from tasks.steps.retries import STEP
 
@@ -17,6 +17,17 @@ def count_votes(workspace: Workspace, rule: VoteRule, config: DatasetConfig) -> 
     store = workspace.open_store()
     vote_on_validation(store, rule, config)
     return log_votes(vote(store, get_dataset(config.name), rule, config.train_split))
+
+
+def voted_further(
+    workspace: Workspace, rule: VoteRule, config: DatasetConfig, further: list[QuestionSet]
+) -> list[QuestionSet]:
+    """Votes on further training questions; returns those of which there are samples."""
+    store = workspace.open_store()
+    sampled = [one for one in further if matching_teachers(store, one.partition, rule)]
+    for one in sampled:
+        count_votes(workspace, rule, config.of_further(one.split))
+    return sampled
 
 
 def vote_on_validation(store: Store, rule: VoteRule, config: DatasetConfig) -> None:

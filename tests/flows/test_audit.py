@@ -110,6 +110,11 @@ def stored(home: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def last_line(text: str, _choices: tuple[str, ...]) -> str:
+    """A dataset's own parser."""
+    return text.splitlines()[-1]
+
+
 def audit(home: Path, *more: object) -> Terminal:
     return Terminal(home, "audit", "--dataset", "svamp", *more)
 
@@ -125,9 +130,9 @@ def test_keys_judge_and_the_next_session_goes_on(voted: Path, qcrd: Qcrd) -> Non
         assert "2 of 4" in person.press("e")
         person.until("It is 3 + 4 = 7.")
         assert [row["verdict"] for row in stored(voted)] == ["right"], "at once"
-        person.again("x")
-        person.again("\x1b[A")
-        person.again("rr")
+        for keys in ("x", "\x1b[A", "rr"):
+            person.again(keys)
+            person.until("Press one key")
         person.again("w")
         assert "3 of 4" in person.press("b"), "what is no key, or several at once, judges nothing"
         assert "2 of 4" in person.press("t")
@@ -166,7 +171,7 @@ def test_keys_judge_and_the_next_session_goes_on(voted: Path, qcrd: Qcrd) -> Non
 def test_blind_hides_the_answer_until_the_person_has_one(voted: Path) -> None:
     with audit(voted, "--blind", "--by", "Ann", "--sample", 3) as person:
         assert "answer: 7" not in person.type("> ", "7")
-        person.until("answer judged: 7")
+        assert "answer: 7" in person.until("  right; right is 7")
         person.type("> ", "none")
         person.type("> ", "5")
         person.until("wrong; right is 5")
@@ -180,6 +185,29 @@ def test_blind_hides_the_answer_until_the_person_has_one(voted: Path) -> None:
     assert "1 of 1 right" in shown
     rows = [(row["verdict"], row["right_answer"], row["auditor"], row["blind"]) for row in stored(voted)]
     assert rows == [("right", "7", "Ann", True), ("unsure", None, "Ann", True)]
+
+
+def test_of_free_text_the_person_says_whether_another_answer_is_right_too(
+    tmp_path: Path, qcrd: Qcrd, home: Path
+) -> None:
+    definition = {
+        "name": "free", "answers": "custom", "parser": "tests.flows.test_audit:last_line", "question": "{asked}",
+        "fields": {"asked": "question"}, "splits": {"train": "samples.jsonl"},
+    }  # fmt: skip
+    (tmp_path / "free.yaml").write_text(json.dumps(definition))
+    rows = [{"question": f"Why {n}?", "samples": [{"teacher": "big", "text": "Well.\nso"}]} for n in range(2)]
+    (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    qcrd("import", tmp_path / "samples.jsonl", "--dataset", tmp_path / "free.yaml")
+    qcrd("vote", "--dataset", tmp_path / "free.yaml")
+    with Terminal(home, "audit", "--dataset", tmp_path / "free.yaml", "--blind") as person:
+        person.type("> ", "because")
+        person.press("r")
+        person.type("> ", "because")
+        person.press("w")
+        shown, code = person.end()
+    assert code == 0
+    assert "1 of 2 right" in shown
+    assert [(row["verdict"], row["right_answer"]) for row in stored(home)] == [("right", None), ("wrong", "because")]
 
 
 def test_without_a_terminal_it_says_so_in_one_line(voted: Path, qcrd: Qcrd) -> None:
