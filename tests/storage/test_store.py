@@ -204,11 +204,7 @@ def test_wrong_sql_and_unknown_names_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(BadFile, match=r"^DuckDB: Parser Error: syntax error"):
         Store(tmp_path).query("SELEC 1")
     assert str(UnknownName("table", "rationale", TABLES)).startswith(
-<<<<<<< HEAD
-        "Unknown table 'rationale'. Did you mean 'rationales'? Allowed: chosen, examples, "
-=======
-        "Unknown table 'rationale'. Did you mean 'rationales'? Allowed: audits, examples, "
->>>>>>> audit
+        "Unknown table 'rationale'. Did you mean 'rationales'? Allowed: audits, chosen, examples, "
     )
     with pytest.raises(UsageError, match="Cannot open the store at 'ftp://x/y'"):
         Store("ftp://x/y")
