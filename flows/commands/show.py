@@ -289,10 +289,10 @@ def rounds(
     """Show a training's rounds.
 
     Accuracy on validation (of the answers, and of the answers that explanations
-    end in; how often the two agree; how often the answer is the teacher's majority,
-    where there is one), the loss and its terms, the share of
-    questions with a negative below the margin, and how surely the discriminator
-    ranks a positive above a minority sample and above the student's own.
+    end in; how often the two agree; how often the answer is the teacher's
+    majority), the loss and its terms, the share of questions with a negative
+    below the margin, and how surely the discriminator ranks a positive above a
+    minority sample and above the student's own.
 
     Example: qcrd show rounds
     """
