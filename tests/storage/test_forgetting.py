@@ -19,7 +19,7 @@ from storage.compaction import compact, rewriting
 from storage.errors import BadFile, UsageError
 from storage.forgetting import BY_EXAMPLE, BY_SAMPLE, Record, begin, choose, end, remove, rows_of, unfinished
 from storage.ids import example_id, question_id
-from storage.schemas import EXAMPLES, FORGOTTEN_VERSION, PREDICTIONS, RATIONALES, SCORES, TABLES, VOTES, Table
+from storage.schemas import EXAMPLES, FORGOTTEN_VERSION, PREDICTIONS, RATIONALES, SCORES, TABLES, VARIANTS, VOTES, Table
 from storage.store import Store, now
 from tests.conftest import ROOT
 from tests.planted import places_of
@@ -48,7 +48,7 @@ def rows_for(table: Table, *keys: str, **more: Any) -> pa.Table:
 
 
 def filled(root: str | Path) -> tuple[Store, str, str]:
-    """A store with rows for two examples in every table that has such rows; returns their ids, the second to stay."""
+    """A store with rows for two examples in most tables that have such rows; returns their ids, the second to stay."""
     store = Store(root)
     goes, stays = example(f"What is {WORD}?"), example("What stays?")
     first, second = goes["example_id"][0].as_py(), stays["example_id"][0].as_py()
@@ -59,6 +59,8 @@ def filled(root: str | Path) -> tuple[Store, str, str]:
     store.append(VOTES, rows_for(VOTES, first, second))
     store.append(SCORES, rows_for(SCORES, first, second, score=0.5))
     store.append(PREDICTIONS, rows_for(PREDICTIONS, first, second))
+    for key in (first, second):
+        store.append(VARIANTS, rows_for(VARIANTS, key, variant_id=f"v {key}", question=f"{WORD} variant"))
     return store, first, second
 
 
@@ -99,9 +101,11 @@ def test_every_table_with_rows_of_examples_is_covered() -> None:
 def test_its_rows_leave_every_table_and_no_file_has_its_texts(store: Store) -> None:
     store, goes, stays = filled(store.files.given)
     compact(store, large=1)  # leaves replaced files behind, which hold the rows, too
-    assert rows_of(store, [goes])[goes] == {"examples": 2, "rationales": 1, "votes": 1, "scores": 1, "predictions": 1}
+    assert rows_of(store, [goes])[goes] == {"examples": 2, "rationales": 1, "votes": 1, "scores": 1, "predictions": 1,
+                                           "variants": 1}  # fmt: skip
     assert forgotten(store, goes) == [goes]
-    left = {name: [stays] for name in ("examples", "rationales", "votes", "predictions")} | {"judgements": []}
+    left = {name: [stays] for name in ("examples", "rationales", "votes", "predictions", "variants")}
+    left |= {name: [] for name in ("judgements", "chosen", "audits")}
     assert counted(store) == left
     assert counted(store, "sample_id")["scores"] == [f"s {stays}"]
     for table in TABLES.values():
@@ -112,7 +116,14 @@ def test_its_rows_leave_every_table_and_no_file_has_its_texts(store: Store) -> N
     assert check_store(Store(store.files.given)).sound
     [row] = Store(store.files.given).query("SELECT * FROM forgotten").to_pylist()
     assert (row["example_id"], row["state"], row["chosen_by"]) == (goes, "done", "--example")
-    assert json.loads(row["rows"]) == {"examples": 2, "rationales": 1, "votes": 1, "scores": 1, "predictions": 1}
+    assert json.loads(row["rows"]) == {
+        "examples": 2,
+        "rationales": 1,
+        "votes": 1,
+        "scores": 1,
+        "predictions": 1,
+        "variants": 1,
+    }
     assert json.loads(store.files.read("store.json"))["schema_version"] == FORGOTTEN_VERSION
 
 
