@@ -172,6 +172,21 @@ SCHEMAS = {
             ("run_id", pa.string()),
         ]
     ),
+    "forgotten": pa.schema(
+        [
+            ("example_id", pa.string()),
+            ("question_id", pa.string()),
+            ("dataset", pa.string()),
+            ("split", pa.string()),
+            ("chosen_by", pa.string()),
+            ("state", pa.string()),
+            ("rows", pa.string()),
+            ("trainings", pa.list_(pa.field("element", pa.string()))),
+            ("versions", pa.list_(pa.field("element", pa.string()))),
+            ("forgotten_at", _TIME),
+            ("created_at", _TIME),
+        ]
+    ),
     "audits": pa.schema(
         [
             ("example_id", pa.string()),
@@ -199,6 +214,7 @@ FOLDERS = {
     "chosen": "dataset=svamp/split=train",
     "variants": "dataset=svamp/split=train",
     "audits": "dataset=svamp/split=train",
+    "forgotten": "dataset=svamp",
 }
 _OF_ITS_FOLDER: dict[str, Any] = {
     "dataset": "svamp",
