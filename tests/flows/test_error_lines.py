@@ -85,8 +85,8 @@ def test_unknown_option_command_and_missing_option(complaint: Complain) -> None:
     assert complaint("vot") == ("No such command 'vot'. Did you mean 'vote'? See `qcrd --help`.")
     assert complaint("xyz") == (
         "No such command 'xyz'. Allowed: init, distill, compare, keys, resume, serve, sample, import, vote, export, "
-        "predict, answer, evaluate, registry, rollback, sql, ui, metrics, automations, audit, doctor, forget, lab, show, "
-        "store. See `qcrd --help`."
+        "predict, answer, evaluate, registry, rollback, sql, ui, metrics, automations, audit, doctor, forget, lab, "
+        "show, store. See `qcrd --help`."
     )
     assert complaint("vote") == "Missing option '--dataset'. See `qcrd vote --help`."
 
