@@ -32,6 +32,7 @@ MOST_CHARACTERS, MOST_CHOICES, MOST_QUESTIONS = 100_000, 1000, 1024
 MOST_BYTES = 16 * 2**20
 """Largest body of a request."""
 RETRY_S = 1
+OWN_NAMES = ("localhost", "127.0.0.1", "::1")
 Text = Annotated[str, StringConstraints(min_length=1, max_length=MOST_CHARACTERS, pattern=r"\S")]
 
 
@@ -122,11 +123,14 @@ def make_app(cascade: Cascade, dataset: Dataset, key: str | None = None) -> Fast
 
     @app.middleware("http")
     async def guard(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-        """Refuses who has no key, and what is too large, before anything is read."""
+        """Refuses who has no key, pages of other sites, and what is too large, before anything is read."""
         if key is not None and request.url.path != "/health":
             given = request.headers.get("Authorization", "").removeprefix("Bearer ")
             if not hmac.compare_digest(given.encode(), key.encode()):
                 return refusal(401, "This service needs its key, as Authorization: Bearer KEY.")
+        elif key is None and request.url.hostname not in OWN_NAMES:
+            # A page in a browser here may reach this address by a name of its own (DNS rebinding).
+            return refusal(403, f"Without a key this service is reached as {' or '.join(OWN_NAMES)} alone.")
         length = request.headers.get("Content-Length", "")
         if request.method == "POST" and not (length.isdigit() and int(length) <= MOST_BYTES):
             return refusal(413, f"A request has a Content-Length of at most {MOST_BYTES:,} bytes; ask in several.")

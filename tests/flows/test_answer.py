@@ -53,8 +53,8 @@ class Service:
     def __init__(self, port: int, process: "subprocess.Popen[str]") -> None:
         self.port, self.process = port, process
 
-    def request(self, method: str, path: str, body: Any = None, key: str | None = KEY) -> tuple[int, Any]:
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    def request(self, method: str, path: str, body: Any = None, key: str | None = KEY, **more: str) -> tuple[int, Any]:
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {}) | more
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
             content = body if isinstance(body, str) else json.dumps(body) if body is not None else None
             connection.request(method, path, content, headers)
@@ -67,9 +67,9 @@ class Service:
 
 
 @contextmanager
-def serving(home: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Iterator[Service]:
+def serving(home: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str, key: str = KEY) -> Iterator[Service]:
     """A service that is there; it is killed at the end if it is there still."""
-    monkeypatch.setenv("QCRD_ANSWER_API_KEY", KEY)
+    monkeypatch.setenv("QCRD_ANSWER_API_KEY", key)
     port = free_port()
     command = qcrd_command(home, "answer", "small.yaml", "--serve", "--port", port, *arguments)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -135,7 +135,12 @@ def test_nothing_is_lost_and_the_next_run_learns_from_it(
         trained_on = read_table(home / "trainings" / method["training_id"] / "examples.parquet").to_pylist()
         labels = {row["question"]: row["answer"] for row in trained_on}
         assert answered.items() <= labels.items()
-        with serving(home, monkeypatch, "--set", "cascade.look_s=0.3", "--set", "cascade.queue=2") as service:
+        settings = ("--set", "cascade.look_s=0.3", "--set", "cascade.queue=2")
+        with serving(home, monkeypatch, *settings, key="") as service:
+            status, reply = service.request("GET", "/health", Host="rebound.example")
+            assert (status, reply["error"]) == (
+                403, "Without a key this service is reached as localhost or 127.0.0.1 or ::1 alone."
+            )  # fmt: skip
             turned_away(service)
             gives_way(service, home)
 
