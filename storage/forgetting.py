@@ -28,7 +28,7 @@ from storage.errors import UsageError
 from storage.ids import content_id, question_id
 from storage.parts import PART, REVISION, kind_of
 from storage.pruning import prune, rows_with
-from storage.schemas import EXAMPLES, FORGOTTEN, FORGOTTEN_VERSION, RATIONALES, TABLES, Table
+from storage.schemas import EXAMPLES, FORGOTTEN, FORGOTTEN_VERSION, RATIONALES, TABLES, VARIANTS, Table
 from storage.store import Store, now
 
 BY_EXAMPLE = [
@@ -176,6 +176,21 @@ def rows_of(store: Store, examples: Sequence[str]) -> dict[str, Counter[str]]:
     return counts
 
 
+def _as_variants(store: Store, examples: Sequence[str]) -> list[str]:
+    """The replies in which a teacher wrote these questions: a row of `variants` has its source's example id."""
+    with store.connect() as con:
+        con.register("chosen", pa.table({"example_id": pa.array(examples, pa.string())}))
+        found = store.execute(
+            con,
+            f"WITH e AS (SELECT question, extra->>'variant_id' AS variant_id FROM {store.relation(EXAMPLES)} "
+            "SEMI JOIN chosen USING (example_id)) "
+            f"SELECT DISTINCT variant_id FROM {store.relation(VARIANTS)} "
+            "WHERE variant_id IN (SELECT variant_id FROM e) OR question IN (SELECT question FROM e)",
+        )
+    ids: list[str] = found["variant_id"].to_pylist()
+    return ids
+
+
 def unfinished(store: Store) -> list[Record]:
     """What was begun and is not done."""
     return _records(store, "state <> 'done'")
@@ -203,6 +218,7 @@ def remove(store: Store, examples: Sequence[str]) -> None:
         samples = _samples(store, examples)
         doomed = [rows_with(store, table, "sample_id", samples) for table in BY_SAMPLE]
         doomed += [rows_with(store, table, "example_id", examples) for table in BY_EXAMPLE if table is not RATIONALES]
+        doomed.append(rows_with(store, VARIANTS, "variant_id", _as_variants(store, examples)))
         last = [rows_with(store, table, "example_id", examples) for table in (RATIONALES, EXAMPLES)]
         if not any(one.rows for one in (*doomed, *last)):
             break

@@ -6,6 +6,7 @@ choices, dataset and split; the id of question and choices alone keeps it out un
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ class Forgotten:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._lock = threading.Lock()  # a service writes from several threads
         self._files: list[str] = []
         self._ids: frozenset[str] = frozenset()
         self._questions: frozenset[str] = frozenset()
@@ -40,8 +42,9 @@ class Forgotten:
         Raises:
             DamagedPart, StoreWriteFailed: it cannot be told.
         """
-        self._look()
-        return self._ids
+        with self._lock:
+            self._look()
+            return self._ids
 
     def holds(self, example_id: str, question: str, choices: Sequence[str]) -> bool:
         """Whether a question was forgotten, in whatever dataset or split; by the last look of `ids`."""
@@ -51,18 +54,18 @@ class Forgotten:
 
     def left_out(self, table: Table, rows: pa.Table) -> pa.Table:
         """Rows without those of forgotten examples."""
-        if table is FORGOTTEN or "example_id" not in rows.schema.names or not self.ids():
+        if table is FORGOTTEN or "example_id" not in rows.schema.names or not (ids := self.ids()):
             return rows
         if table is EXAMPLES:
             columns = (rows[name].to_pylist() for name in ("example_id", "question", "choices"))
             return rows.filter(pa.array([not self.holds(*row) for row in zip(*columns, strict=True)], pa.bool_()))
-        return rows.filter(pc.invert(pc.is_in(rows["example_id"], pa.array(self._ids, pa.string()))))
+        return rows.filter(pc.invert(pc.is_in(rows["example_id"], pa.array(ids, pa.string()))))
 
     def anti_joined(self, con: duckdb.DuckDBPyConnection, table: Table, source: str) -> str:
         """Like `left_out`, for a table or view of `con`: the name of one to take in its place."""
-        if table is FORGOTTEN or "example_id" not in table.schema.names or not self.ids():
+        if table is FORGOTTEN or "example_id" not in table.schema.names or not (ids := self.ids()):
             return source
-        con.register("forgotten_ids", pa.table({"example_id": pa.array(self._ids, pa.string())}))
+        con.register("forgotten_ids", pa.table({"example_id": pa.array(ids, pa.string())}))
         con.execute(
             f"CREATE OR REPLACE TEMP VIEW not_forgotten AS FROM {source} ANTI JOIN forgotten_ids USING (example_id)"
         )

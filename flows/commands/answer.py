@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 import socket
 from collections.abc import Iterator
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from tasks.serving.settings import Question
 
 KEY_VARIABLE = "QCRD_ANSWER_API_KEY"
-GRACE_S = 30
 
 
 def answer_command(
@@ -71,7 +71,7 @@ def answer_command(
 
         asked = [Question(text, tuple(choice or ())) for text in questions or []]
         with _cascade(place, loaded, dataset) as cascade:
-            given = asyncio.run(_answers(cascade, asked))
+            given = asyncio.run(_answers(cascade, asked, loaded.cascade.queue))
         if as_json:
             print_json([one.model_dump() for one in given])
             return
@@ -92,32 +92,36 @@ def answer_command(
                 f"Port {port} of {host} cannot be used ({error.strerror}); name another one with --port."
             ) from error
         with _cascade(place, loaded, dataset) as cascade:
-            _serve(cascade, dataset, key, bound)
+            asyncio.run(_serve(cascade, dataset, key, bound, math.ceil(loaded.cascade.wait_s)))
 
 
-async def _answers(cascade: "Cascade", questions: "list[Question]") -> "list[Given]":
+async def _answers(cascade: "Cascade", questions: "list[Question]", at_once: int) -> "list[Given]":
+    given: list[Given] = []
     async with cascade.champion, cascade.desk:
-        return await asyncio.gather(*(cascade.answer(question) for question in questions))
+        for first in range(0, len(questions), at_once):
+            part = questions[first : first + at_once]
+            given += await asyncio.gather(*(cascade.answer(question) for question in part))
+    return given
 
 
-def _serve(cascade: "Cascade", dataset: Dataset, key: str | None, bound: socket.socket) -> None:
+async def _serve(cascade: "Cascade", dataset: Dataset, key: str | None, bound: socket.socket, grace_s: int) -> None:
     import uvicorn
 
     from tasks.cascade.service import make_app
 
     app = make_app(cascade, dataset, key)
     server = uvicorn.Server(
-        uvicorn.Config(app, log_level=logging.WARNING, access_log=False, timeout_graceful_shutdown=GRACE_S)
+        uvicorn.Config(app, log_level=logging.WARNING, access_log=False, timeout_graceful_shutdown=grace_s)
     )
-    host, port = bound.getsockname()[:2]
-    out.print(plain(f"http://{host}:{port}/answer"), soft_wrap=True)
-    registered = cascade.champion.registered
-    left = cascade.desk.left
-    notice(
-        f"{registered.name} version {registered.version} answers; the teacher may be asked "
-        f"{'any number of' if left is None else f'{left:,}'} questions today. Ctrl-C ends it."
-    )
-    server.run([bound])
+    async with cascade.champion, cascade.desk:  # before the server, so that what is wrong with them is one line
+        host, port = bound.getsockname()[:2]
+        out.print(plain(f"http://{f'[{host}]' if ':' in host else host}:{port}/answer"), soft_wrap=True)
+        registered, left = cascade.champion.registered, cascade.desk.left
+        notice(
+            f"{registered.name} version {registered.version} answers; the teacher may be asked "
+            f"{'any number of' if left is None else f'{left:,}'} questions today. Ctrl-C ends it."
+        )
+        await server.serve([bound])
 
 
 @contextmanager
@@ -141,7 +145,7 @@ def _cascade(home: Home, config: "DistillConfig", dataset: Dataset) -> "Iterator
     key = key_of(config.teacher.key_secret) if config.teacher.key_secret else None
     with store.lock(f"sample {dataset.name}/{PASSED_ON} {teacher.identity.model}", wait=False) as held:
         if not held:
-            raise UsageError("Another `qcrd answer` passes questions on to this teacher; ask that one, or end it.")
+            raise UsageError("Another process passes questions on to this teacher; ask that `qcrd answer`, or end it.")
         with endpoint(teacher, home.logs, notice) as (address, recover):
             desk = Desk(
                 store, dataset, config.votes, config.cascade, config.teacher, teacher, address, notice, recover, key

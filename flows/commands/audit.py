@@ -289,8 +289,8 @@ def _keep(session: _Session) -> None:
     """Says what has changed by it, too."""
     kept = session.audit.keep(session.store, session.dataset, session.split, session.items, session.found)
     notice(
-        f"{kept.added:,} questions have a gold label now: trainings that use labels of this split begin anew, and "
-        "`qcrd vote` counts with them."
+        f"{kept.added:,} questions have a gold label now: `qcrd vote` counts with them, and trainings on labels of "
+        "training questions begin anew. Trainings that these questions validate do not: begin another one yourself."
     )
     if kept.differing:
         notice(f"{kept.differing:,} questions have another label already, which stays.")

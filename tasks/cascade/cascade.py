@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from models.errors import ModelError
-from storage.errors import StorageError
+from storage.errors import StorageError, UsageError
 from tasks.cascade.champion import Champion
 from tasks.cascade.desk import Desk, OverBudget
 from tasks.cascade.grouping import Overloaded
@@ -56,6 +56,7 @@ class Cascade:
 
         Raises:
             Overloaded: too many questions wait for the champion.
+            UsageError: the champion cannot be asked that.
         """
         guess = await self.champion.answer(question)
         about: dict[str, Any] = {"confidence": guess.confidence, "version": guess.version}
@@ -65,8 +66,10 @@ class Cascade:
             voted = await self.desk.pass_on(question)
         except TimeoutError:
             why = "the teacher takes too long; what it says will be stored"
-        except (OverBudget, Overloaded, ModelError, StorageError) as error:
+        except (OverBudget, Overloaded, UsageError) as error:
             why = str(error)
+        except (ModelError, StorageError, OSError):  # the desk says more, but not to whoever asks
+            why = "the teacher cannot be asked now"
         else:
             about |= {"share": voted.share, "example_id": voted.example_id}
             if voted.answer is not None:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from storage.errors import StorageError, UsageError
+from storage.errors import UsageError, one_line
 from tasks.cascade.grouping import Grouping
 from tasks.cascade.settings import CascadeSettings
-from tasks.errors import ServiceFailed
 from tasks.serving.settings import Question
 from tasks.teacher.session import Notice
 from tasks.tracking.client import open_tracking
@@ -74,6 +73,11 @@ class Champion:
         return self._student.registered
 
     @property
+    def most(self) -> int:
+        """Questions that may wait for it."""
+        return self._settings.queue
+
+    @property
     def waiting(self) -> int:
         """Questions that wait for it."""
         return self._answering.waiting
@@ -83,6 +87,7 @@ class Champion:
 
         Raises:
             Overloaded: too many questions wait.
+            UsageError: it cannot be asked that.
         """
         return await self._answering.do(question)
 
@@ -95,7 +100,19 @@ class Champion:
             )
         return student
 
-    def _answer(self, questions: Sequence[Question]) -> list[Guess]:
+    def _answer(self, questions: Sequence[Question]) -> list[Guess | Exception]:
+        try:
+            return [*self._guesses(questions)]
+        except UsageError:  # one of them cannot be answered; whoever asked the others has done nothing wrong
+            found: list[Guess | Exception] = []
+            for one in questions:
+                try:
+                    found += self._guesses([one])
+                except UsageError as error:
+                    found.append(error)
+            return found
+
+    def _guesses(self, questions: Sequence[Question]) -> list[Guess]:
         student, below = self._student, self._settings.below
         asked = [{"question": one.question, "choices": list(one.choices)} for one in questions]
         found = []
@@ -113,10 +130,11 @@ class Champion:
             try:
                 await asyncio.to_thread(self._take_the_newest)
                 told = ""
-            except (ServiceFailed, StorageError) as error:
-                if str(error) != told:
-                    self._notice(f"Version {self.registered.version} goes on: {error}")
-                told = str(error)
+            except Exception as error:  # whatever is wrong with the new one, the old one answers
+                line = f"Version {self.registered.version} goes on: {one_line(error)}."
+                if line != told:
+                    self._notice(line)
+                told = line
 
     def _take_the_newest(self) -> None:
         champion = champion_of(open_tracking(self._home), self._name)

@@ -11,14 +11,15 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
+from fnmatch import fnmatchcase
 from typing import Any, Self
 
 import pyarrow as pa
 
-from models.errors import ModelError, TeacherFailed
-from models.teacher import TeacherConfig, TeacherKey
+from models.errors import ModelError, TeacherFailed, TeacherUnavailable
+from models.teacher import Teacher, TeacherConfig, TeacherKey
 from storage.datasets.definition import Dataset, Example
-from storage.errors import UsageError
+from storage.errors import UsageError, one_line
 from storage.ids import example_id
 from storage.schemas import EXAMPLES, RATIONALES, VOTES
 from storage.store import Store, now
@@ -28,13 +29,15 @@ from tasks.cascade.settings import CascadeSettings
 from tasks.questions.sets import PASSED_ON
 from tasks.questions.stored import store_examples
 from tasks.serving.settings import Question
+from tasks.teacher.budget import Purse, paid_before
 from tasks.teacher.planning import SamplingPlan, plan_sampling
-from tasks.teacher.sampling import SamplingProgress, sample_teacher
-from tasks.teacher.session import Notice, TeacherChoice
+from tasks.teacher.sampling import sample_teacher
+from tasks.teacher.session import Notice, TeacherChoice, asking_of
 from tasks.teacher.settings import TeacherSettings
 
 AT_ONCE, GROUPS = 256, 8
-"""Questions that are asked together, and how many such groups are asked side by side."""
+"""Questions that are asked together, and how many such groups are asked side by side; with a budget of money one, which
+watches every request."""
 
 
 class OverBudget(Exception):
@@ -72,6 +75,10 @@ class Desk:
         notice: called with sentences that say what is going on, from any thread.
         recover: starts its server again; None for an endpoint of somebody else's.
         key: the endpoint's; None takes it from the environment.
+
+    Raises:
+        UsageError: the votes leave this teacher out.
+        TeacherFailed: entering: it refuses for good, such as a wrong key.
     """
 
     def __init__(
@@ -96,25 +103,33 @@ class Desk:
         )
         self._notice = notice
         self._partition = {"dataset": dataset.name, "split": PASSED_ON}
-        self._asking: Grouping[Question, Voted] = Grouping(self._ask, "the teacher", AT_ONCE, settings.queue, GROUPS)
+        groups = GROUPS if settings.cost_a_day is None else 1
+        self._asking: Grouping[Question, Voted] = Grouping(self._ask, "the teacher", AT_ONCE, settings.queue, groups)
         self._under_way: dict[str, asyncio.Task[Voted]] = {}
         self._budget = threading.Lock()
         self._day: date = now().date()
         self._asked = 0  # questions of this day
-        self._used = SamplingProgress(wanted=0)  # tokens of this day
+        self._spent = 0.0  # on this day; counted only where there is a limit
+        model, teachers = choice.identity.model, self._rule.teachers
+        if not any(model == one or fnmatchcase(model, one) for one in teachers):
+            raise UsageError(f"teacher.teachers ({', '.join(teachers)}) leaves out {model}: what it says has no vote.")
 
     async def __aenter__(self) -> Self:
+        async with Teacher(self._config, self._choice.sampling, self._recover, self._key) as teacher:
+            try:
+                for note in await teacher.check():
+                    self._notice(note)
+            except TeacherUnavailable as error:
+                self._notice(f"{error}. The champion answers alone until it is back.")
         unanswered = await asyncio.to_thread(self._begin)
-        if unanswered:
-            lacking = (
-                "1 question of an earlier start lacks"
-                if len(unanswered) == 1
-                else (f"{len(unanswered):,} questions of an earlier start lack")
-            )
-            self._notice(f"{lacking} samples; asking the teacher.")
         await self._asking.__aenter__()
+        if unanswered:
+            lacking = "1 question of an earlier start lacks" if len(unanswered) == 1 else (
+                f"{len(unanswered):,} questions of an earlier start lack"
+            )  # fmt: skip
+            self._notice(f"{lacking} samples; asking the teacher, as far as the budget goes.")
         for question in unanswered:
-            self._begin_asking(question)
+            self._begin_asking(question, patient=True)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -148,18 +163,18 @@ class Desk:
         """
         return await asyncio.wait_for(asyncio.shield(self._begin_asking(question)), self._settings.wait_s)
 
-    def _begin_asking(self, question: Question) -> asyncio.Task[Voted]:
+    def _begin_asking(self, question: Question, *, patient: bool = False) -> asyncio.Task[Voted]:
         key = self._id(question)
         if (known := self._under_way.get(key)) is not None:
             return known
         # A task of its own: whoever asked may leave, but the samples are paid for.
-        task = self._under_way[key] = asyncio.create_task(self._asking.do(question))
+        task = self._under_way[key] = asyncio.create_task(self._asking.do(question, patient=patient))
 
         def end(done: asyncio.Task[Voted]) -> None:
             del self._under_way[key]
             error = None if done.cancelled() else done.exception()  # marks it as seen
-            if isinstance(error, ModelError):
-                self._notice(f"The teacher could not be asked question {key}: {error}")
+            if error is not None and not isinstance(error, OverBudget):
+                self._notice(f"Question {key} has no answer of the teacher's: {one_line(error)}.")
 
         task.add_done_callback(end)
         return task
@@ -170,32 +185,29 @@ class Desk:
     # ---- in threads ----
 
     def _begin(self) -> list[Question]:
-        """Counts what was asked and used today, and returns the stored questions that lack samples."""
+        """Counts what was asked and paid today, and returns the stored questions without any sample."""
         midnight = datetime.combine(self._day, time(), UTC)
+        examples, rationales = (self._store.relation(table, self._partition) for table in (EXAMPLES, RATIONALES))
         with self._store.connect() as con:
-            examples, rationales = (self._store.relation(table, self._partition) for table in (EXAMPLES, RATIONALES))
-            today = f"SELECT count(*) AS n FROM {examples} WHERE created_at >= $1"
+            # By the samples: a question's own row is newer once a label has come.
+            today = f"SELECT count(DISTINCT example_id) AS n FROM {rationales} WHERE created_at >= $1"
             self._asked = self._store.execute(con, today, [midnight])["n"][0].as_py()
-            # A prompt's tokens stand in each of its samples.
-            used = self._store.execute(
+            rows = self._store.execute(
                 con,
-                "SELECT coalesce(sum(prompt), 0)::BIGINT AS prompt_tokens, coalesce(sum(shown), 0)::BIGINT AS "
-                "completion_tokens, coalesce(sum(thought), 0)::BIGINT AS reasoning_tokens FROM (SELECT "
-                "max(prompt_tokens) AS prompt, sum(completion_tokens) AS shown, sum(reasoning_tokens) AS thought "
-                f"FROM {rationales} WHERE created_at >= $1 GROUP BY example_id)",
-                [midnight],
-            ).to_pylist()[0]
-            self._used = SamplingProgress(wanted=0, **used)
-            rows = self._store.execute(con, f"SELECT * FROM {examples} ORDER BY example_id").to_pylist()
-        known = {row["example_id"]: Question(row["question"], tuple(row["choices"])) for row in rows}
-        missing = {one.question.example_id for one in self._plan(list(known)).requests} if known else set()
-        return [question for key, question in known.items() if key in missing]
+                f"SELECT question, choices FROM {examples} ANTI JOIN {rationales} USING (example_id) "
+                "ORDER BY example_id",
+            ).to_pylist()
+        if self._settings.cost_a_day is not None:
+            self._spent = paid_before(
+                self._store, self._dataset, PASSED_ON, midnight, self._teacher.price.of, self._choice.sampling
+            )
+        return [Question(row["question"], tuple(row["choices"])) for row in rows]
 
     def _plan(self, ids: Sequence[str]) -> SamplingPlan:
         choice = self._choice
         return plan_sampling(
             self._store, self._dataset, PASSED_ON, ids, choice.identity, choice.sampling, self._teacher.seed,
-            choice.asking,
+            asking_of(choice, self._dataset),
         )  # fmt: skip
 
     def _ask(self, questions: Sequence[Question]) -> list[Voted | Exception]:
@@ -205,52 +217,51 @@ class Desk:
         taken = [key for key in ids if key not in refused]
         failure: Exception = TeacherFailed("the teacher gave no sample")
         if taken and (plan := self._plan(taken)).requests:
+            purse = None
+            if self._settings.cost_a_day is not None:
+                purse = Purse(self._settings.cost_a_day, self._teacher.price.of, self._choice.sampling, self._spent)
             try:
                 done = sample_teacher(
                     self._store, self._dataset, PASSED_ON, plan, self._choice.identity, self._config,
                     self._choice.sampling, notice=self._notice, rationale=self._choice.rationale,
-                    recover=self._recover, key=self._key,
+                    recover=self._recover, key=self._key, payer=purse,
                 )  # fmt: skip
-                with self._budget:
-                    self._used.add(done)
                 refused |= {key: TeacherFailed(f"the endpoint refused it: {why}") for key, why in done.refused.items()}
             except ModelError as error:
-                failure = error  # what has come is stored; a question may have enough
+                failure = error  # what has come is stored; some questions may have all that they need
+            finally:
+                if purse is not None:
+                    self._spent = purse.spent
+            if purse is not None and purse.exhausted:
+                failure = OverBudget(f"cascade.cost_a_day is {purse.limit:g}, and {purse.spent:,.2f} are spent today")
+            # A majority of some of the samples is another answer than that of all, one day.
+            lacking = {one.question.example_id for one in self._plan(taken).requests}
+            taken = [key for key in taken if key not in lacking]
         voted = self._vote(taken) if taken else {}
         return [voted.get(key) or refused.get(key, failure) for key in ids]
 
     def _take(self, questions: dict[str, Question]) -> dict[str, Exception]:
-        """Stores the questions, as far as the budget goes; returns those that cannot be asked."""
+        """Stores new questions, and counts those that the teacher will be asked; returns those that it cannot be."""
         with self._budget:
             if self._day != now().date():
-                self._day, self._asked, self._used = now().date(), 0, SamplingProgress(wanted=0)
+                self._day, self._asked, self._spent = now().date(), 0, 0.0
             with self._store.connect() as con:
                 con.register("wanted", pa.table({"example_id": pa.array(list(questions), pa.string())}))
                 sql = f"SELECT example_id FROM {self._store.relation(EXAMPLES, self._partition)}"
                 found = self._store.execute(con, f"{sql} SEMI JOIN wanted USING (example_id)")
-            known = set(found["example_id"].to_pylist())
-            new = {key: question for key, question in questions.items() if key not in known}
-            spent = self._spent()
-            room = 0 if spent else len(new) if self.left is None else self.left
-            admitted = dict(list(new.items())[:room])
-            examples = [Example(one.question, one.choices) for one in admitted.values()]
-            stored = store_examples(self._store, self._dataset, PASSED_ON, examples).example_ids if examples else []
-            self._asked += len(stored)
-            why = spent or f"cascade.questions_a_day is {self._asked:,}, and the teacher was asked as many today"
-        over: dict[str, Exception] = {key: OverBudget(why) for key in new if key not in admitted}
-        forgotten = UsageError("it was forgotten (`qcrd forget`), and nothing of it is stored any more")
-        return over | {key: forgotten for key in admitted if key not in stored}
-
-    def _spent(self) -> str | None:
-        """Why nothing more may be spent today; None if it may."""
-        most = self._settings.cost_a_day
-        if most is None:
-            return None
-        used = self._used
-        cost = self._teacher.price.of(used.prompt_tokens, used.completion_tokens, used.reasoning_tokens)
-        if cost is None:
-            return "the endpoint does not say how many tokens it takes, so cascade.cost_a_day cannot be kept"
-        return f"the teacher has cost {cost:,.2f} today, and cascade.cost_a_day is {most:g}" if cost >= most else None
+            known: list[str] = found["example_id"].to_pylist()
+            lacking = {one.question.example_id for one in self._plan(known).requests} if known else set()
+            asked = [key for key in questions if key not in known or key in lacking]
+            admitted = set(asked if self.left is None else asked[: self.left])
+            new = {key: Example(one.question, one.choices) for key, one in questions.items()
+                   if key in admitted and key not in known}  # fmt: skip
+            stored = store_examples(self._store, self._dataset, PASSED_ON, new.values()).example_ids if new else []
+            forgotten = new.keys() - set(stored)
+            self._asked += len(admitted - forgotten)
+        most = self._settings.questions_a_day
+        over = OverBudget(f"cascade.questions_a_day is {most}, and the teacher was asked as many today")
+        gone = UsageError("it was forgotten (`qcrd forget`), and nothing of it is stored any more")
+        return {key: over for key in asked if key not in admitted} | dict.fromkeys(forgotten, gone)
 
     def _vote(self, ids: Sequence[str]) -> dict[str, Voted]:
         """Votes on some questions; those without samples are left out."""

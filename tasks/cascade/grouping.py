@@ -59,14 +59,20 @@ class Grouping(Generic[In, Out]):
         """Pieces that wait."""
         return self._queue.qsize()
 
-    async def do(self, piece: In) -> Out:
+    async def do(self, piece: In, *, patient: bool = False) -> Out:
         """The outcome of one piece.
+
+        Args:
+            patient: wait for room where too many wait already.
 
         Raises:
             Overloaded: too many wait already.
             Exception: what the work says of it.
         """
         done: asyncio.Future[Out] = asyncio.get_running_loop().create_future()
+        if patient:
+            await self._queue.put((piece, done))
+            return await done
         try:
             self._queue.put_nowait((piece, done))
         except asyncio.QueueFull:

@@ -12,8 +12,7 @@ be turned away, or be counted.
 import asyncio
 import hmac
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Request, Response
@@ -21,9 +20,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from starlette.exceptions import HTTPException
 
 from storage.datasets.definition import Dataset
+from storage.errors import UsageError
 from tasks.cascade.cascade import Cascade, Given
 from tasks.cascade.grouping import Overloaded
 from tasks.serving.settings import Question
@@ -32,8 +33,17 @@ MOST_CHARACTERS, MOST_CHOICES, MOST_QUESTIONS = 100_000, 1000, 1024
 MOST_BYTES = 16 * 2**20
 """Largest body of a request."""
 RETRY_S = 1
+EXAMPLE = '{"questions": [{"question": "...", "choices": []}]}'
 OWN_NAMES = ("localhost", "127.0.0.1", "::1")
-Text = Annotated[str, StringConstraints(min_length=1, max_length=MOST_CHARACTERS, pattern=r"\S")]
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("it is empty")
+    return text
+
+
+Text = Annotated[str, StringConstraints(max_length=MOST_CHARACTERS), AfterValidator(_not_blank)]
 
 
 class Asked(BaseModel):
@@ -74,7 +84,7 @@ class Metrics:
             buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
         )  # fmt: skip
         self._turned_away = Counter(
-            "qcrd_turned_away", "Requests that too many others came before.", registry=self.registry
+            "qcrd_turned_away", "Requests turned away because too many were waiting.", registry=self.registry
         )
         for by in ("student", "teacher", "nobody"):
             self._answers.labels(by)
@@ -107,18 +117,13 @@ def make_app(cascade: Cascade, dataset: Dataset, key: str | None = None) -> Fast
     """The service.
 
     Args:
-        cascade: who answers; it is entered and left with the service.
+        cascade: who answers; champion and desk have been entered.
         dataset: what is asked.
         key: that a request must carry ("Authorization: Bearer KEY"); None for none.
     """
 
-    @asynccontextmanager
-    async def running(_: FastAPI) -> AsyncIterator[None]:
-        async with cascade.champion, cascade.desk:
-            yield
-
     # FastAPI's own pages load scripts from elsewhere.
-    app = FastAPI(title=f"qcrd: {dataset.name}", lifespan=running, docs_url=None, redoc_url=None)
+    app = FastAPI(title=f"qcrd: {dataset.name}", docs_url=None, redoc_url=None)
     metrics = Metrics(cascade)
 
     @app.middleware("http")
@@ -140,16 +145,30 @@ def make_app(cascade: Cascade, dataset: Dataset, key: str | None = None) -> Fast
     async def wrong(_: Request, error: RequestValidationError) -> JSONResponse:
         """One line for what is wrong with a request, without repeating it."""
         first = error.errors()[0]
+        if first["type"] == "model_attributes_type":
+            return refusal(422, "Send JSON, and say so: Content-Type: application/json.")
         place = ".".join(str(part) for part in first["loc"] if part != "body")
-        return refusal(
-            422,
-            f"{place or 'the body'}: {first['msg']}. Send " + '{"questions": [{"question": "...", "choices": []}]}.',
-        )
+        said = first["msg"].removeprefix("Value error, ")
+        return refusal(422, f"{place or 'the body'}: {said}. Send {EXAMPLE}.")
+
+    @app.exception_handler(HTTPException)
+    async def not_found(_: Request, error: HTTPException) -> JSONResponse:
+        """One line for what is not there."""
+        return refusal(error.status_code, f"{error.detail}. There are POST /answer, GET /health and GET /metrics.")
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, __: Exception) -> JSONResponse:
+        """One line for what should not happen; the log has the rest."""
+        return refusal(500, "The service failed at this; its log says more.")
 
     @app.post("/answer", response_model=Answers)
     async def answer(asked: Ask) -> Answers | JSONResponse:
         """Answers questions: the student's answer where it is sure, else the teacher's, else none."""
         questions = [Question(one.question, tuple(one.choices)) for one in asked.questions]
+        if len(questions) > cascade.champion.most:
+            return refusal(
+                422, f"questions: at most {cascade.champion.most:,} at a time (cascade.queue); ask in several."
+            )
         if dataset.answer_kind == "choice" and (lacking := [n for n, one in enumerate(questions) if not one.choices]):
             return refusal(422, f"questions.{lacking[0]} has no choices, and {dataset.name} asks for one of them.")
         start = time.monotonic()
@@ -161,6 +180,8 @@ def make_app(cascade: Cascade, dataset: Dataset, key: str | None = None) -> Fast
 
         try:
             given = await _all(one(question) for question in questions)
+        except UsageError as error:
+            return refusal(422, str(error))
         except Overloaded as error:
             metrics.turned_away()
             return refusal(503, f"{error}; ask again in a moment.", {"Retry-After": str(RETRY_S)})

@@ -108,11 +108,14 @@ def forget(home: Path, store: Store, examples: Sequence[str], where: str | None)
     with rewriting(store), ExitStack() as held:
         _refuse_running(home)
         found = plan(home, store, examples, where)
-        for training in found.affected.folders:
-            if not held.enter_context(alone_in(training.folder)):
-                raise UsageError(f"A run works in {training.folder}; stop it, or let it come to its end.")
+        _hold(found, held)
+        begin(store, _records(found))
+        if any(one.example_id not in found.ids for one in choose(store, found.ids, None)):
+            # `qcrd answer` stored a copy while the plan was made. From `begin` on nobody can.
+            found = plan(home, store, found.ids, None)
+            _hold(found, held)
+            begin(store, _records(found))
         records = _records(found)
-        begin(store, records)
         ids = [one.example_id for one in records]
         moments = {one.example_id: one.forgotten_at for one in records}
         for moment in sorted(set(moments.values())):  # those of an earlier call have theirs
@@ -135,6 +138,17 @@ def forget(home: Path, store: Store, examples: Sequence[str], where: str | None)
         ids, dict(rows), sorted({name for one in records for name in one.trainings}), list(found.affected.versions),
         traces.changed, traces.removed, _elsewhere(store, found.affected, traces.named, batches, quoting),
     )  # fmt: skip
+
+
+def _hold(found: Plan, held: ExitStack) -> None:
+    """Keeps everybody else out of the trainings.
+
+    Raises:
+        UsageError: somebody is at work in one.
+    """
+    for training in found.affected.folders:
+        if not held.enter_context(alone_in(training.folder)):
+            raise UsageError(f"A run works in {training.folder}; stop it, or let it come to its end.")
 
 
 def _ids(chosen: Sequence[Chosen], left: Sequence[Record]) -> list[str]:

@@ -166,6 +166,10 @@ class VariantsConfig(BaseModel):
         return {kind: count for kind, count in wanted.items() if count}
 
 
+_WORDS = r"trim(regexp_replace(lower(question), '[^\p{L}\p{N}]+', ' ', 'g'))"
+"""SQL: a question without what spelling, spaces and punctuation change."""
+
+
 class QuestionSet(BaseModel):
     """A rule that chooses stored examples.
 
@@ -175,7 +179,7 @@ class QuestionSet(BaseModel):
         folds, fold, validation_share: how it is carved; see `DatasetConfig`.
         limit: at most this many, the first by hash.
         shard: only those that are in it; None for all.
-        apart_from: splits; what is asked there, too, is left out.
+        apart_from: splits; what is asked there, too, in the same words, is left out, whatever the choices.
         only: ids, of which others are left out.
     """
 
@@ -223,10 +227,14 @@ class QuestionSet(BaseModel):
         own = own if self.shard is None else f"(SELECT * FROM {own} WHERE {self.shard.condition})"
         if not self.apart_from:
             return own
-        known = " UNION ALL BY NAME ".join(
-            f"FROM {store.relation(EXAMPLES, self.partition | {'split': split})}" for split in self.apart_from
+        known = " UNION ALL ".join(
+            f"SELECT {_WORDS} AS words FROM {store.relation(EXAMPLES, self.partition | {'split': split})}"
+            for split in self.apart_from
         )
-        return f"(SELECT * FROM {own} ANTI JOIN ({known}) USING (question, choices))"
+        return (
+            f"(SELECT * EXCLUDE (words) FROM (SELECT *, {_WORDS} AS words FROM {own}) "
+            f"ANTI JOIN ({known}) USING (words))"
+        )
 
     def ids(self, store: Store, shard: Shard | None = None) -> list[str]:
         """The ids of the chosen examples, in an order that depends on them alone.

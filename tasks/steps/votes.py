@@ -23,10 +23,10 @@ def voted_further(
     workspace: Workspace, rule: VoteRule, config: DatasetConfig, further: list[QuestionSet]
 ) -> list[QuestionSet]:
     """Votes on further training questions; returns those of which there are samples."""
-    store = workspace.open_store()
+    store, dataset = workspace.open_store(), get_dataset(config.name)
     sampled = [one for one in further if matching_teachers(store, one.partition, rule)]
     for one in sampled:
-        count_votes(workspace, rule, config.of_further(one.split))
+        log_votes(vote(store, dataset, rule, one.split), of=f" of split {one.split}")
     return sampled
 
 
@@ -37,11 +37,11 @@ def vote_on_validation(store: Store, rule: VoteRule, config: DatasetConfig) -> N
         vote(store, dataset, rule, split)
 
 
-def log_votes(summary: VoteSummary) -> VoteSummary:
+def log_votes(summary: VoteSummary, of: str = "") -> VoteSummary:
     """Notes a vote's figures in the run's log, and returns them."""
     accuracy = summary.majority_accuracy
     get_run_logger().info(
-        "Votes on %s examples: %s of %s samples parsed%s%s.", f"{summary.examples:,}",
+        "Votes on %s examples%s: %s of %s samples parsed%s%s.", f"{summary.examples:,}", of,
         f"{summary.samples - summary.unparsed:,}", f"{summary.samples:,}",
         f", {summary.miscalculated:,} with wrong arithmetic left out" if summary.miscalculated else "",
         "" if accuracy is None else f"; one sample right {summary.single_accuracy:.1%}, the majority {accuracy:.1%}",

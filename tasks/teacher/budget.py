@@ -9,6 +9,7 @@ are under way, and the last ones leave a rest of less than one request's most.
 import asyncio
 import math
 from collections.abc import Callable
+from datetime import datetime
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -130,18 +131,26 @@ def most_cost(cost: Cost, sampling: SamplingConfig, plain: str, messages: list[d
     return max(found)
 
 
-def paid_before(store: Store, dataset: Dataset, split: str, run_id: str, cost: Cost, sampling: SamplingConfig) -> float:
-    """What a run has paid for the samples that it has stored, at most: which of them shared a request is not known, so
-    each counts its prompt."""
+def paid_before(
+    store: Store, dataset: Dataset, split: str, made_by: str | datetime, cost: Cost, sampling: SamplingConfig
+) -> float:
+    """What has been paid for stored samples, at most: which of them shared a request is not known, so each counts its
+    prompt.
+
+    Args:
+        made_by: the id of the run that made them, or since when they were made.
+    """
+    which = "run_id" if isinstance(made_by, str) else "r.created_at"
+    sign = "=" if isinstance(made_by, str) else ">="
     here = {"dataset": dataset.name, "split": split}
     with store.connect() as con:
         rows = store.execute(
             con,
             "SELECT question, choices, prompt_tokens, completion_tokens, "
             "coalesce(reasoning_tokens, CASE WHEN thought IS NULL THEN 0 END) AS reasoning_tokens FROM "
-            f"{store.relation(RATIONALES, {**here, 'source': 'teacher'})} JOIN "
-            f"{store.relation(EXAMPLES, here)} USING (example_id) WHERE run_id = $1",
-            [run_id],
+            f"{store.relation(RATIONALES, {**here, 'source': 'teacher'})} r JOIN "
+            f"{store.relation(EXAMPLES, here)} USING (example_id) WHERE {which} {sign} $1",
+            [made_by],
         ).to_pylist()
     spent = 0.0
     for row in rows:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from storage.audited import audited_answers
-from storage.schemas import EXAMPLES, PREDICTIONS, VOTES
+from storage.schemas import PREDICTIONS, VOTES
 from tasks.training.folder import Training
 from tasks.training.judging import judged_by_label
 
@@ -50,10 +50,10 @@ def agreements(training: Training) -> list[Agreement]:
         rows = store.execute(
             con,
             "SELECT p.model, e.example_id, e.label, e.extra, v.winner, coalesce(p.given_answer, p.answer) AS answer "
-            f"FROM {store.relation(PREDICTIONS, here)} p "
-            f"JOIN {store.relation(VOTES, here)} v USING (example_id) JOIN {store.relation(EXAMPLES, here)} e "
-            "USING (example_id) WHERE list_contains($1, p.model) AND v.vote_id = $2 AND v.winner IS NOT NULL "
-            "ORDER BY example_id",
+            f"FROM {store.relation(PREDICTIONS, here)} p JOIN {store.relation(VOTES, here)} v USING (example_id) "
+            # Not of the whole partition: a fold's test questions are in it, and half of them may be certifying ones.
+            f"JOIN {spec.validation.sql(store)} e USING (example_id) "
+            "WHERE list_contains($1, p.model) AND v.vote_id = $2 AND v.winner IS NOT NULL ORDER BY example_id",
             [list(rounds), spec.rule.vote_id],
         ).to_pylist()
     audited = audited_answers(store, here)

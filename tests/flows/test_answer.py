@@ -114,7 +114,7 @@ def test_nothing_is_lost_and_the_next_run_learns_from_it(
             assert {one["by"] for one in again} == {"teacher"}
             under_load(service)
             other = qcrd("answer", "small.yaml", question(500), code=2).stderr
-            assert "Another `qcrd answer` passes questions on to this teacher" in other
+            assert "Another process passes questions on to this teacher" in other
             service.process.send_signal(signal.SIGTERM)
             assert service.process.wait(timeout=60) == 143
         store = Store(home / "store")
@@ -146,10 +146,16 @@ def test_nothing_is_lost_and_the_next_run_learns_from_it(
 
 
 def turned_away(service: Service) -> None:
-    """A request with more questions than may wait."""
-    status, reply = service.ask(*map(question, range(200, 204)))
-    assert (status, reply) == (503, {"error": "2 questions wait for the champion already; ask again in a moment."})
-    assert "qcrd_turned_away_total 1.0" in service.request("GET", "/metrics")[1]
+    """Requests with more questions than may wait, and more such requests than the champion has room for."""
+    status, reply = service.ask(*map(question, range(200, 203)))
+    assert (status, reply) == (422, {"error": "questions: at most 2 at a time (cascade.queue); ask in several."})
+    with ThreadPoolExecutor(32) as threads:
+        asked = [[question(number), question(number + 1)] for number in range(100, 164, 2)]
+        replies = list(threads.map(lambda one: service.ask(*one), asked))
+    away = [reply for status, reply in replies if status == 503]
+    assert {reply["error"] for reply in away} == {"2 questions wait for the champion already; ask again in a moment."}
+    assert f"qcrd_turned_away_total {len(away)}.0" in service.request("GET", "/metrics")[1]
+    assert all(status in (200, 503) for status, _ in replies)
     assert service.ask(question(200))[0] == 200
 
 
@@ -206,7 +212,7 @@ def orderly(service: Service) -> None:
     assert service.request("GET", "/metrics", key="another")[0] == 401
     for wrong, said in (
         ({"questions": []}, "questions: List should have at least 1 item"),
-        ({"questions": [{"question": "  "}]}, "questions.0.question: "),
+        ({"questions": [{"question": " \u001c"}]}, "questions.0.question: it is empty."),
         ({"questions": [{"question": "How many?", "choice": []}]}, "questions.0.choice: Extra inputs"),
         ("{", "JSON decode error"),
         (None, "the body: Field required."),

@@ -168,6 +168,18 @@ def test_with_it_go_copies_in_other_splits_and_what_was_made_from_it(tmp_path: P
     }
 
 
+def test_the_reply_that_a_variant_was_made_from_goes_with_it(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    source, variant = example("What stays?"), example(f"What is {WORD}?", "train-changed", {"variant_id": "v1"})
+    for one in (source, variant):
+        store.upsert(EXAMPLES, one)
+    kept, goes = source["example_id"][0].as_py(), variant["example_id"][0].as_py()
+    for number, question in ((1, "read otherwise"), (2, f"What is {WORD}?"), (3, "Another?")):
+        store.append(VARIANTS, rows_for(VARIANTS, kept, variant_id=f"v{number}", question=question))
+    forgotten(store, goes)
+    assert Store(tmp_path / "store").query("SELECT variant_id FROM variants")["variant_id"].to_pylist() == ["v3"]
+
+
 def test_a_condition_is_kept_as_its_id_alone(tmp_path: Path) -> None:
     store, goes, _ = filled(tmp_path)
     assert forgotten(store, where=f"question LIKE '%{WORD}%' -- and a comment") == [goes]

@@ -122,22 +122,36 @@ def test_the_budget_of_questions(tmp_path: Path) -> None:
     assert Store(tmp_path / "store").query("SELECT count(*) AS n FROM examples")["n"][0].as_py() == 4
 
 
+def test_other_settings_ask_again_within_the_budget(tmp_path: Path) -> None:
+    async def all_of_them(desk: Desk, _: Endpoint) -> None:
+        await asyncio.gather(*map(desk.pass_on, QUESTIONS))
+
+    async def some(desk: Desk, served: Endpoint) -> None:
+        assert served.bodies == []  # a start asks only what has no sample at all
+        outcomes = await asyncio.gather(*map(desk.pass_on, QUESTIONS), return_exceptions=True)
+        assert [isinstance(one, Voted) for one in outcomes].count(True) == len(served.bodies) == 2
+
+    at_the_desk(tmp_path, all_of_them)
+    at_the_desk(tmp_path, some, cascade=CascadeSettings(questions_a_day=len(QUESTIONS) + 2), seed=1)
+
+
 def test_the_budget_of_money(tmp_path: Path) -> None:
     async def scenario(desk: Desk, served: Endpoint) -> None:
-        await desk.pass_on(QUESTIONS[0])  # 6 completion tokens
-        with pytest.raises(OverBudget, match=r"^the teacher has cost 6\.00 today, and cascade\.cost_a_day is 5$"):
+        await desk.pass_on(QUESTIONS[0])  # 6 completion tokens, as many as it may take
+        with pytest.raises(OverBudget, match=r"^cascade\.cost_a_day is 7, and 6\.00 are spent today$"):
             await desk.pass_on(QUESTIONS[1])
         assert len(served.bodies) == 1
 
     price = {"per_million_completion": 1e6}
-    at_the_desk(tmp_path, scenario, cascade=CascadeSettings(cost_a_day=5), price=price)
+    costly: dict[str, Any] = {"cascade": CascadeSettings(cost_a_day=7), "price": price, "max_tokens": 2}
+    at_the_desk(tmp_path, scenario, **costly)
 
     async def after_a_restart(desk: Desk, served: Endpoint) -> None:
         with pytest.raises(OverBudget):
             await desk.pass_on(QUESTIONS[1])
         assert served.bodies == []
 
-    at_the_desk(tmp_path, after_a_restart, cascade=CascadeSettings(cost_a_day=5), price=price)
+    at_the_desk(tmp_path, after_a_restart, **costly)
 
 
 def test_one_refused_question_keeps_no_other_one(tmp_path: Path) -> None:
@@ -170,7 +184,9 @@ def test_what_a_dead_teacher_left_is_asked_at_the_next_start(tmp_path: Path) -> 
     at_the_desk(tmp_path, dead, habit=lambda _: refusal({"error": {"message": "down"}}, 503))
     notices: list[str] = []
     at_the_desk(tmp_path, alive, notices=notices)
-    assert notices[0] == "1 question of an earlier start lacks samples; asking the teacher."
+    assert notices[0] == (
+        "1 question of an earlier start lacks samples; asking the teacher, as far as the budget goes."
+    )
     [voted] = rows(tmp_path, "votes")
     assert (voted["split"], voted["winner"], voted["n_sampled"]) == (PASSED_ON, "5", 3)
 

@@ -39,6 +39,17 @@ def test_what_comes_meanwhile_is_the_next_group() -> None:
     assert [outcomes[place] for place in (0, 2, 4, 5, 6, 7)] == [0, 20, 40, 50, 60, 70]
 
 
+def test_who_is_patient_waits_for_room() -> None:
+    def work(numbers: Sequence[int]) -> list[int | Exception]:
+        return [10 * number for number in numbers]
+
+    async def scenario() -> list[int]:
+        async with Grouping(work, "the tens", 2, 3) as grouping:
+            return await asyncio.gather(*(grouping.do(number, patient=True) for number in range(20)))
+
+    assert asyncio.run(scenario()) == [10 * number for number in range(20)]
+
+
 def test_what_the_work_raises_is_raised_for_all_and_the_next_group_goes_on() -> None:
     def work(numbers: Sequence[int]) -> list[int | Exception]:
         if 1 in numbers:

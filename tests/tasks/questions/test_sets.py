@@ -16,7 +16,7 @@ from storage.ids import example_id
 from storage.schemas import EXAMPLES
 from storage.shards import Shard
 from storage.store import Store, now
-from tasks.questions.sets import DatasetConfig, Part
+from tasks.questions.sets import PASSED_ON, DatasetConfig, Part
 from tests.lasting import lasting_folder
 
 ALL = 600
@@ -187,3 +187,28 @@ def test_questions_that_are_trained_on_are_not_tested_on(same: dict[str, Any]) -
     with pytest.raises(ValidationError, match="the same questions would be used twice"):
         DatasetConfig(name="lab", **same)
     DatasetConfig(name="lab", folds=3, **same)
+
+
+# ---- what `qcrd answer` has passed on ----
+
+
+def test_what_was_passed_on_is_no_question_of_a_part_in_whatever_spelling(tmp_path: Path) -> None:
+    stored(tmp_path, range(5))
+    store = stored(tmp_path, range(5, 8), "test")
+    asked = ["question 2", " Question  2?", "question 6.", "QUESTION 6", "question 9", "question 10"]
+    rows: list[dict[str, Any]] = [
+        {"example_id": example_id("lab", PASSED_ON, text, ()), "dataset": "lab", "split": PASSED_ON, "question": text,
+         "choices": [], "label": None, "extra": "{}", "created_at": now()}
+        for text in asked
+    ]  # fmt: skip
+    store.append(EXAMPLES, pa.Table.from_pylist(rows, EXAMPLES.schema))
+    config = DatasetConfig(name="lab", validation_split=None)
+    with store.connect() as con:
+        sql = f"SELECT question FROM {config.passed_on_set('lab').sql(store)} ORDER BY question"
+        assert store.execute(con, sql)["question"].to_pylist() == ["question 10", "question 9"]
+    assert not set(config.passed_on_set("lab").ids(store)) & set(config.question_set("lab", "train").ids(store))
+
+
+def test_their_split_is_nobody_elses() -> None:
+    with pytest.raises(ValidationError, match="is the split of what `qcrd answer` passes on"):
+        DatasetConfig(name="lab", train_split=PASSED_ON)
