@@ -72,13 +72,15 @@ def serving(home: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str, key: s
     monkeypatch.setenv("QCRD_ANSWER_API_KEY", key)
     port = free_port()
     command = qcrd_command(home, "answer", "small.yaml", "--serve", "--port", port, *arguments)
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    log = home.with_suffix(".log")
+    with log.open("ab") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said, text=True)
     service = Service(port, process)
     try:
         deadline = time.monotonic() + 120
         while True:
-            assert process.poll() is None, process.stderr.read() if process.stderr else ""
-            assert time.monotonic() < deadline
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
             try:
                 if service.request("GET", "/health", key=None)[0] == 200:
                     break
