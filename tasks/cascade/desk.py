@@ -192,11 +192,21 @@ class Desk:
             # By the samples: a question's own row is newer once a label has come.
             today = f"SELECT count(DISTINCT example_id) AS n FROM {rationales} WHERE created_at >= $1"
             self._asked = self._store.execute(con, today, [midnight])["n"][0].as_py()
+            voted = f"{self._store.relation(VOTES, self._partition)} WHERE vote_id = $1 AND n_sampled > 0"
+            sampled = self._store.execute(
+                con,
+                f"SELECT DISTINCT example_id FROM {rationales} "
+                f"ANTI JOIN (SELECT example_id FROM {voted}) USING (example_id)",
+                [self._rule.vote_id],
+            )
             rows = self._store.execute(
                 con,
                 f"SELECT question, choices FROM {examples} ANTI JOIN {rationales} USING (example_id) "
                 "ORDER BY example_id",
             ).to_pylist()
+        if unvoted := sampled["example_id"].to_pylist():  # killed between its samples and its vote
+            lacking = {one.question.example_id for one in self._plan(unvoted).requests}
+            self._vote([key for key in unvoted if key not in lacking])
         if self._settings.cost_a_day is not None:
             self._spent = paid_before(
                 self._store, self._dataset, PASSED_ON, midnight, self._teacher.price.of, self._choice.sampling

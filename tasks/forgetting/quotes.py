@@ -16,8 +16,9 @@ GONE = "(forgotten)"
 SHORT, BEGINNING = 24, 160
 """Letters and digits below which a text is a short one, and how many of a longer one are compared."""
 FEW = 50
-_CODE, _LINE = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|x([0-9a-fA-F]{2}))"), re.compile(r"\\[nrt]")
-_ESCAPE, _OTHERS = re.compile(r"\\+(?=[^\w\s])"), re.compile(r"[\W_]+")
+_CODE = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|x([0-9a-fA-F]{2}))")
+_LINE = re.compile(r"\\[nrtbf]|[\x00-\x1f\x7f]")
+_ESCAPE, _OTHERS = re.compile(r"\\+"), re.compile(r"[\W_]+")
 
 
 class Quotes:

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
+from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 
@@ -43,6 +44,8 @@ def prefect_server(database: Path, folder: Path) -> Iterator[str]:
             assert time.monotonic() < deadline, "the server does not answer"
             time.sleep(0.2)
         until_the_end.enter_context(temporary_settings({PREFECT_API_URL: api, PREFECT_HOME: folder}))
+        # This process keeps one sender of events, to the first server that it talks to: the next one gets its own.
+        until_the_end.callback(EventsWorker.drain_all, timeout=10)
         yield api
 
 

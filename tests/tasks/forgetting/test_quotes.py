@@ -31,7 +31,7 @@ def test_a_text_is_found_in_what_quotes_it(text: str, escape: object) -> None:
 @given(st.text(min_size=1), st.lists(st.text(), max_size=60))
 def test_every_text_is_found_among_many(text: str, others: list[str]) -> None:
     quotes = Quotes([text, *others])
-    if Quotes([text]):
+    if Quotes([text]) and any(map(str.isalnum, text)):  # a text of signs alone may be no more than an escape
         assert quotes.in_(f"before {json.dumps(text)} after")
         assert quotes.in_(f"before {html.escape(text)} after")
 
