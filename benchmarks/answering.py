@@ -3,11 +3,12 @@
     python -m benchmarks.answering --home .qcrd                      # after `make quickstart`
     python -m benchmarks.answering --home .qcrd --below 0.9 --latency 1
 
-Each request asks one test question of the lab. "alone" is the registered champion in one process, without a service:
-one question at a time, and in batches of as many as there are clients. Service and champion take turns, `--runs` times,
-and the table shows medians. With `--below`, what the champion is less sure of is passed on to a teacher: an endpoint on
-this machine that answers after `--latency` seconds, a process of its own. Each run asks other questions, so nothing is
-known from before; what is passed on goes into a copy of the state folder, which is removed.
+Each request asks one question of the lab's training split, of which the champion may know some: this is about time.
+"alone" is the registered champion in one process, without a service: one question at a time, and in batches of as many
+as there are clients. Service and champion take turns, `--runs` times, and the table shows medians. With `--below`, what
+the champion is less sure of is passed on to a teacher: an endpoint on this machine that answers after `--latency`
+seconds, a process of its own. Each run asks other questions, so nothing is known from before; what is passed on goes
+into a copy of the state folder, which is removed.
 """
 
 import argparse

@@ -48,6 +48,7 @@ SETTINGS = (
     "compare=[]", "compare_rounds=null", "dataset.validation_limit=800", "dataset.test_limit=400",
     "answering.samples=[0]", "rounds.rounds=2", "registry.name=night", "teacher.api=completions",
     f"teacher.name={TEACHER}", f"teacher.model={TEACHER}", "cascade.questions_a_day=null",
+    "cascade.wait_s=86400",
 )  # fmt: skip
 
 
@@ -85,29 +86,37 @@ class Nights:
 
     def day(self, number: int, questions: list[Example]) -> dict[str, Any]:
         """Asks the student, passes some questions on, and trains the next one; what came of it."""
+        begun = self.folder / f"day-{number}.begun.json"
+        if not begun.exists():  # written before anything is asked: the next student must not be measured on this day
+            partial = begun.with_suffix(".partial")
+            partial.write_text(json.dumps(self.measured(number, questions)))
+            partial.rename(begun)
+        outcome: dict[str, Any] = json.loads(begun.read_text())
+        asyncio.run(self.pass_on([questions[place] for place in outcome.pop("places")]))
+        self.distill()
+        return outcome
+
+    def measured(self, number: int, questions: list[Example]) -> dict[str, Any]:
+        """What the student says on a day, and the places of the questions that the teacher is to be asked."""
         student = load_registered(self.folder, "night", CHALLENGER)
         rows = student.predict([one.question for one in questions], guesses=True)
         abstained = [bool(row["abstained"]) for row in rows]
         right = [row["answer"] is not None and LAB.equal(row["answer"], one.label or "", one.extra)
                  for row, one in zip(rows, questions, strict=True)]  # fmt: skip
-        would_pass = [one for one, abstains in zip(questions, abstained, strict=True) if abstains]
-        count = min(len(would_pass), self.options.budget)
-        chosen = would_pass[:count]
+        would_pass = [place for place, abstains in enumerate(abstained) if abstains]
+        places = would_pass[: self.options.budget]
         if self.arm == "random":
             # As many as the cascade paid for on this day.
             paid = json.loads((self.folder.parent / "cascade" / f"day-{number}.json").read_text())["asked"]
-            places = np.random.default_rng([self.seed, number]).permutation(len(questions))[:paid]
-            chosen = [questions[place] for place in places]
-        asyncio.run(self.pass_on(chosen))
-        self.distill()
-        answered = len(questions) - sum(abstained)
+            places = np.random.default_rng([self.seed, number]).permutation(len(questions))[:paid].tolist()
         return {
             "questions": len(questions),
-            "answered": answered,
+            "answered": len(questions) - sum(abstained),
             "wrong": sum(not one and not abstains for one, abstains in zip(right, abstained, strict=True)),
             "right_in_all": sum(right),
             "would_pass": len(would_pass),
-            "asked": len(chosen),
+            "asked": len(places),
+            "places": places,
         }
 
     async def pass_on(self, chosen: list[Example]) -> None:

@@ -22,7 +22,9 @@ from storage.errors import UsageError
 
 if TYPE_CHECKING:
     from flows.config.distill import DistillConfig
-    from tasks.cascade.cascade import Cascade, Given
+    from tasks.cascade.cascade import Given
+    from tasks.cascade.champion import Champion
+    from tasks.cascade.desk import Desk
     from tasks.serving.settings import Question
 
 KEY_VARIABLE = "QCRD_ANSWER_API_KEY"
@@ -70,8 +72,7 @@ def answer_command(
         from tasks.serving.settings import Question
 
         asked = [Question(text, tuple(choice or ())) for text in questions or []]
-        with _cascade(place, loaded, dataset) as cascade:
-            given = asyncio.run(_answers(cascade, asked, loaded.cascade.queue))
+        given = _answers(place, loaded, dataset, asked)
         if as_json:
             print_json([one.model_dump() for one in given])
             return
@@ -91,32 +92,50 @@ def answer_command(
             raise UsageError(
                 f"Port {port} of {host} cannot be used ({error.strerror}); name another one with --port."
             ) from error
-        with _cascade(place, loaded, dataset) as cascade:
-            asyncio.run(_serve(cascade, dataset, key, bound, math.ceil(loaded.cascade.wait_s)))
+        champion = _champion(place, loaded, dataset)
+        with _desk(place, loaded, dataset) as desk:
+            asyncio.run(_serve(champion, desk, dataset, key, bound, math.ceil(loaded.cascade.wait_s)))
 
 
-async def _answers(cascade: "Cascade", questions: "list[Question]", at_once: int) -> "list[Given]":
-    given: list[Given] = []
-    async with cascade.champion, cascade.desk:
-        for first in range(0, len(questions), at_once):
-            part = questions[first : first + at_once]
-            given += await asyncio.gather(*(cascade.answer(question) for question in part))
-    return given
+def _answers(home: Home, config: "DistillConfig", dataset: Dataset, questions: "list[Question]") -> "list[Given]":
+    """The answers here and now. The teacher is made ready, which may be a server that takes its time to start, only if
+    the champion abstains from a question."""
+    from tasks.cascade.cascade import by_student, by_teacher
+
+    guesses = _champion(home, config, dataset).guesses(questions)
+    given = {place: by_student(guess) for place, guess in enumerate(guesses) if not guess.abstains}
+    left = [place for place in range(len(questions)) if place not in given]
+    at_once = config.cascade.queue
+
+    async def ask(desk: "Desk") -> None:
+        async with desk:
+            for first in range(0, len(left), at_once):
+                part = left[first : first + at_once]
+                answers = await asyncio.gather(*(by_teacher(desk, questions[one], guesses[one]) for one in part))
+                given.update(zip(part, answers, strict=True))
+
+    if left:
+        with _desk(home, config, dataset) as desk:
+            asyncio.run(ask(desk))
+    return [given[place] for place in range(len(questions))]
 
 
-async def _serve(cascade: "Cascade", dataset: Dataset, key: str | None, bound: socket.socket, grace_s: int) -> None:
+async def _serve(
+    champion: "Champion", desk: "Desk", dataset: Dataset, key: str | None, bound: socket.socket, grace_s: int
+) -> None:
     import uvicorn
 
+    from tasks.cascade.cascade import Cascade
     from tasks.cascade.service import make_app
 
-    app = make_app(cascade, dataset, key)
+    app = make_app(Cascade(champion, desk), dataset, key)
     server = uvicorn.Server(
         uvicorn.Config(app, log_level=logging.WARNING, access_log=False, timeout_graceful_shutdown=grace_s)
     )
-    async with cascade.champion, cascade.desk:  # before the server, so that what is wrong with them is one line
+    async with champion, desk:  # before the server, so that what is wrong with them is one line
         host, port = bound.getsockname()[:2]
         out.print(plain(f"http://{f'[{host}]' if ':' in host else host}:{port}/answer"), soft_wrap=True)
-        registered, left = cascade.champion.registered, cascade.desk.left
+        registered, left = champion.registered, desk.left
         notice(
             f"{registered.name} version {registered.version} answers; the teacher may be asked "
             f"{'any number of' if left is None else f'{left:,}'} questions today. Ctrl-C ends it."
@@ -124,33 +143,40 @@ async def _serve(cascade: "Cascade", dataset: Dataset, key: str | None, bound: s
         await server.serve([bound])
 
 
-@contextmanager
-def _cascade(home: Home, config: "DistillConfig", dataset: Dataset) -> "Iterator[Cascade]":
-    """Champion and teacher, ready to be asked; a server of the teacher's own runs during the block.
+def _champion(home: Home, config: "DistillConfig", dataset: Dataset) -> "Champion":
+    """The champion, loaded.
 
     Raises:
-        UnknownName: there is no champion.
+        UnknownName: there is none.
+        UsageError: nothing says when it abstains.
+    """
+    from tasks.cascade.champion import Champion
+    from tasks.tracking.packaging import model_name
+
+    return Champion(home.path, config.registry.name or model_name(dataset.name), config.cascade, notice)
+
+
+@contextmanager
+def _desk(home: Home, config: "DistillConfig", dataset: Dataset) -> "Iterator[Desk]":
+    """The teacher's desk; a server of the teacher's own runs during the block.
+
+    Raises:
         UsageError: another process passes questions on to this teacher.
     """
-    from tasks.cascade.cascade import Cascade
-    from tasks.cascade.champion import Champion
     from tasks.cascade.desk import Desk
     from tasks.questions.sets import PASSED_ON
     from tasks.teacher.key import key_of
     from tasks.teacher.session import choose_teacher, endpoint
-    from tasks.tracking.packaging import model_name
 
-    champion = Champion(home.path, config.registry.name or model_name(dataset.name), config.cascade, notice)
     teacher, store = choose_teacher(config.teacher, home.path), home.open_store()
     key = key_of(config.teacher.key_secret) if config.teacher.key_secret else None
     with store.lock(f"sample {dataset.name}/{PASSED_ON} {teacher.identity.model}", wait=False) as held:
         if not held:
             raise UsageError("Another process passes questions on to this teacher; ask that `qcrd answer`, or end it.")
         with endpoint(teacher, home.logs, notice) as (address, recover):
-            desk = Desk(
+            yield Desk(
                 store, dataset, config.votes, config.cascade, config.teacher, teacher, address, notice, recover, key
             )
-            yield Cascade(champion, desk)
 
 
 def _show(question: str, given: "Given") -> None:

@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from models.errors import ModelError
 from storage.errors import StorageError, UsageError
-from tasks.cascade.champion import Champion
+from tasks.cascade.champion import Champion, Guess
 from tasks.cascade.desk import Desk, OverBudget
 from tasks.cascade.grouping import Overloaded
 from tasks.serving.settings import Question
@@ -40,6 +40,36 @@ class Given(BaseModel):
     version: str
 
 
+def by_student(guess: Guess) -> Given:
+    """The answer that the champion is sure of."""
+    return Given(
+        by="student",
+        answer=guess.answer,
+        rationale=guess.rationale,
+        confidence=guess.confidence,
+        version=guess.version,
+    )
+
+
+async def by_teacher(desk: Desk, question: Question, guess: Guess) -> Given:
+    """The answer to a question that the champion abstains from: the teacher's, if it can be asked."""
+    about: dict[str, Any] = {"confidence": guess.confidence, "version": guess.version}
+    try:
+        voted = await desk.pass_on(question)
+    except TimeoutError:
+        why = "the teacher takes too long; what it says will be stored"
+    except (OverBudget, Overloaded, UsageError) as error:
+        why = str(error)
+    except (ModelError, StorageError, OSError):  # the desk says more, but not to whoever asks
+        why = "the teacher cannot be asked now"
+    else:
+        about |= {"share": voted.share, "example_id": voted.example_id}
+        if voted.answer is not None:
+            return Given(by="teacher", answer=voted.answer, rationale=voted.rationale, **about)
+        why = "no sample of the teacher's has an answer"
+    return Given(by="nobody", abstained=True, why=why, **about)
+
+
 class Cascade:
     """Answers questions.
 
@@ -59,20 +89,4 @@ class Cascade:
             UsageError: the champion cannot be asked that.
         """
         guess = await self.champion.answer(question)
-        about: dict[str, Any] = {"confidence": guess.confidence, "version": guess.version}
-        if not guess.abstains:
-            return Given(by="student", answer=guess.answer, rationale=guess.rationale, **about)
-        try:
-            voted = await self.desk.pass_on(question)
-        except TimeoutError:
-            why = "the teacher takes too long; what it says will be stored"
-        except (OverBudget, Overloaded, UsageError) as error:
-            why = str(error)
-        except (ModelError, StorageError, OSError):  # the desk says more, but not to whoever asks
-            why = "the teacher cannot be asked now"
-        else:
-            about |= {"share": voted.share, "example_id": voted.example_id}
-            if voted.answer is not None:
-                return Given(by="teacher", answer=voted.answer, rationale=voted.rationale, **about)
-            why = "no sample of the teacher's has an answer"
-        return Given(by="nobody", abstained=True, why=why, **about)
+        return await by_teacher(self.desk, question, guess) if guess.abstains else by_student(guess)

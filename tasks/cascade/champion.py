@@ -91,6 +91,21 @@ class Champion:
         """
         return await self._answering.do(question)
 
+    def guesses(self, questions: Sequence[Question]) -> list[Guess]:
+        """What it says to questions, here and now.
+
+        Raises:
+            UsageError: it cannot be asked one of them.
+        """
+        student, below = self._student, self._settings.below
+        asked = [{"question": one.question, "choices": list(one.choices)} for one in questions]
+        found = []
+        for row in student.predict(asked, guesses=True):
+            answer, rationale, confidence = row["answer"], row["rationale"], row["confidence"]
+            unsure = row["abstained"] if below is None else (confidence or 0.0) < below
+            found.append(Guess(answer, rationale, confidence, unsure or answer is None, student.registered.version))
+        return found
+
     def _load(self) -> LoadedStudent:
         student = load_registered(self._home, self._name)
         if self._settings.below is None and "qcrd.risk" not in student.registered.tags:
@@ -102,25 +117,15 @@ class Champion:
 
     def _answer(self, questions: Sequence[Question]) -> list[Guess | Exception]:
         try:
-            return [*self._guesses(questions)]
+            return [*self.guesses(questions)]
         except UsageError:  # one of them cannot be answered; whoever asked the others has done nothing wrong
             found: list[Guess | Exception] = []
             for one in questions:
                 try:
-                    found += self._guesses([one])
+                    found += self.guesses([one])
                 except UsageError as error:
                     found.append(error)
             return found
-
-    def _guesses(self, questions: Sequence[Question]) -> list[Guess]:
-        student, below = self._student, self._settings.below
-        asked = [{"question": one.question, "choices": list(one.choices)} for one in questions]
-        found = []
-        for row in student.predict(asked, guesses=True):
-            answer, rationale, confidence = row["answer"], row["rationale"], row["confidence"]
-            unsure = row["abstained"] if below is None else (confidence or 0.0) < below
-            found.append(Guess(answer, rationale, confidence, unsure or answer is None, student.registered.version))
-        return found
 
     async def _look(self) -> None:
         """Takes the next champion, as soon as there is one."""

@@ -56,7 +56,9 @@ def test_a_database_that_somebody_writes_is_refused(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(traces, "WAIT_S", 0.1)
     with closing(database(tmp_path / "some.db")) as con:
         con.execute("BEGIN IMMEDIATE")
-        with pytest.raises(UsageError, match=r"^Another program uses .*some\.db\. End `qcrd ui`, `qcrd serve` and "):
+        with pytest.raises(
+            UsageError, match=r"^Another program uses .*some\.db\. End `qcrd ui`, `qcrd serve`, `qcrd answer` and "
+        ):
             remove_from_database(tmp_path / "some.db", QUOTES)
 
 
