@@ -96,8 +96,8 @@ def remove_from_database(file: Path, quotes: Quotes) -> bool:
         busy, changed = 1, []
     if busy:
         raise UsageError(
-            f"Another program uses {file}. End `qcrd ui`, `qcrd serve`, `qcrd answer` and servers on this state folder, "
-            "then run the same command again."
+            f"Another program uses {file}. End `qcrd ui`, `qcrd serve`, `qcrd answer` and servers on this state "
+            "folder, then run the same command again."
         )
     return any(changed)
 
