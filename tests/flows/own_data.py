@@ -34,6 +34,18 @@ rounds: {rounds: 3, epochs_per_round: 4, answer_tokens: 4, threads: 1}
 """
 
 
+SHORT_TRAINING = """
+student:
+  model: new
+  new: {hidden: 16, layers: 1, heads: 2, intermediate: 24, vocab_size: 320}
+  max_input_tokens: 80
+  max_target_tokens: 40
+optimisation: {batch_size: 16, device: cpu}
+rounds: {rounds: 1, epochs_per_round: 1, answer_tokens: 4, threads: 1}
+"""
+"""For what trains only because it has to, in a second."""
+
+
 def write_own_data(folder: Path, count: int = 60) -> None:
     """A dataset of `count` questions for training and up to 10 for test, three recorded samples of each of the former,
     and a configuration."""

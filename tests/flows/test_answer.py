@@ -20,25 +20,21 @@ from pyarrow.parquet import read_table
 from storage.store import Store
 from tasks.tracking.client import open_tracking
 from tests.conftest import Qcrd, qcrd_command
-from tests.flows.own_data import write_own_data
+from tests.flows.own_data import SHORT_TRAINING, write_own_data
 from tests.flows.test_loopback import free_port
 from tests.flows.test_shards import adds_up, teacher
 
 pytestmark = pytest.mark.slow
 
-CONFIG = """
+CONFIG = (
+    """
 dataset: {name: sums.yaml, validation_split: null}
 teacher: {url: URL, model: big, n: 3}
 method: {negatives: false, discriminator: false}
-student:
-  model: new
-  new: {hidden: 16, layers: 1, heads: 2, intermediate: 24, vocab_size: 320}
-  max_input_tokens: 80
-  max_target_tokens: 40
-optimisation: {batch_size: 16, device: cpu}
-rounds: {rounds: 1, epochs_per_round: 1, answer_tokens: 4, threads: 1}
 cascade: {below: 1.0}
 """
+    + SHORT_TRAINING
+)
 KEY = "a-key-of-the-service"
 
 

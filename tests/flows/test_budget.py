@@ -13,24 +13,20 @@ import pytest
 from storage.store import Store
 from tasks.training.folder import Training
 from tests.conftest import Qcrd, figures, qcrd_command
-from tests.flows.own_data import family, write_own_data
+from tests.flows.own_data import SHORT_TRAINING, family, write_own_data
 from tests.flows.test_planted_secret import endpoint
 from tests.flows.test_shards import adds_up, never
 from tests.models.endpoint import Endpoint
 
-CONFIG = """
+CONFIG = (
+    """
 dataset: {name: sums.yaml, validation_split: null}
 teacher: {url: "URL", model: big, n: 2, max_tokens: 8, in_flight: 2, budget: {questions: 12}}
 method: {name: dss}
-student:
-  model: new
-  new: {hidden: 16, layers: 1, heads: 2, intermediate: 24, vocab_size: 320}
-  max_input_tokens: 80
-  max_target_tokens: 40
-optimisation: {batch_size: 16, device: cpu}
-rounds: {rounds: 1, epochs_per_round: 1, answer_tokens: 4, threads: 1}
 registry: {register_model: false}
 """
+    + SHORT_TRAINING
+)
 ASKED = "SELECT DISTINCT example_id FROM rationales ORDER BY example_id"
 CHOSEN = "SELECT run_id, example_id, choose, student FROM chosen ORDER BY created_at, place"
 

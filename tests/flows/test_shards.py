@@ -32,25 +32,21 @@ from tasks.questions.sets import DatasetConfig
 from tasks.running.workspace import Workspace
 from tasks.teacher.settings import TeacherSettings
 from tests.conftest import qcrd_command
-from tests.flows.own_data import family, still_running, write_own_data
+from tests.flows.own_data import SHORT_TRAINING, family, still_running, write_own_data
 from tests.flows.prefect_server import prefect_server
 from tests.flows.test_planted_secret import endpoint
 from tests.models.endpoint import Endpoint, good
 from tests.storage.test_many_votes import few, voted
 
-CONFIG = """
+CONFIG = (
+    """
 dataset: {name: sums.yaml, validation_split: null}
 teacher: {url: URL, model: big, n: 3, in_flight: 2, split_s: SPLIT, shards: SHARDS}
 method: {name: finetune}
-student:
-  model: new
-  new: {hidden: 16, layers: 1, heads: 2, intermediate: 24, vocab_size: 320}
-  max_input_tokens: 80
-  max_target_tokens: 40
-optimisation: {batch_size: 16, device: cpu}
-rounds: {rounds: 1, epochs_per_round: 1, answer_tokens: 4, threads: 1}
 registry: {register_model: false}
 """
+    + SHORT_TRAINING
+)
 SAMPLES = (
     "SELECT * EXCLUDE (created_at, run_id) FROM rationales ORDER BY sample_id",
     "SELECT * EXCLUDE (created_at) FROM votes ORDER BY example_id",
