@@ -9,6 +9,8 @@ teacher, through the desk of `qcrd answer`. At night `qcrd distill` trains the n
 asked, with its own samples. Beside it, from the same first student, an arm that asks the teacher as many questions,
 drawn at random from the day's.
 
+After the last night one more day is measured and nothing passed on.
+
 The teacher is one vLLM server of the lab's model. Every command is the user's, in a state folder for each seed and arm.
 A night's student is the one that was registered last; whether the gate made it champion is not asked: a night's gain
 may be too small for that.
@@ -17,12 +19,15 @@ may be too small for that.
 import argparse
 import asyncio
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +97,10 @@ class Nights:
             partial.write_text(json.dumps(self.measured(number, questions)))
             partial.rename(begun)
         outcome: dict[str, Any] = json.loads(begun.read_text())
-        asyncio.run(self.pass_on([questions[place] for place in outcome.pop("places")]))
-        self.distill()
+        places = outcome.pop("places")
+        if number < self.options.nights:
+            asyncio.run(self.pass_on([questions[place] for place in places]))
+            self.distill()
         return outcome
 
     def measured(self, number: int, questions: list[Example]) -> dict[str, Any]:
@@ -105,7 +112,9 @@ class Nights:
                  for row, one in zip(rows, questions, strict=True)]  # fmt: skip
         would_pass = [place for place, abstains in enumerate(abstained) if abstains]
         places = would_pass[: self.options.budget]
-        if self.arm == "random":
+        if number == self.options.nights:
+            places = []
+        elif self.arm == "random":
             # As many as the cascade paid for on this day.
             paid = json.loads((self.folder.parent / "cascade" / f"day-{number}.json").read_text())["asked"]
             places = np.random.default_rng([self.seed, number]).permutation(len(questions))[:paid].tolist()
@@ -161,10 +170,20 @@ def teacher(home: Path) -> Iterator[str]:
         yield server.base_url
 
 
+def run_seed(seed: int, url: str, options: argparse.Namespace) -> None:
+    """Both arms of a seed; the questions of its days are drawn from those that no first student learns from."""
+    pool = list(LAB.load("train", None, None))[options.first :]
+    taken = np.random.default_rng(seed).permutation(len(pool))[: (options.nights + 1) * options.a_day]
+    days = [[pool[place] for place in taken[first : first + options.a_day]]
+            for first in range(0, len(taken), options.a_day)]  # fmt: skip
+    for arm in ("first", *ARMS):
+        Nights(options.home, seed, arm, url, options).run(days)
+
+
 def show(options: argparse.Namespace) -> None:
     """Prints a row for each day and arm, over the seeds that have it."""
     print("day  arm      seeds  coverage %            risk % of what is answered   asked  right in all %")
-    for number in range(options.nights):
+    for number in range(options.nights + 1):
         for arm in ARMS:
             files = [options.home / f"seed-{seed}" / arm / f"day-{number}.json" for seed in range(options.seeds)]
             found = [json.loads(file.read_text()) for file in files if file.exists()]
@@ -195,20 +214,15 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=250, help="questions a day that the teacher may be asked")
     parser.add_argument("--risk", type=float, default=0.1)
     parser.add_argument("--epochs", type=int, default=4, help="of each of two rounds")
+    parser.add_argument("--side-by-side", type=int, default=2, help="seeds at a time")
     parser.add_argument("--set", action="append", default=[], help="section.key=value of the configuration")
     parser.add_argument("--table", action="store_true", help="only print what is there")
     options = parser.parse_args()
     if not options.table:
         os.environ["DO_NOT_TRACK"] = "1"
-        with teacher(options.home) as url:
-            for seed in range(options.seeds):
-                pool = list(LAB.load("train", None, None))[options.first :]  # the others are dataset.limit's
-                rng = np.random.default_rng(seed)
-                taken = rng.permutation(len(pool))[: options.nights * options.a_day]
-                days = [[pool[place] for place in taken[first : first + options.a_day]]
-                        for first in range(0, len(taken), options.a_day)]  # fmt: skip
-                for arm in ("first", *ARMS):
-                    Nights(options.home, seed, arm, url, options).run(days)
+        processes = ProcessPoolExecutor(options.side_by_side, multiprocessing.get_context("spawn"))
+        with teacher(options.home) as url, processes:
+            list(processes.map(run_seed, range(options.seeds), repeat(url), repeat(options)))
     show(options)
 
 
