@@ -53,6 +53,13 @@ class MethodConfig(BaseModel):
         "against the mean over the rationale's. By default every token weighs the same, so that a long rationale "
         "leaves little to the answer.",
     )
+    abstain_below: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Trains refusal (R-Tuning, arXiv 2311.09677): where the teacher's majority has a smaller share of "
+        "the votes than this, the answer target is `I do not know`. By default every question keeps its answer.",
+    )
 
     # Parts of qcrd that can be switched off (ablations)
     voting: bool = Field(
@@ -253,8 +260,7 @@ class MethodConfig(BaseModel):
             idle |= {"label_weight", "rationale_weight"}
         if self.name not in ("dss", "qcrd"):
             idle |= {"targets"}
-        if self.answer_share is None:
-            idle |= {"answer_share"}
+        idle |= {name for name in ("answer_share", "abstain_below") if getattr(self, name) is None}
         if self.name != "qcrd":
             idle |= {"voting", "negatives", "discriminator", "scheme", "refresh_every", "wrong_weight", "judge_weight"}
         if not self.uses_negatives:

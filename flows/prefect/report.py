@@ -229,7 +229,7 @@ def abstention_lines(result: DistillResult) -> list[str]:
         if found is None:
             continue
         promise = found.promise
-        if not promise.certified:
+        if promise and not promise.certified:
             lines.append(f"{one.method} abstains from every question: {promise.told}")
             continue
         wrong = (
@@ -240,7 +240,12 @@ def abstention_lines(result: DistillResult) -> list[str]:
         lines.append(
             f"{one.method} answers {_percent(found.coverage)} of the test questions "
             f"({_between(found.coverage_interval)}), {wrong}; "
-            f"promised with {promise.certainty:.0%} certainty: at most {promise.risk:.1%} (95 % intervals)"
+            + (
+                f"promised with {promise.certainty:.0%} certainty: at most {promise.risk:.1%}"
+                if promise
+                else "nothing is promised"
+            )
+            + " (95 % intervals)"
         )
     return lines
 

@@ -108,7 +108,8 @@ class Champion:
 
     def _load(self) -> LoadedStudent:
         student = load_registered(self._home, self._name)
-        if self._settings.below is None and "qcrd.risk" not in student.registered.tags:
+        abstains = {"qcrd.risk", "qcrd.refuses_below"} & student.registered.tags.keys()
+        if self._settings.below is None and not abstains:
             raise UsageError(
                 f"{self._name} version {student.registered.version} promises nothing, so nothing says when to ask "
                 "the teacher: distil with registry.risk=0.05, or set cascade.below, the least confidence, such as 0.9."

@@ -1,7 +1,7 @@
 """How a student is asked. It answers and explains in the same way whether it is evaluated or served."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from models.generation import generate
@@ -12,7 +12,7 @@ from models.student import Student
 from storage.datasets.definition import Dataset
 from storage.datasets.prompts import closing_answer
 from tasks.serving.deciding import Candidate, Explained, answers_of, candidates, decide, rationale_for
-from tasks.serving.settings import ANSWER_END, AskingConfig, Decision, Question, Writes
+from tasks.serving.settings import ANSWER_END, REFUSAL, AskingConfig, Decision, Question, Writes
 
 if TYPE_CHECKING:
     from models.discriminator import Discriminator
@@ -28,6 +28,8 @@ class Answered:
         rationale: its likeliest explanation, without the answer if both are one text; None if it wrote none.
         rationale_answer: the answer that this explanation itself comes to; None if it comes to none.
         too_long: the question is longer than the student reads, so it was not asked.
+        refused: it says that it does not know, as `method.abstain_below` trains; then it has no answer, whatever its
+            rationales come to.
         rationales: the likeliest explanation, then the sampled ones.
         logs: each answer's log-probability without a rationale, 0 where it follows from one; empty where nobody weighs
             answers.
@@ -37,11 +39,14 @@ class Answered:
     rationale: str | None = None
     rationale_answer: str | None = None
     too_long: bool = False
+    refused: bool = False
     rationales: tuple[Explained, ...] = ()
     logs: dict[str, float] = field(default_factory=dict)
 
     def candidates(self, samples: int | None = None) -> list[Candidate]:
         """The answers to choose from, going by the first `samples` of the sampled rationales; None for all."""
+        if self.refused:
+            return []
         rationales = self._first(samples)
         known = answers_of(self.answer, rationales)
         return candidates({answer: self.logs[answer] for answer in known}, rationales)
@@ -49,7 +54,7 @@ class Answered:
     def decided(self, decision: Decision, samples: int | None = None) -> "Decided":
         """The answer chosen among its bare one and those of its rationales."""
         answer, confidence = decide(self.candidates(samples), decision)
-        return Decided(answer, confidence, rationale_for(answer, self._first(samples)))
+        return Decided(answer, confidence, None if self.refused else rationale_for(answer, self._first(samples)))
 
     def _first(self, samples: int | None) -> tuple[Explained, ...]:
         return self.rationales if samples is None else self.rationales[: 1 + samples]
@@ -120,10 +125,10 @@ def ask(
         done += len(texts)
         return [one.text for one in found]
 
-    answers: list[str | None] = [None] * len(texts)
+    bare: list[Answered] = []
     if answers_apart:
-        bare = written(PREDICT, config.answer_tokens)
-        answers = [read_answer(dataset, text, some) for text, some in zip(bare, choices, strict=True)]
+        said = written(PREDICT, config.answer_tokens)
+        bare = [_bare(dataset, text, some) for text, some in zip(said, choices, strict=True)]
     columns: list[list[str]] = []
     if explains:
         draws: tuple[int | None, ...] = (None, *range(samples))
@@ -135,8 +140,8 @@ def ask(
         for row in zip(read, qualities, strict=True)
     ]
     if not answers_apart:
-        answers = [row[0].answer for row in read]
-    known = [answers_of(answer, row) for answer, row in zip(answers, explained, strict=True)]
+        bare = [row[0] for row in read]
+    known = [answers_of(one.answer, row) for one, row in zip(bare, explained, strict=True)]
     logs: list[list[float]] = [[0.0] * len(row) for row in known]  # after a rationale an answer follows from it
     if weigh or config.decisions:
         if answers_apart:
@@ -148,8 +153,8 @@ def ask(
     for row, place in enumerate(fitting):
         likeliest = read[row][0] if explains else Answered()
         found[place] = Answered(
-            answers[row], likeliest.rationale, likeliest.rationale_answer, rationales=explained[row],
-            logs=dict(zip(known[row], logs[row], strict=True)),
+            bare[row].answer, likeliest.rationale, likeliest.rationale_answer, refused=bare[row].refused,
+            rationales=explained[row], logs=dict(zip(known[row], logs[row], strict=True)),
         )  # fmt: skip
     return found
 
@@ -160,10 +165,13 @@ def read_text(dataset: Dataset, writes: Writes, text: str, choices: tuple[str, .
         before, _, after = text.partition(ANSWER_END.strip())
         rationale = after.strip() or None
         own = dataset.parse(rationale, choices).answer if rationale else None
-        return Answered(read_answer(dataset, before, choices), rationale, own)
+        return replace(_bare(dataset, before, choices), rationale=rationale, rationale_answer=own)
     parsed = dataset.parse(text, choices)
     if writes == "rationale, then answer":
-        own = parsed.answer if dataset.target is None else read_answer(dataset, closing_answer(text), choices)
+        closing = closing_answer(text)
+        if _refuses(dataset, closing, choices):
+            return Answered(rationale=parsed.rationale, refused=True)
+        own = parsed.answer if dataset.target is None else read_answer(dataset, closing, choices)
         return Answered(own, parsed.rationale, own)
     return Answered(None, text, parsed.answer)
 
@@ -182,6 +190,17 @@ def qualities_of(
     for (row, column, _), value in zip(fitting, values.tolist(), strict=True):
         scores[row][column] = value
     return scores
+
+
+def _bare(dataset: Dataset, text: str, choices: tuple[str, ...]) -> Answered:
+    """What an answer's own text says."""
+    refused = _refuses(dataset, text, choices)
+    return Answered(None if refused else read_answer(dataset, text, choices), refused=refused)
+
+
+def _refuses(dataset: Dataset, text: str, choices: tuple[str, ...]) -> bool:
+    """Whether a text is the refusal, and that is none of the answers."""
+    return text.strip().rstrip(".") == REFUSAL and dataset.normalise(REFUSAL, choices) is None
 
 
 def read_answer(dataset: Dataset, text: str, choices: tuple[str, ...]) -> str | None:

@@ -86,7 +86,8 @@ class ServedStudent(PythonModel):
             nobody to judge it; `confidence`, the probability that the answer is right, None if that was not calibrated;
             `abstained`, whether the student withholds its answer because it is less sure than `abstain_below`, or has
             none. Then `answer`, `rationale` and `quality` are None, unless `guesses` asks for them. Without
-            `abstain_below` nobody abstains.
+            `abstain_below` it abstains only where it says that it does not know (`method.abstain_below`), and then
+            there is no guess.
         """
         from tasks.serving.answering import ask
 
@@ -103,13 +104,13 @@ class ServedStudent(PythonModel):
             asking = asking.model_copy(update={"samples": samples})
         answered = ask(self.dataset, self.student, questions, asking, judge=self.judge)
         guesses = bool((params or {}).get("guesses", False))
-        rows = [self._withheld(_row(one, asking.decision), guesses) for one in answered]
+        rows = [self._withheld(_row(one, asking.decision), one.refused, guesses) for one in answered]
         return pd.DataFrame(rows, columns=COLUMNS, dtype=object)  # object: None stays None
 
-    def _withheld(self, row: dict[str, Any], guesses: bool) -> dict[str, Any]:
+    def _withheld(self, row: dict[str, Any], refused: bool, guesses: bool) -> dict[str, Any]:
         """The row with `abstained`, and without what is withheld."""
         least, confidence = self.abstain_below, row["confidence"]
-        abstained = least is not None and (confidence is None or confidence < least)
+        abstained = refused or (least is not None and (confidence is None or confidence < least))
         hidden = dict.fromkeys(("answer", "rationale", "quality")) if abstained and not guesses else {}
         return row | hidden | {"abstained": abstained}
 

@@ -11,6 +11,8 @@ ANSWER_END = " | "
 STUDENT, DISCRIMINATOR, DEFINITION = "student", "discriminator", "definition"
 ABSTAINS_ALWAYS = 2.0
 """A threshold above every confidence."""
+REFUSAL = "I do not know"
+"""What a student learns to answer where it should abstain (`method.abstain_below`)."""
 AS_REGISTERED = -1
 """In place of a number of samples: as many as the student was registered with."""
 

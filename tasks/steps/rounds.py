@@ -48,6 +48,8 @@ def prepare(
         prepared.name, f"{prepared.questions:,}", f"{prepared.positives:,}", f"{prepared.negatives:,}",
         f"{prepared.parameters:,}",
     )  # fmt: skip
+    if config.method.abstain_below is not None:
+        log.info("%s: %s of these questions teach it to abstain.", prepared.name, f"{prepared.refusals:,}")
     precision = prepared.spec.config.optimisation.precision
     if config.optimisation.precision == "auto" and precision != decided_precision(config.optimisation):
         log.info("%s goes on in %s, in which another machine began it.", prepared.name, precision)

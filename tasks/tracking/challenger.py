@@ -54,6 +54,8 @@ def register_best(
         examples=[Question(first["question"], tuple(first["choices"]))],
     )
     about = {"student": spec.student_name(best), "store": spec.store, **lineage}
+    if spec.config.method.abstain_below is not None:
+        about["refuses_below"] = f"{spec.config.method.abstain_below:g}"
     if calibrated and promise:
         about |= {
             "risk": f"{promise.risk:g}",

@@ -197,8 +197,12 @@ def figures(
     answers: Sequence[Answered],
     decision: Decision,
     promise: Promise | None = None,
+    refuses: bool = False,
 ) -> tuple[Decided, list[tuple[str | None, bool, float | None]]]:
     """What deciding gives on labelled questions, and abstaining as promised.
+
+    Args:
+        refuses: whether the student was trained to say that it does not know.
 
     Returns:
         The figures, and for each question the answer, whether it is right, and its confidence.
@@ -229,15 +233,16 @@ def figures(
             reliability=tuple(bins),
             aurc=aurc(*selective(found)),
             risks=tuple(curve(*selective(found))),
-            abstention=abstention(*selective(found), promise) if promise else None,
+            abstention=abstention(*selective(found), promise) if promise or refuses else None,
         ),
         found,
     )
 
 
-def abstention(confidence: Confidences, wrong: Wrong, promise: Promise) -> Abstention:
-    """What abstaining gives on questions that the promise was not made with."""
-    given = confidence >= promise.abstain_below
+def abstention(confidence: Confidences, wrong: Wrong, promise: Promise | None) -> Abstention:
+    """What abstaining gives on questions that the promise was not made with; without one, whatever has a confidence is
+    answered."""
+    given = confidence >= (promise.abstain_below if promise else 0.0)
     questions, answered, errors = len(given), int(given.sum()), int(wrong[given].sum())
     return Abstention(
         promise=promise,

@@ -50,6 +50,7 @@ class Preparation(Outcome):
         positives, negatives: the teacher's distinct rationales for them.
         without_answer, without_positives, without_negatives: how many of them lack these.
         left_out: questions with neither answer nor rationale.
+        refusals: questions on which it learns to abstain (`method.abstain_below`).
         parameters: how many the student has.
         too_long: what is left out because of its length.
     """
@@ -61,6 +62,7 @@ class Preparation(Outcome):
     without_positives: int
     without_negatives: int
     left_out: int
+    refusals: int = 0
     parameters: int
     too_long: TooLong
 
@@ -206,14 +208,14 @@ class Abstention(BaseModel):
     """What abstaining gives on labelled questions.
 
     Attributes:
-        promise: what was promised.
+        promise: what was promised; None of a student that was only trained to refuse (`method.abstain_below`).
         questions: how many were asked.
         answered, wrong: how many got an answer, and how many of these a wrong one.
         coverage: answered / questions, with its 95 % interval (Clopper and Pearson).
         risk: wrong / answered likewise; None where nothing is answered.
     """
 
-    promise: Promise
+    promise: Promise | None
     questions: int
     answered: int
     wrong: int
@@ -275,7 +277,7 @@ class Decided(BaseModel):
         reliability: the bins, the least sure first.
         aurc: area under the risk-coverage curve, 0 to 1, lower is better; None where it was not computed.
         risks: that curve: the share of wrong answers among the surest 5, 10 ... 100 % of the questions.
-        abstention: None where nothing is promised.
+        abstention: None where the student never abstains.
     """
 
     samples: int
@@ -328,7 +330,7 @@ class Evaluation(Outcome):
 
     @property
     def abstention(self) -> Abstention | None:
-        """What abstaining gives, as the student is served; None where nothing is promised."""
+        """What abstaining gives, as the student is served; None where it never abstains."""
         return self.decided[0].abstention if self.decided else None
 
     @property

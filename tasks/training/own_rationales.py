@@ -16,6 +16,7 @@ from storage.schemas import RATIONALES
 from storage.store import Store
 from storage.vote_sql import NO_RATIONALE
 from storage.votes import MEMORY_LIMIT
+from tasks.serving.settings import REFUSAL
 from tasks.training.spec import TrainingSpec
 
 NEGATIVE = 0
@@ -127,7 +128,7 @@ def _judged(
     """Own samples that can be judged, each with whether it is right."""
     for made in samples:
         question = questions[made["example_id"]]
-        if made["answer"] is None or question["answer"] is None:
+        if made["answer"] is None or question["answer"] in (None, REFUSAL):
             continue
         right = is_right(made, question, dataset)
         if not (right and spec.config.own.check_arithmetic and miscalculates(made["text"])):

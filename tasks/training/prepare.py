@@ -14,6 +14,7 @@ from storage.ids import content_id
 from storage.store import Store
 from storage.votes import VoteRule
 from tasks.running.worker import Worker
+from tasks.serving.settings import REFUSAL
 from tasks.training.folder import Training
 from tasks.training.in_worker import make_initial
 from tasks.training.outcomes import Preparation, Prepared
@@ -42,14 +43,21 @@ def prepare_training(
 
     Raises:
         NothingToDo: there is nothing to train on, or no validation or test question has a label or majority answer.
-        UsageError: `registry.risk` can come to nothing.
+        UsageError: `registry.risk` can come to nothing, or `method.abstain_below` has no word to teach.
         BadStudent: there is no such student.
         UsageError: questions were forgotten meanwhile.
     """
     with TemporaryDirectory(prefix="qcrd-") as folder:
         file = Path(folder) / "examples.parquet"
-        target = get_dataset(dataset).target
-        found = training_set(store, parts.train, rule, config.method, file, target, parts.sampled_only, parts.further)
+        definition = get_dataset(dataset)
+        if config.method.abstain_below is not None and definition.normalise(REFUSAL, ()) is not None:
+            raise UsageError(
+                f"method.abstain_below teaches a student to answer {REFUSAL!r}, which {definition.name} takes for an "
+                "answer like any other. Leave it out, or let the dataset's normaliser turn that text away."
+            )
+        found = training_set(
+            store, parts.train, rule, config.method, file, definition.target, parts.sampled_only, parts.further
+        )
         return _prepared(trainings, store, dataset, rule, parts, config, worker, found, file)
 
 
@@ -112,6 +120,7 @@ def _prepared(
             without_answer=found.without_answer,
             without_positives=found.without_positives,
             without_negatives=found.without_negatives,
+            refusals=found.refusals,
             left_out=found.left_out,
             parameters=made.parameters,
             too_long=made.too_long,

@@ -19,6 +19,7 @@ from storage.store import Store
 from storage.vote_sql import NO_RATIONALE
 from storage.votes import MEMORY_LIMIT, VoteRule, matching_teachers
 from tasks.questions.sets import QuestionSet
+from tasks.serving.settings import REFUSAL
 from tasks.training.folder import PART_ROWS
 
 _TEXTS = pa.list_(pa.field("element", pa.struct([("sample_id", pa.string()), ("text", pa.string())])))
@@ -47,6 +48,7 @@ class TrainingSet:
         questions, positives, negatives: how many it has.
         without_answer, without_positives, without_negatives: examples that lack them.
         left_out: questions with neither an answer nor a rationale.
+        refusals: questions whose answer target is the refusal (`method.abstain_below`).
     """
 
     digest: str
@@ -57,6 +59,7 @@ class TrainingSet:
     without_positives: int
     without_negatives: int
     left_out: int
+    refusals: int = 0
 
 
 def is_held_out(place: int) -> bool:
@@ -89,7 +92,7 @@ def training_set(
             in for a missing label of theirs.
 
     Raises:
-        NothingToDo: no question, no answer target or no positive is left.
+        NothingToDo: no question, no answer target but the refusal, or no positive is left.
     """
     questions.ids(store)  # says what to do if there are none
     counts: Counter[str] = Counter()
@@ -115,6 +118,7 @@ def training_set(
                         without_answer=not answered,
                         without_positives=not explained,
                         without_negatives=not row["negatives"],
+                        refusals=row["answer"] == REFUSAL,
                     )
             writer.write_table(pa.Table.from_pylist(usable, SCHEMA))
     _refuse_useless(counts, questions, method, target)
@@ -127,6 +131,7 @@ def training_set(
         without_positives=counts["without_positives"],
         without_negatives=counts["without_negatives"],
         left_out=counts["rows"] - counts["questions"],
+        refusals=counts["refusals"],
     )
 
 
@@ -154,7 +159,7 @@ def _rows(
               SEMI JOIN q USING (example_id)),
         r AS (SELECT * FROM {store.relation(RATIONALES, questions.partition)} WHERE source <> 'student')
     """
-    asked = f"""{given} SELECT q.example_id, q.question, q.choices, {answer} AS answer
+    asked = f"""{given} SELECT q.example_id, q.question, q.choices, {_taught(answer, method)} AS answer
         FROM q LEFT JOIN v USING (example_id) WHERE {"v.n_sampled > 0" if sampled_only else "true"}
         ORDER BY q.example_id"""
     targets = f"""{given} SELECT example_id, sample_id, text, positive
@@ -175,6 +180,13 @@ def _rows(
                     sides[text["positive"]].append({"sample_id": text["sample_id"], "text": text["text"]})
                 key, group = next(texts, _END)
             yield {**row, "positives": sides[True], "negatives": sides[False]}
+
+
+def _taught(answer: str, method: MethodConfig) -> str:
+    """The SQL of an answer target: the answer, or a refusal where the teacher's votes are too divided."""
+    if method.abstain_below is None:
+        return answer
+    return f"CASE WHEN v.share < {method.abstain_below!r} THEN '{REFUSAL}' ELSE {answer} END"
 
 
 _END: tuple[str | None, Any] = None, ()
@@ -217,6 +229,11 @@ def _refuse_useless(counts: Counter[str], questions: QuestionSet, method: Method
                 if method.answer_source == "gold"
                 else "Sample a teacher first (`qcrd sample`)."
             )
+        )
+    if answered and counts["refusals"] == answered:
+        raise NothingToDo(
+            f"The teacher's majority has less than {method.abstain_below:g} of the votes on every one of {where}, so "
+            "the student would learn nothing but to abstain. Lower method.abstain_below, or leave it out."
         )
     if method.rationales != "none" and not counts["explained"]:
         raise NothingToDo(

@@ -121,3 +121,5 @@ def test_an_answers_share_needs_an_answer_in_the_text_and_nothing_that_repels(se
     allowed = MethodConfig(answer_share=0.5, targets="answer-first", contrast="none")
     assert allowed.in_use()["answer_share"] == 0.5
     assert "answer_share" not in MethodConfig(targets="answer-first").in_use(), "older trainings keep their ids"
+    assert "abstain_below" not in MethodConfig().in_use()
+    assert MethodConfig(abstain_below=0.6).in_use()["abstain_below"] == 0.6

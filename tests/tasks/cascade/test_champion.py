@@ -29,6 +29,7 @@ def champions_home(taught: Taught, mlflow_database: Path, tmp_path_factory: pyte
         example = Question(next(iter(taught.answers)))
         parts = ToServe(taught.student, taught.discriminator, ServedConfig(dataset="lab", **LIMITS), [example])
         hold_gate(tracking, register(tracking, "qcrd-lab", logged, parts), lambda _: {})
+        hold_gate(tracking, register(tracking, "qcrd-shy", logged, parts, {"refuses_below": "0.6"}), lambda _: {})
     return home
 
 
@@ -42,6 +43,8 @@ def test_it_answers_what_it_is_sure_of(champions_home: Path, taught: Taught) -> 
     assert {one.abstains for one in unsure} == {True}
     with pytest.raises(UsageError, match="version 1 promises nothing"):
         Champion(champions_home, "qcrd-lab", CascadeSettings(), print)
+    shy = Champion(champions_home, "qcrd-shy", CascadeSettings(), print)
+    assert not any(one.abstains for one in shy.guesses(questions)), "it has learned when to (method.abstain_below)"
 
 
 def test_a_question_that_cannot_be_asked_is_nobody_elses_trouble(champions_home: Path, taught: Taught) -> None:

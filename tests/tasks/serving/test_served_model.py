@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,14 @@ def packaged(folder: Path, taught: Taught, dataset: str = "lab", **changes: Any)
     examples = [Question(question) for question in list(taught.answers)[:2]]
     save(folder / "model", ToServe(taught.student, taught.discriminator, config, examples), place)
     return folder / "model"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_code_first() -> Iterator[None]:
+    """MLflow leaves the package's code first in the path; the workers of later tests would import that."""
+    paths = list(sys.path)
+    yield
+    sys.path[:] = paths
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +196,43 @@ def test_an_answer_that_is_not_sure_enough_is_withheld(taught: Taught, tmp_path:
     assert mlflow.pyfunc.load_model(str(package), model_config={"abstain_below": None}).predict(rows).equals(everything)
     never = mlflow.pyfunc.load_model(str(package), model_config={"abstain_below": ABSTAINS_ALWAYS})
     assert never.predict(rows)["abstained"].all()
+
+
+@pytest.mark.parametrize(
+    ("writes", "texts"),
+    [("answer", ["I do not know", "7"]),
+     ("answer and rationale", ["I do not know", "7", "3 + 4 = 7.", "3 + 4 = 7."]),
+     ("answer, then rationale", ["I do not know | 3 + 4 = 7.", "7 | 3 + 4 = 7."]),
+     ("rationale, then answer", ["3 + 4 = 7. So the answer is I do not know.", "3 + 4 = 7. So the answer is 7."])],
+)  # fmt: skip
+@pytest.mark.parametrize("decides", [False, True])
+def test_who_says_that_he_does_not_know_abstains(
+    monkeypatch: pytest.MonkeyPatch, taught: Taught, tmp_path: Path, writes: Any, texts: list[str], decides: bool
+) -> None:
+    """Whatever the rationales come to, and without any threshold (`method.abstain_below`)."""
+    decision = Decision(samples=0, head=1, votes=1, quality=0, none=-1)
+    asking = AskingConfig(writes=writes, decisions=(decision,) if decides else ())
+    model = mlflow.pyfunc.load_model(str(packaged(tmp_path / "model", taught, asking=asking)))
+    served = model.unwrap_python_model()
+
+    def generate(_: Any, asked: list[str], **__: Any) -> list[Generated]:
+        return [Generated(next(written), (1,), "stop") for _ in asked]
+
+    monkeypatch.setattr(answering, "generate", generate)
+    questions = [*taught.answers][:2]
+    for guesses in (False, True):
+        written = iter(texts)
+        refused, sure = served.predict(None, questions, {"guesses": guesses}).to_dict(orient="records")
+        assert (refused["answer"], refused["confidence"], refused["abstained"]) == (None, None, True)
+        assert (sure["answer"], sure["abstained"]) == ("7", False)
+
+
+def test_a_word_for_not_knowing_that_is_an_answer_is_one() -> None:
+    text, yes = "I do not know | The text does not say.", "yes"
+    for other, refused in (("no", True), ("I do not know", False)):
+        said = answering.read_text(get_dataset("cqa"), "answer, then rationale", text, (yes, other))
+        assert said.refused == refused
+        assert (said.answer is None) == refused
 
 
 def test_a_student_without_rationales_cannot_sample_any(taught: Taught, tmp_path: Path) -> None:

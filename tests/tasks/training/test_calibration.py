@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -79,6 +80,20 @@ def test_figures_count_what_is_answered() -> None:
     assert found.calibration_error == pytest.approx(abs(confidence - 0.5) / 2)
     assert [right for _, right, _ in rights] == [True, False, False, False]
     assert [answer for answer, _, _ in rights] == ["3", "3", None, None]
+
+
+def test_who_refuses_has_no_answer_and_covers_less() -> None:
+    rows = [{"label": label, "extra": None} for label in ("3", "3", "3", "4")]
+    says = Answered("3", "a", "3", rationales=(Explained("a", "3"),), logs={"3": math.log(0.9)})
+    answers = [says, replace(says, answer=None, refused=True), says, says]
+    decision = Decision(samples=0, head=1, votes=1, quality=0, arithmetic=0, none=-1)
+    found, given = figures(get_dataset("lab"), rows, answers, decision, refuses=True)
+    assert given[1] == (None, False, None)
+    assert found.abstention is not None
+    assert (found.abstention.answered, found.abstention.wrong, found.abstention.promise) == (3, 1, None)
+    assert found.correct == 2
+    assert figures(get_dataset("lab"), rows, answers, decision)[0].abstention is None
+    assert answers[1].decided(decision).rationale is None, "it would give the answer away"
 
 
 def test_a_feature_that_is_left_out_has_no_weight() -> None:

@@ -26,6 +26,7 @@ from storage.ids import rationale_hash
 from storage.schemas import RATIONALES
 from storage.store import now
 from storage.votes import vote
+from tasks.serving.settings import REFUSAL
 from tasks.training.evaluation import evaluate_round
 from tasks.training.folder import Training
 from tasks.training.negatives import read_own, sample_negatives
@@ -306,6 +307,16 @@ def test_own_samples_are_what_their_answers_say(
         made = found.get(row["example_id"], OwnRationales())
         assert [one["text"] for one in made.positives] == [texts[0].format(right=row["answer"])] * positives
         assert [one["text"] for one in made.negatives] == [texts[1].format(right=row["answer"])] * negatives
+
+
+def test_where_the_student_should_abstain_its_own_samples_are_neither_right_nor_wrong(world: World) -> None:
+    prepared = world.prepare(tiny_training(own={"samples": 2, "least_right": 0.2}, negatives={"lag": "none"}))
+    for index, text in enumerate(("I guess it is {right}.", "I guess it is 1{right}."), start=1):
+        write(world, prepared, lambda row, text=text: text.format(right=row["answer"]), 0, index)  # type: ignore[misc]
+    rows = Training(prepared.folder).examples().to_pylist()
+    rows[0]["answer"] = REFUSAL
+    found = own_rationales(world.store, spec_of(prepared), 1, rows)
+    assert set(found) == {row["example_id"] for row in rows[1:]}
 
 
 def test_own_samples_with_wrong_arithmetic_are_no_positives(world: World) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from models.methods import MethodConfig
 from models.prefixes import EXPLAIN, PREDICT
 from models.student import Student
 from models.student_loading import load_student
-from storage.errors import NothingToDo
+from storage.errors import NothingToDo, UsageError
 from tasks.questions.sets import DatasetConfig
 from tasks.training import prepare
 from tasks.training.folder import Training
@@ -50,6 +51,18 @@ def test_a_training_is_made_once(world: World) -> None:
     assert training.spec == first.spec
     assert training.dataset.name == "lab"
     assert training.store.files.given == world.store.files.given
+
+
+def test_a_dataset_to_which_every_text_is_an_answer_has_no_word_for_not_knowing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    takes_all = replace(LAB, normalise=lambda answer, _: answer)
+    monkeypatch.setattr(prepare, "get_dataset", lambda _: takes_all)
+    with pytest.raises(
+        UsageError, match=r"'I do not know', which lab takes for an answer like any other\. Leave it out"
+    ):
+        world.prepare(tiny_training(method={"abstain_below": 0.6}))
+    assert world.prepare().refusals == 0
 
 
 def test_a_training_is_found_where_its_state_folder_was_moved_to(world: World) -> None:
