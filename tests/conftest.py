@@ -39,6 +39,14 @@ CHAT_TEMPLATE = (
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _own_code_first() -> Iterator[None]:
+    """MLflow leaves the package's code first in the path; the workers of later tests would import that."""
+    paths = list(sys.path)
+    yield
+    sys.path[:] = paths
+
+
 def build_tiny_llama(folder: Path, context: int = 512) -> Path:
     """Writes a Llama with random weights, a context of so many tokens, and a byte-level tokenizer with 300 tokens."""
     import torch

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -39,14 +39,6 @@ def packaged(folder: Path, taught: Taught, dataset: str = "lab", **changes: Any)
     examples = [Question(question) for question in list(taught.answers)[:2]]
     save(folder / "model", ToServe(taught.student, taught.discriminator, config, examples), place)
     return folder / "model"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _own_code_first() -> Iterator[None]:
-    """MLflow leaves the package's code first in the path; the workers of later tests would import that."""
-    paths = list(sys.path)
-    yield
-    sys.path[:] = paths
 
 
 @pytest.fixture(scope="module")
