@@ -62,6 +62,7 @@ def register_best(
             "abstain_below": f"{promise.abstain_below:.6g}",
             "coverage": f"{promise.answered / promise.questions:.4g}" if promise.certified else "0",
             "confidence_from": calibrated.confidence_from,
+            "judged_by": promise.judged_by,
         }
     return register(tracking, settings.name or model_name(training.dataset.name), logged, parts, about)
 

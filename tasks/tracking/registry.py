@@ -36,6 +36,7 @@ CHALLENGER = "challenger"
 GATE = "qcrd.gate"
 AGAINST = f"{GATE}.against"
 ROLLED_BACK = "qcrd.rolled_back"
+COVERAGE = "qcrd.coverage"
 VERSIONS_OF_MODEL = "mlflow.modelVersions"  # with this tag MLflow's pages link a logged model to its versions
 
 
@@ -51,6 +52,11 @@ class Registered:
     def address(self) -> str:
         """Its URI for `mlflow.pyfunc.load_model` and `mlflow models serve`."""
         return f"models:/{self.name}/{self.version}"
+
+    @property
+    def answers_nothing(self) -> bool:
+        """Whether it abstains from every question, because no risk could be certified (`registry.risk`)."""
+        return self.tags.get(COVERAGE) == "0"
 
 
 def register(
@@ -111,6 +117,9 @@ def hold_gate(
 ) -> Verdict:
     """Moves `champion` to the challenger if it is better on the same test questions, or if there is no champion.
 
+    Abstaining counts for nothing here, with one exception: a challenger that abstains from every question does not
+    replace a champion that answers some.
+
     Args:
         tracking: the MLflow that has both.
         challenger: from `register`.
@@ -131,6 +140,9 @@ def hold_gate(
             reason = f"version {challenger.version} was rolled back {when}; only by hand can it become champion again"
             return Verdict(False, reason, level=level, against=champion.version if champion else None)
         verdict = judge(right_of(challenger), right_of(champion) if champion else None, level)
+        if verdict.promoted and champion and challenger.answers_nothing and not champion.answers_nothing:
+            known = verdict.reason.removeprefix("promoted: ")
+            verdict = replace(verdict, promoted=False, reason=f"not promoted: it abstains from every question; {known}")
         verdict = replace(verdict, against=champion.version if champion else None, moved=verdict.promoted)
         with translated(backend.uri):
             for key, value in _gate_tags(verdict, champion, level).items():

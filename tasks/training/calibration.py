@@ -72,7 +72,9 @@ def calibrate(folder: Path, t: int, on_progress: Callable[[int, int], None] | No
         started = time.monotonic()
         spec, dataset = training.spec, training.dataset
         rows, _ = judged_questions(training.store, spec.validation, spec.rule)
-        certifying = judged_questions(training.store, spec.certifying, spec.rule)[0] if spec.certifying else []
+        certifying, judged_by = (
+            judged_questions(training.store, spec.certifying, spec.rule) if spec.certifying else ([], "")
+        )
         samples = samples_of(spec)
         answers = ask_round(training, t, [*rows, *certifying], explain=True, samples=samples, on_progress=on_progress)
         fitting, others = answers[: len(rows)], answers[len(rows) :]
@@ -83,7 +85,7 @@ def calibrate(folder: Path, t: int, on_progress: Callable[[int, int], None] | No
             decisions[0], sources = best_source(*_weighed(dataset, rows, fitting, samples[0]), samples[0])
             known = selective(figures(dataset, rows, fitting, decisions[0])[1])
             unseen = selective(figures(dataset, certifying, others, decisions[0])[1])
-            promise = promised(known, unseen, spec.config.risk)
+            promise = promised(known, unseen, spec.config.risk).model_copy(update={"judged_by": judged_by})
         return Calibrated(
             t=t,
             questions=len(rows),

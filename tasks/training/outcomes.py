@@ -172,6 +172,7 @@ class Promise(BaseModel):
         questions: the certifying ones.
         answered, wrong: of these, at that confidence; where nothing could be certified, at the first that was tried.
         bound: upper bound of the share of wrong ones.
+        judged_by: who says what is wrong: "gold" labels, or the "teacher", whose majority answers stand in for them.
     """
 
     risk: float
@@ -181,6 +182,7 @@ class Promise(BaseModel):
     answered: int
     wrong: int
     bound: float
+    judged_by: str = "gold"
 
     @property
     def certified(self) -> bool:
@@ -197,9 +199,10 @@ class Promise(BaseModel):
                 f"them wrongly, so up to {self.bound:.1%} may be wrong. Allow a larger registry.risk, or name more "
                 "validation questions."
             )
+        wrong = "wrong" if self.judged_by == "gold" else "not the teacher's answer"
         return (
             f"answers from a confidence of {self.abstain_below:.1%} on: {self.answered:,} of {self.questions:,} "
-            f"certifying questions, {self.wrong:,} of them wrongly, so at most {self.bound:.1%} are wrong "
+            f"certifying questions, {self.wrong:,} of them wrongly, so at most {self.bound:.1%} are {wrong} "
             f"({self.certainty:.0%} certainty; registry.risk is {self.risk:.1%})."
         )
 

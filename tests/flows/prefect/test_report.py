@@ -36,6 +36,19 @@ def test_coverage_and_risk_are_told_with_their_intervals_and_what_was_promised()
     ]
 
 
+def test_a_student_that_was_only_trained_to_refuse_promises_nothing() -> None:
+    found = abstention(np.array([0.9, 0.1, NO_ANSWER, NO_ANSWER]), np.array([False, True, True, True]), None)
+    [line] = abstention_lines(result(found))
+    assert line.startswith("a answers 50.0% of the test questions")
+    assert line.endswith("; nothing is promised (95 % intervals)")
+
+
+def test_a_promise_says_who_judged() -> None:
+    assert "so at most 6.8% are wrong (95% certainty" in promise(0.8).told
+    by_teacher = promise(0.8).model_copy(update={"judged_by": "teacher"})
+    assert "so at most 6.8% are not the teacher's answer (95% certainty" in by_teacher.told
+
+
 def test_a_student_that_answers_nothing_says_so() -> None:
     confidence, wrong = np.array([0.3, 0.2]), np.array([False, True])
     [few, never] = abstention_lines(

@@ -19,6 +19,7 @@ from storage.errors import UnknownName, UsageError
 from tasks.errors import TrackingFailed
 from tasks.serving.settings import Question, ServedConfig
 from tasks.tracking.client import AboutTraining, LoggedRound, Tracking, open_tracking
+from tasks.tracking.gate import Verdict
 from tasks.tracking.packaging import ToServe, model_name
 from tasks.tracking.registry import LoadedStudent, Registered, champion_of, hold_gate, load_registered, register
 from tests.tasks.conftest import Taught, home_with
@@ -162,6 +163,24 @@ def test_the_newest_version_is_the_challenger_and_the_better_one_the_champion(
     assert (champion.version, champion.tags["qcrd.training_id"]) == ("3", "better")
     # An old training that is run again is neither the newest nor judged anew into something else.
     assert register(tracking, name, trained(tracking, "first"), parts).version == "1"
+    assert aliases(tracking, name) == {"champion": 3, "challenger": 4}
+
+
+def test_who_abstains_from_everything_does_not_replace_who_answers(tracking: Tracking, parts: ToServe) -> None:
+    """However much better its guesses are: nobody would get an answer any more."""
+    name, nothing, much = "shy", {"coverage": "0"}, {"coverage": "0.7"}
+    rights = right_of({"one": (0, 10), "two": (0, 40), "three": (0, 70), "four": (0, 100)})
+
+    def comes(training: str, lineage: dict[str, str]) -> Verdict:
+        return hold_gate(tracking, register(tracking, name, trained(tracking, training), parts, lineage), rights)
+
+    assert comes("one", nothing).promoted, "there is nobody else"
+    assert comes("two", nothing).promoted, "nobody loses anything"
+    assert comes("three", much).promoted
+    verdict = comes("four", nothing)
+    assert not verdict.promoted
+    assert verdict.reason.startswith("not promoted: it abstains from every question; challenger 100.0%, champion 70.0%")
+    assert tracking.client.get_model_version(name, "4").tags["qcrd.gate.promoted"] == "false"
     assert aliases(tracking, name) == {"champion": 3, "challenger": 4}
 
 
