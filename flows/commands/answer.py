@@ -5,6 +5,8 @@ import logging
 import math
 import os
 import socket
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -32,7 +34,12 @@ KEY_VARIABLE = "QCRD_ANSWER_API_KEY"
 
 def answer_command(
     config: ConfigArgument,
-    questions: Annotated[list[str] | None, typer.Argument(help="Questions, unless --serve.")] = None,
+    questions: Annotated[
+        list[str] | None, typer.Argument(help="Questions; - reads one per line from standard input.")
+    ] = None,
+    path: Annotated[
+        str | None, typer.Option("--path", help="A file with the questions, in the columns of the dataset's files.")
+    ] = None,
     choice: Annotated[
         list[str] | None, typer.Option("--choice", help="An answer choice, for datasets that have some. Repeatable.")
     ] = None,
@@ -57,8 +64,10 @@ def answer_command(
     """
     from flows.config.distill import load_config
 
-    if bool(questions) == serve:
-        raise UsageError('Give questions, such as qcrd answer lab "How many ...?", or --serve, one of the two.')
+    if bool(questions) + bool(path) + serve != 1:
+        raise UsageError(
+            'Give one of the three: questions, such as qcrd answer lab "How many ...?", a file with --path, or --serve.'
+        )
     loaded = load_config(config, settings or [])
     if loaded.teacher.source != "sample":
         raise UsageError(
@@ -69,15 +78,18 @@ def answer_command(
         raise UsageError("cascade.cost_a_day needs prices: set teacher.price.per_million_completion and its like.")
     dataset, place = get_dataset(loaded.dataset.name), home_at(home)
     if not serve:
-        from tasks.serving.settings import Question
-
-        asked = [Question(text, tuple(choice or ())) for text in questions or []]
+        asked = _asked(dataset, questions or [], path, choice or [])
         given = _answers(place, loaded, dataset, asked)
         if as_json:
             print_json([one.model_dump() for one in given])
             return
         for question, one in zip(asked, given, strict=True):
             _show(question.question, one)
+        counts = Counter(one.by for one in given)
+        notice(
+            f"{counts['student']:,} of {len(given):,} questions answered by the student, {counts['teacher']:,} by the "
+            f"teacher, {counts['nobody']:,} by nobody."
+        )
         return
     key = os.environ.get(KEY_VARIABLE) or None
     if key is None and host not in (LOOPBACK, "localhost", "::1"):
@@ -95,6 +107,26 @@ def answer_command(
         champion = _champion(place, loaded, dataset)
         with _desk(place, loaded, dataset) as desk:
             asyncio.run(_serve(champion, desk, dataset, key, bound, math.ceil(loaded.cascade.wait_s)))
+
+
+def _asked(dataset: Dataset, texts: list[str], path: str | None, choices: list[str]) -> "list[Question]":
+    """What is asked at a terminal.
+
+    Raises:
+        UsageError: nothing, or choices beside a file, which has its own.
+    """
+    from tasks.serving.settings import Question
+
+    if path is not None and choices:
+        raise UsageError("--choice is for questions on the command line; those of a file are in its column of choices.")
+    if path is not None:
+        asked = [Question(one.question, one.choices) for one in dataset.load("train", path)]
+    else:
+        lines = [line.strip() for line in sys.stdin if line.strip()] if texts == ["-"] else texts
+        asked = [Question(text, tuple(choices)) for text in lines]
+    if not asked:
+        raise UsageError(f"There is no question in {path or 'standard input'}.")
+    return asked
 
 
 def _answers(home: Home, config: "DistillConfig", dataset: Dataset, questions: "list[Question]") -> "list[Given]":

@@ -66,7 +66,7 @@ async def by_teacher(desk: Desk, question: Question, guess: Guess) -> Given:
         about |= {"share": voted.share, "example_id": voted.example_id}
         if voted.answer is not None:
             return Given(by="teacher", answer=voted.answer, rationale=voted.rationale, **about)
-        why = "no sample of the teacher's has an answer"
+        why = "no sample of the teacher's has an answer that counts"
     return Given(by="nobody", abstained=True, why=why, **about)
 
 

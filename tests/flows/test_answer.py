@@ -115,6 +115,7 @@ def test_nothing_is_lost_and_the_next_run_learns_from_it(
             assert "Another process passes questions on to this teacher" in other
             service.process.send_signal(signal.SIGTERM)
             assert service.process.wait(timeout=60) == 143
+        of_a_file(qcrd, answered)
         store = Store(home / "store")
         rows = store.query("SELECT * FROM rationales WHERE split = 'passed-on'").to_pylist()
         assert {row["n"] for row in store.query(
@@ -141,6 +142,23 @@ def test_nothing_is_lost_and_the_next_run_learns_from_it(
             )  # fmt: skip
             turned_away(service)
             gives_way(service, home)
+
+
+def of_a_file(qcrd: Qcrd, answered: dict[str, str]) -> None:
+    """Questions that are known, in a file with the dataset's columns: they are not asked again."""
+    lines = "".join(json.dumps({"body": one}) + "\n" for one in answered)
+    Path("today.jsonl").write_text(lines, encoding="utf-8")
+    given = json.loads(qcrd("answer", "small.yaml", "--path", "today.jsonl", "--json").stdout)
+    assert [(one["by"], one["answer"]) for one in given] == [("teacher", answer) for answer in answered.values()]
+    told = qcrd("answer", "small.yaml", next(iter(answered))).stderr
+    assert "0 of 1 questions answered by the student, 1 by the teacher, 0 by nobody." in told
+    Path("none.jsonl").write_text("", encoding="utf-8")
+    for arguments, line in (
+        (["--path", "today.jsonl", "How many?"], "Give one of the three: questions, such as"),
+        (["--path", "today.jsonl", "--choice", "5"], "--choice is for questions on the command line"),
+        (["--path", "none.jsonl"], "none.jsonl"),
+    ):
+        assert line in qcrd("answer", "small.yaml", *arguments, code=2).stderr
 
 
 def turned_away(service: Service) -> None:
