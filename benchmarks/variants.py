@@ -7,18 +7,19 @@ HOME has the lab's teacher (`qcrd lab build --home HOME`). For each seed other q
 
 - few: the few questions alone;
 - rephrased, changed: with one variant of each question of that kind;
-- more: with as many further questions of the lab in place of the variants, labels included.
+- more: with as many further questions of the lab in place of the variants, labels included;
+- apart (only if `--arms` names it): with those of these alone that would not be refused as variants.
 
 The lab's teacher, on vLLM, answers all of them, two samples each. It cannot write variants: benchmarks/rewriting.py
 does, by rules, as a teacher would that rewrites faithfully. No large model was asked, so this is what variants give at
 best, of those that stay near their source's words; how many of a real teacher's are right and useful is not measured.
 
 What is too like a validation or test question is refused, as in any run (`variants.overlap`), so there are fewer
-variants than questions. Of further questions none is left out; how many of them the same rule would refuse is counted.
+variants than questions. Of `more` nothing is left out; how many of its further questions are as near is counted.
 
-With `--equal steps`, the default, all trainings visit a question --visits times in all, as far as whole epochs allow:
-those with twice the questions have half the epochs. Refused variants and questions without a usable sample make some a
-little shorter; the table has the steps. With `--equal epochs` all have those of the few, and most take twice the steps.
+With `--equal steps`, the default, trainings have as many epochs as come nearest to --visits of a question in all, so
+those with twice the questions have half the epochs, and the steps are the same but for rounding; the table has them.
+With `--equal epochs` all have the epochs of the few, and the others take up to twice the steps.
 
 Every command is the user's, in a state folder for each seed and arm. The others begin with the store of "few", so all
 arms of a seed learn from the same samples of the few questions. Settings are those of `benchmarks.choosing lab`.
@@ -32,7 +33,9 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache, cached_property
 from itertools import repeat
 from pathlib import Path
 
@@ -45,6 +48,7 @@ from benchmarks.rewriting import Rewriter, rewriting
 from flows.config.distill import load_config
 from storage.datasets.definition import Example
 from storage.datasets.variants import VARIANT_KINDS
+from storage.ids import example_id
 from storage.store import Store
 from tasks.questions.leaks import Known
 from tasks.teacher.lab import lab_folder
@@ -52,7 +56,7 @@ from tasks.teacher.variants import Source, sorted_variants
 from tasks.training.folder import Training
 from tasks.training.outcomes import RoundTrained
 
-ARMS = ("few", *VARIANT_KINDS, "more")
+ARMS = ("few", *VARIANT_KINDS, "more", "apart")
 BASE = "quickstart"
 SETTINGS = (
     *WORLDS["lab"].settings, f"rounds.rounds={WORLDS['lab'].rounds}", "registry.register_model=false",
@@ -66,56 +70,91 @@ class Arm:
     Args:
         seed: which questions, and of the training.
         arm: one of ARMS.
-        url: of the teacher; empty where nothing is run.
         options: of the command line.
     """
 
-    def __init__(self, seed: int, arm: str, url: str, options: argparse.Namespace) -> None:
-        self.seed, self.arm, self.url, self.options = seed, arm, url, options
-        self.folder: Path = options.home / f"few-{options.few}" / f"seed-{seed}" / f"{arm}-{options.equal}"
+    def __init__(self, seed: int, arm: str, options: argparse.Namespace) -> None:
+        self.seed, self.arm, self.options = seed, arm, options
+        name = arm if arm == "few" else f"{arm}-{options.equal}"
+        self.folder: Path = options.home / f"few-{options.few}" / f"seed-{seed}" / name
         self.file = self.folder / "outcome.json"
-        self.questions = self.folder / "questions.jsonl"
+        self.config = load_config(BASE, [*SETTINGS, *self._variants(), *options.set])
 
-    def settings(self) -> list[str]:
-        few, world = self.options.few, WORLDS["lab"]
-        visited = few if self.arm == "few" or self.options.equal == "epochs" else 2 * few
-        variants = [f"variants.{self.arm}=1"] if self.arm in VARIANT_KINDS else []
-        return [
-            *SETTINGS, f"teacher.url={self.url}", f"teacher.seed={self.seed}", f"optimisation.seed={self.seed}",
-            f"student.new.seed={self.seed}", f"student.tokenizer={lab_folder(self.options.home)}",
-            f"dataset.paths.train={self.questions}", *variants,
-            f"rounds.epochs_per_round={max(1, round(self.options.visits / visited / world.rounds))}",
-            *self.options.set,
-        ]  # fmt: skip
+    def _variants(self) -> list[str]:
+        return [f"variants.{self.arm}=1"] if self.arm in VARIANT_KINDS else []
 
-    def run(self, pool: list[Example]) -> None:
-        """Trains and stores what came of it, unless that is there.
+    @cached_property
+    def kept_out(self) -> list[str]:
+        """All validation and test questions."""
+        dataset = self.config.dataset
+        sets = (dataset.question_set(LAB.name, part) for part in ("validation", "test"))
+        return [row.question for one in sets for row in LAB.load(one.split, dataset.paths.get(one.split), one.limit)]
+
+    def near(self, questions: Iterable[str]) -> list[bool]:
+        """Which of some questions a run would refuse, were they variants, for what is kept out."""
+        known = Known(self.kept_out, self.config.variants.overlap)
+        return [known.near(one) for one in questions]
+
+    def own(self, pool: list[Example]) -> list[Example]:
+        """Its questions, without variants.
 
         Args:
             pool: the seed's questions, the few first.
         """
+        few, further = pool[: self.options.few], pool[self.options.few :]
+        if self.arm == "apart":
+            near = self.near(one.question for one in further)
+            further = [one for one, is_near in zip(further, near, strict=True) if not is_near]
+        return [*few, *further] if self.arm in ("more", "apart") else few
+
+    def epochs(self, own: list[Example]) -> int:
+        """Of a round; of variants those count that are likely to be there."""
+        questions, world = len(own), WORLDS["lab"]
+        if self.arm in VARIANT_KINDS:
+            likely = (rewriter().write(self.arm, one.question, self.seed) for one in own)
+            questions += self.near(likely).count(False)
+        if self.options.equal == "epochs":
+            questions = self.options.few
+        visits: int = self.options.visits
+        return max(1, round(visits / questions / world.rounds))
+
+    def run(self, pool: list[Example], url: str) -> None:
+        """Trains and stores what came of it, unless that is there.
+
+        Args:
+            pool: the seed's questions, the few first.
+            url: of the teacher.
+        """
         if self.file.exists():
             return
+        own, questions = self.own(pool), self.folder / "questions.jsonl"
         if not self.folder.exists():
             partial = self.folder.with_suffix(".partial")
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             if self.arm != "few":
-                shutil.copytree(Arm(self.seed, "few", "", self.options).folder / "store", partial / "store")
-            asked = pool[: self.options.few * (2 if self.arm == "more" else 1)]
-            lines = [json.dumps({"question": one.question, "label": one.label}) for one in asked]
-            (partial / self.questions.name).write_text("\n".join(lines) + "\n")
+                shutil.copytree(Arm(self.seed, "few", self.options).folder / "store", partial / "store")
+            lines = [json.dumps({"question": one.question, "label": one.label}) for one in own]
+            (partial / questions.name).write_text("\n".join(lines) + "\n")
             partial.rename(self.folder)
-        outcome = self.outcome(self.distill(), pool)
+        training = self.distill(
+            [
+                f"teacher.url={url}", f"teacher.seed={self.seed}", f"optimisation.seed={self.seed}",
+                f"student.new.seed={self.seed}", f"student.tokenizer={lab_folder(self.options.home)}",
+                f"dataset.paths.train={questions}", f"rounds.epochs_per_round={self.epochs(own)}",
+            ]
+        )  # fmt: skip
+        outcome = self.outcome(training, pool)
         curves.write(self.file, outcome)
         told = {name: value for name, value in outcome.items() if name != "right"}
         print(f"seed {self.seed} {self.arm}: {told}", flush=True)
 
-    def distill(self) -> Training:
+    def distill(self, settings: list[str]) -> Training:
         """One `qcrd distill`."""
         command = [sys.executable, "-c", "from flows.cli import main; main()", "distill", BASE, "--json", "--home",
                    str(self.folder)]  # fmt: skip
-        command += [part for setting in self.settings() for part in ("--set", setting)]
+        command += [part for setting in (*SETTINGS, *settings, *self._variants(), *self.options.set)
+                    for part in ("--set", setting)]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(done.stderr[-2000:])
@@ -148,34 +187,30 @@ class Arm:
             "USING (example_id) JOIN examples own ON own.example_id = written.extra->>'variant_of' WHERE winner IS NOT "
             "NULL"
         ).to_pylist()
-        answer = Rewriter().answer
-        return float(
-            np.mean([LAB.equal(row["winner"], str(answer(row["source"], row["variant"])), {}) for row in rows])
-        )
+        right = [LAB.equal(row["winner"], str(rewriter().answer(row["source"], row["variant"])), {}) for row in rows]
+        return float(np.mean(right))
 
     def refused(self, store: Store, pool: list[Example]) -> dict[str, int]:
-        """Reason -> how many variants are refused for it; of "more", how many further questions would be."""
-        config = load_config(BASE, self.settings())
-        sets = {part: config.dataset.question_set("lab", part) for part in config.dataset.splits()}
-        rows = {}
-        for part, questions in sets.items():
-            with store.connect() as con:
-                rows[part] = store.execute(
-                    con, f"SELECT example_id, question, label FROM {questions.sql(store)}"
-                ).to_pylist()
-        kept_out = [row["question"] for part in ("validation", "test") for row in rows[part]]
-        few = self.options.few
+        """Reason -> how many variants are refused for it; of other arms, how many further questions would be."""
         if self.arm in VARIANT_KINDS:
-            sources = [Source(row["example_id"], row["question"], (), row["label"]) for row in rows["train"]]
-            return dict(
-                sorted_variants(
-                    store, LAB, sets["train"].partition, self.arm, config.variants.kinds[self.arm], sources,
-                    [one.question for one in sources], kept_out, config.variants.overlap,
-                ).refused
+            train = {"dataset": LAB.name, "split": "train"}
+            sources = [
+                Source(example_id(LAB.name, "train", one.question, ()), one.question, (), one.label)
+                for one in self.own(pool)
+            ]
+            found = sorted_variants(
+                store, LAB, train, self.arm, self.config.variants.kinds[self.arm], sources,
+                [one.question for one in sources], self.kept_out, self.config.variants.overlap,
             )  # fmt: skip
-        known = Known(kept_out, config.variants.overlap)
-        near = sum(known.near(one.question) for one in pool[few : 2 * few]) if self.arm == "more" else 0
-        return {"like a validation or test question": near} if near else {}
+            return dict(found.refused)
+        near = sum(self.near(one.question for one in pool[self.options.few :]))
+        return {"further questions are like a validation or test question": near}
+
+
+@cache
+def rewriter() -> Rewriter:
+    """A process's."""
+    return Rewriter()
 
 
 def run_seed(seed: int, url: str, options: argparse.Namespace) -> None:
@@ -183,7 +218,7 @@ def run_seed(seed: int, url: str, options: argparse.Namespace) -> None:
     questions = list(LAB.load("train", None, None))
     pool = [questions[place] for place in np.random.default_rng(seed).permutation(len(questions))[: 2 * options.few]]
     for arm in options.arms:
-        Arm(seed, arm, url, options).run(pool)
+        Arm(seed, arm, options).run(pool, url)
 
 
 def show(options: argparse.Namespace) -> None:
@@ -192,7 +227,7 @@ def show(options: argparse.Namespace) -> None:
         arm: {
             seed: outcome
             for seed in range(options.first_seed, options.first_seed + options.seeds)
-            if (outcome := curves.read(Arm(seed, arm, "", options).file))
+            if (outcome := curves.read(Arm(seed, arm, options).file))
         }
         for arm in ARMS
     }
@@ -212,7 +247,7 @@ def show(options: argparse.Namespace) -> None:
         told = [f"{samples:,.0f} samples", f"{majorities:.1f} % of majorities right",
                 f"{questions:,.0f} questions trained on in {steps:,.0f} steps, {seconds:,.0f} s"]  # fmt: skip
         told += [
-            f"{count / len(outcomes):.0f} {'refused' if arm in VARIANT_KINDS else 'would be'}: {reason}"
+            f"{count / len(outcomes):.0f} {'refused: ' if arm in VARIANT_KINDS else ''}{reason}"
             for reason, count in sorted(refused.items())
         ]
         print(f"{'':10} {'; '.join(told)}", flush=True)
@@ -222,7 +257,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", type=Path, required=True, help="with the lab's teacher; a folder for each arm")
     parser.add_argument("--few", type=int, default=500, help="questions that there are")
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS, help="`few` goes before the others")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS[:4], help="few comes before others")
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--equal", choices=("steps", "epochs"), default="steps", help="in all trainings")

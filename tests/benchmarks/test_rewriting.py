@@ -1,16 +1,20 @@
 """The stand-in that writes variants in the lab: the product's prompts, the lab's words, right answers."""
 
+import asyncio
 import re
 from collections.abc import Callable
 from itertools import islice
+from typing import Any
 
+import aiohttp
 import pytest
 
-from benchmarks.rewriting import NAMES, NOUNS, Rewriter, asked_for, numbers
+from benchmarks.rewriting import NAMES, NOUNS, Rewriter, asked_for, numbers, rewriting
 from storage.datasets.lab import problems
 from storage.datasets.lab_problems import Problem, solve
 from storage.datasets.variants import VARIANT_KINDS, read_variant, variant_prompt
 from tasks.questions.leaks import words_id
+from tests.flows.test_planted_secret import endpoint
 
 SOLVERS: dict[str, Callable[..., int]] = {
     "compare": lambda more, own, other: 2 * own + (other if more else -other),
@@ -93,6 +97,24 @@ def test_it_knows_the_prompts_of_variants_and_no_other(rewriter: Rewriter, sourc
         assert asked_for(variant_prompt(kind, question, ()).plain) == (kind, question)
         assert read_variant(rewriter.write(kind, question, 0), question) is not None
     assert asked_for(f"{question}\n") is None
+
+
+def test_other_requests_are_passed_on_as_they_are(rewriter: Rewriter, sources: list[Problem]) -> None:
+    question = sources[0].question
+
+    async def ask(url: str, prompt: str) -> Any:
+        body = {"model": "lab", "prompt": prompt, "n": 2, "seed": 5}
+        async with aiohttp.ClientSession() as session, session.post(f"{url}/completions", json=body) as reply:
+            return await reply.json()
+
+    with endpoint() as served, rewriting(served.url) as url:
+        answered = asyncio.run(ask(url, f"{question}\n"))
+        [passed_on] = served.bodies
+        assert passed_on == {"model": "lab", "prompt": f"{question}\n", "n": 2, "seed": 5}
+        assert [choice["text"] for choice in answered["choices"]] == ["text 5", "text 6"]
+        written = asyncio.run(ask(url, variant_prompt("changed", question, ()).plain))
+        assert [choice["text"] for choice in written["choices"]] == [rewriter.write("changed", question, 5)]
+        assert len(served.bodies) == 1
 
 
 def test_the_solvers_here_are_right(sources: list[Problem]) -> None:
