@@ -191,7 +191,9 @@ class Arm:
         return float(np.mean(right))
 
     def refused(self, store: Store, pool: list[Example]) -> dict[str, int]:
-        """Reason -> how many variants are refused for it; of other arms, how many further questions would be."""
+        """Reason -> how many variants are refused for it; where there are further questions, how many would be."""
+        if self.arm == "few":
+            return {}
         if self.arm in VARIANT_KINDS:
             train = {"dataset": LAB.name, "split": "train"}
             sources = [

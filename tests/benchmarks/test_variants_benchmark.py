@@ -42,8 +42,7 @@ def test_outcomes_are_paired_by_seed(tmp_path: Path) -> None:
     assert curves.accuracies(first).startswith(" 87.5 (")
 
 
-def test_a_training_without_a_file_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-
+def test_the_table_has_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = options(tmp_path, "steps")
     given.first_seed, given.seeds = 0, 2
     show(given)
