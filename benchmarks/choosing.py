@@ -25,16 +25,15 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import pyarrow as pa
 
+from benchmarks import curves
 from benchmarks.cells import train_whole
 from flows.config.distill import DistillConfig, load_config
 from storage.datasets.registry import get_dataset
 from storage.schemas import EXAMPLES, RATIONALES
 from storage.store import Store
 from storage.votes import VoteRule, vote
-from tasks.comparing.statistics import mean_interval, paired_difference
 from tasks.questions.choosing import Choose, Signals, ordered, shuffled
 from tasks.questions.stored import store_examples
 from tasks.serving.settings import AskingConfig, Question
@@ -127,8 +126,7 @@ class Cell:
 
     def read(self) -> dict[str, Any] | None:
         """What it came to; None if it is not done."""
-        found: dict[str, Any] | None = json.loads(self.file.read_text()) if self.file.exists() else None
-        return found
+        return curves.read(self.file)
 
     def config(self) -> DistillConfig:
         """Its configuration: the same number of steps for any size."""
@@ -179,27 +177,16 @@ def do(cell: Cell) -> str:
     rule = VoteRule(dataset=dataset.name, **config.votes.model_dump())
     vote(store, dataset, rule, questions.split)
     training = train_whole(cell.home, store, config, rule, Parts.of(config.dataset, dataset.name, sampled_only=True))
-    best = best_round(training.evaluations())
-    test = training.evaluation(best, "test")
-    if test is None or training.spec.test is None:
-        raise SystemExit("There are no test questions.")
-    rights = training.spec.test.rights(training.store, training.spec.student_name(best))
     outcome = {
         "asked": asked,
         "samples": samples.num_rows,
-        "training": training.spec.training_id,
-        "bare": test.accuracy,
-        "explanations": test.explanation_accuracy,
-        "chosen": sum(rights.values()) / len(rights),
-        "right": "".join(str(int(rights[key])) for key in sorted(rights)),
+        **curves.outcome_of(training),
         "seconds": time.monotonic() - began,
     }
-    partial = cell.file.with_suffix(".partial")
-    partial.write_text(json.dumps(outcome))
-    partial.replace(cell.file)
+    curves.write(cell.file, outcome)
     return (
         f"{cell.world} seed {cell.seed} {cell.way} {cell.size}: {outcome['samples']:,} samples, chosen "
-        f"{outcome['chosen']:.3f}, bare {test.accuracy:.3f}, explained {test.explanation_accuracy or 0:.3f} "
+        f"{outcome['chosen']:.3f}, bare {outcome['bare']:.3f}, explained {outcome['explanations'] or 0:.3f} "
         f"({outcome['seconds']:.0f} s)"
     )
 
@@ -264,31 +251,13 @@ def show(arguments: argparse.Namespace) -> None:
         for way, outcomes in by_way.items():
             if not outcomes:
                 continue
-            mean, low, high = mean_interval(_right(list(outcomes.values())))
-            samples = np.mean([one["samples"] for one in outcomes.values()])
-            bare, explained = (
-                100 * np.mean([one[name] or 0 for one in outcomes.values()]) for name in ("bare", "explanations")
-            )
             line = (
-                f"{group[0].size:6,} questions {samples:8,.0f} samples  {way:10} {100 * mean:5.1f} "
-                f"({100 * low:.1f} to {100 * high:.1f}), bare {bare:.1f}, explanations {explained:.1f}, "
-                f"{len(outcomes)} seeds"
+                f"{group[0].size:6,} questions {curves.mean_of(outcomes, 'samples'):8,.0f} samples  {way:10} "
+                f"{curves.accuracies(outcomes)}"
             )
-            both = sorted(outcomes.keys() & by_way["random"].keys())
-            if both and way != "random":
-                told = paired_difference(
-                    _right([outcomes[seed] for seed in both]), _right([by_way["random"][seed] for seed in both])
-                )
-                line += (
-                    f"; minus random {100 * told.mean:+.1f} ({100 * told.low:+.1f} to {100 * told.high:+.1f}, "
-                    f"p {told.p_value:.2g}, {len(both)} seeds)"
-                )
+            if way != "random":
+                line += curves.minus(outcomes, by_way["random"], "random")
             print(line, flush=True)
-
-
-def _right(outcomes: list[dict[str, Any]]) -> "np.ndarray[Any, np.dtype[np.bool_]]":
-    """(S, Q) whether each seed's student was right about each test question."""
-    return np.array([[sign == "1" for sign in one["right"]] for one in outcomes])
 
 
 def main() -> int:
