@@ -28,7 +28,7 @@ from storage.checking import read_whole
 from storage.columns import unknown, with_unknown
 from storage.errors import UsageError, one_line
 from storage.files import translated
-from storage.parts import kind_of, part_name, replacing, written_at
+from storage.parts import folder_of, kind_of, part_name, replacing, written_at
 from storage.schemas import COMPACTED_VERSION, TABLES, Table
 from storage.store import PARQUET_OPTIONS, ROWS_A_GROUP, Store
 
@@ -93,6 +93,28 @@ def compact(
         removed += remove_replaced(store, kept_for)
         waiting = sum(len(_replaced(store, table, table.name)) for table in TABLES.values())
     return Compacted(done, written, before, after, removed, waiting)
+
+
+def compact_partition(store: Store, partition: dict[str, str], tables: Iterable[Table]) -> int:
+    """Copies the small files of one partition together, unless another process rewrites the store just now.
+
+    What they replace stays for `compact` to delete.
+
+    Args:
+        partition: such as dataset and split.
+
+    Returns:
+        How many files were copied.
+
+    Raises:
+        DamagedPart, StoreWriteFailed: nothing is lost.
+    """
+    copied = 0
+    with store.lock("rewrite", wait=False) as mine:
+        for table in tables if mine else ():
+            for group in _groups(store, table, LARGE, partition):
+                copied += len(group) if rewrite(store, table, group) is not None else 0
+    return copied
 
 
 @contextmanager
@@ -194,10 +216,12 @@ def grouped(store: Store, table: Table, sizes: Mapping[str, int], large: int = L
             yield group
 
 
-def _groups(store: Store, table: Table, large: int) -> Iterator[dict[str, int]]:
+def _groups(
+    store: Store, table: Table, large: int, partition: dict[str, str] | None = None
+) -> Iterator[dict[str, int]]:
     """What becomes one file each: small files, two or more."""
-    sizes = store.listed(table.name)
-    small = {path: sizes[path] for path in store.parts(table) if sizes[path] < large and kind_of(path)}
+    sizes = store.listed(folder_of(table, partition or {}))
+    small = {path: sizes[path] for path in store.parts(table, partition) if sizes[path] < large and kind_of(path)}
     return (group for group in grouped(store, table, small, large) if len(group) > 1)
 
 

@@ -18,8 +18,9 @@ import pyarrow as pa
 
 from models.errors import ModelError, TeacherFailed, TeacherUnavailable
 from models.teacher import Teacher, TeacherConfig, TeacherKey
+from storage.compaction import compact_partition
 from storage.datasets.definition import Dataset, Example
-from storage.errors import UsageError, one_line
+from storage.errors import StorageError, UsageError, one_line
 from storage.ids import example_id
 from storage.schemas import EXAMPLES, RATIONALES, VOTES
 from storage.store import Store, now
@@ -38,6 +39,8 @@ from tasks.teacher.settings import TeacherSettings
 AT_ONCE, GROUPS = 256, 8
 """Questions that are asked together, and how many such groups are asked side by side; with a budget of money one, which
 watches every request."""
+COMPACT_EVERY = 100
+"""Groups after which their small files are copied together: each group reads all files of the split."""
 
 
 class OverBudget(Exception):
@@ -106,7 +109,8 @@ class Desk:
         groups = GROUPS if settings.cost_a_day is None else 1
         self._asking: Grouping[Question, Voted] = Grouping(self._ask, "the teacher", AT_ONCE, settings.queue, groups)
         self._under_way: dict[str, asyncio.Task[Voted]] = {}
-        self._budget = threading.Lock()
+        self._budget, self._tidying = threading.Lock(), threading.Lock()
+        self._groups = 0  # that were asked since the files were copied together
         self._day: date = now().date()
         self._asked = 0  # questions of this day
         self._spent = 0.0  # on this day; counted only where there is a limit
@@ -186,6 +190,7 @@ class Desk:
 
     def _begin(self) -> list[Question]:
         """Counts what was asked and paid today, and returns the stored questions without any sample."""
+        self._compact()
         midnight = datetime.combine(self._day, time(), UTC)
         examples, rationales = (self._store.relation(table, self._partition) for table in (EXAMPLES, RATIONALES))
         with self._store.connect() as con:
@@ -221,7 +226,12 @@ class Desk:
         )  # fmt: skip
 
     def _ask(self, questions: Sequence[Question]) -> list[Voted | Exception]:
-        """Asks the teacher some questions; what is stored already is not asked again."""
+        """Asks the teacher a group of questions; what is stored already is not asked again."""
+        with self._tidying:
+            self._groups = (self._groups + 1) % COMPACT_EVERY
+            my_turn = self._groups == 0
+        if my_turn:
+            self._compact()
         ids = [self._id(question) for question in questions]
         refused = self._take(dict(zip(ids, questions, strict=True)))
         taken = [key for key in ids if key not in refused]
@@ -249,6 +259,13 @@ class Desk:
             taken = [key for key in taken if key not in lacking]
         voted = self._vote(taken) if taken else {}
         return [voted.get(key) or refused.get(key, failure) for key in ids]
+
+    def _compact(self) -> None:
+        """Copies the split's small files together; what is wrong with them does not keep anybody from an answer."""
+        try:
+            compact_partition(self._store, self._partition, (EXAMPLES, RATIONALES, VOTES))
+        except StorageError as error:
+            self._notice(f"What was passed on could not be copied into fewer files: {one_line(error)}.")
 
     def _take(self, questions: dict[str, Question]) -> dict[str, Exception]:
         """Stores new questions, and counts those that the teacher will be asked; returns those that it cannot be."""

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from aiohttp import web
 from models.errors import TeacherFailed
 from storage.datasets.definition import Example
 from storage.datasets.registry import get_dataset
-from storage.errors import UsageError
+from storage.errors import StoreWriteFailed, UsageError
+from storage.schemas import EXAMPLES, RATIONALES, VOTES
 from storage.store import Store
 from storage.votes import VoteRule, VotesConfig, vote
+from tasks.cascade import desk as desk_module
 from tasks.cascade.desk import Desk, OverBudget, Voted
 from tasks.cascade.settings import CascadeSettings
 from tasks.questions.sets import PASSED_ON
@@ -73,6 +76,49 @@ def rows(root: Path, table: str) -> list[dict[str, Any]]:
         Store(root / "store").query(f"SELECT * EXCLUDE (created_at, run_id) FROM {table} ORDER BY ALL").to_pylist()
     )
     return found
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_many_small_files_are_copied_together_on_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: bool
+) -> None:
+    """Unless another process rewrites the store just then; the rows are the same."""
+    monkeypatch.setattr(desk_module, "COMPACT_EVERY", 2)
+    tables, here = (EXAMPLES, RATIONALES, VOTES), {"dataset": "lab", "split": PASSED_ON}
+
+    async def one_by_one(desk: Desk, _: Endpoint) -> None:
+        for question in QUESTIONS:
+            await desk.pass_on(question)
+
+    def files(root: Path) -> list[int]:
+        return [len(Store(root / "store").parts(table, here)) for table in tables]
+
+    with Store(tmp_path / "compacted" / "store").lock("rewrite") if elsewhere else nullcontext():
+        at_the_desk(tmp_path / "compacted", one_by_one)
+    # Of six groups the last was copied before its own files came.
+    assert files(tmp_path / "compacted") == ([6, 6, 6] if elsewhere else [2, 2, 2])
+    at_the_desk(tmp_path / "compacted", one_by_one)
+    assert files(tmp_path / "compacted") == [1, 1, 1], "the next start, whatever was left"
+    monkeypatch.setattr(desk_module, "COMPACT_EVERY", 100)
+    at_the_desk(tmp_path / "plain", one_by_one)
+    assert files(tmp_path / "plain") == [6, 6, 6]
+    for name in ("rationales", "votes"):
+        assert rows(tmp_path / "compacted", name) == rows(tmp_path / "plain", name)
+
+
+def test_files_that_cannot_be_copied_keep_nobody_from_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> int:
+        raise StoreWriteFailed("the store is full")
+
+    async def scenario(desk: Desk, _: Endpoint) -> None:
+        assert (await desk.pass_on(QUESTIONS[0])).answer == "5"
+
+    monkeypatch.setattr(desk_module, "compact_partition", full)
+    told: list[str] = []
+    at_the_desk(tmp_path, scenario, notices=told)
+    assert told == ["What was passed on could not be copied into fewer files: the store is full."]
 
 
 def test_its_rows_are_those_of_sample_and_vote(tmp_path: Path) -> None:
