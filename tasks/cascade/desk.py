@@ -98,7 +98,7 @@ class Desk:
         key: TeacherKey | None = None,
     ) -> None:
         self._store, self._dataset, self._settings, self._teacher = store, dataset, settings, teacher
-        self._choice, self._config, self._recover, self._key = choice, config, recover, key
+        self._choice, self._recover, self._key = choice, recover, key
         self._rule = VoteRule(
             dataset=dataset.name,
             teachers=teacher.teachers or (glob.escape(choice.identity.model),),
@@ -107,6 +107,10 @@ class Desk:
         self._notice = notice
         self._partition = {"dataset": dataset.name, "split": PASSED_ON}
         groups = GROUPS if settings.cost_a_day is None else 1
+        if config.in_flight is not None:  # each group has its share, so that all together keep to it
+            groups = min(groups, config.in_flight)
+            config = config.model_copy(update={"in_flight": config.in_flight // groups})
+        self._config = config
         self._asking: Grouping[Question, Voted] = Grouping(self._ask, "the teacher", AT_ONCE, settings.queue, groups)
         self._under_way: dict[str, asyncio.Task[Voted]] = {}
         self._budget, self._tidying = threading.Lock(), threading.Lock()

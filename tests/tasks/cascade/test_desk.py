@@ -121,6 +121,28 @@ def test_files_that_cannot_be_copied_keep_nobody_from_an_answer(
     assert told == ["What was passed on could not be copied into fewer files: the store is full."]
 
 
+@pytest.mark.parametrize(("in_flight", "most"), [(3, 3), (16, 16), (None, 24)])
+def test_groups_share_the_requests_that_may_be_under_way(tmp_path: Path, in_flight: int | None, most: int) -> None:
+    async def slow(_: Endpoint, body: dict[str, Any]) -> web.StreamResponse:
+        await asyncio.sleep(0.3)
+        return says_the_sum(body)
+
+    questions = [Question(f"Ann has {number} nuts and gets 2 more.") for number in range(24)]
+
+    async def scenario(desk: Desk, served: Endpoint) -> None:
+        served.script = [slow] * len(questions)
+
+        async def later(place: int, question: Question) -> Voted:
+            await asyncio.sleep(0.02 * place)  # so that they make many groups
+            return await desk.pass_on(question)
+
+        voted = await asyncio.gather(*(later(place, one) for place, one in enumerate(questions)))
+        assert [one.answer for one in voted] == [str(number + 2) for number in range(24)]
+        assert 1 < served.most_under_way <= most
+
+    at_the_desk(tmp_path, scenario, in_flight=in_flight)
+
+
 def test_its_rows_are_those_of_sample_and_vote(tmp_path: Path) -> None:
     async def scenario(desk: Desk, served: Endpoint) -> None:
         voted = await asyncio.gather(*map(desk.pass_on, [*QUESTIONS, QUESTIONS[0]]))
