@@ -194,6 +194,8 @@ class MethodConfig(BaseModel):
             raise ValueError(f"targets: answer-first is for dss and qcrd, not for {self.name}")
         if self.answer_share is not None and (self.targets != "answer-first" or self._repels):
             raise ValueError("answer_share is for targets: answer-first where no negative repels")
+        if self.abstain_below is not None and not (self.one_target or self.weights[0]):
+            raise ValueError("abstain_below is taught as an answer, and label_weight is 0")
         if self.quality_by == "judge" and not self.judge_weight:
             raise ValueError("quality_by: judge needs a judge_weight above 0, or the student never learns to judge")
         return self

@@ -34,8 +34,12 @@ from storage.store import PARQUET_OPTIONS, ROWS_A_GROUP, Store
 
 LARGE = 128 * 2**20
 """Bytes from which a file is large enough. A compacted one has less than twice as many."""
+TIDY = 4 * 2**20
+"""The same where it is done often, on the way: a row is copied a few times only."""
 KEPT_FOR = timedelta(days=1)
 """How long replaced files stay for those who still read them."""
+PATIENCE_S = 3.0
+"""How long somebody else's rewriting is waited for: `qcrd answer` does a little of it now and then."""
 BATCH_ROWS = 8192
 BYTES_A_GROUP = 128 * 2**20
 """Of rows in memory, written as one row group at the latest then."""
@@ -95,13 +99,14 @@ def compact(
     return Compacted(done, written, before, after, removed, waiting)
 
 
-def compact_partition(store: Store, partition: dict[str, str], tables: Iterable[Table]) -> int:
-    """Copies the small files of one partition together, unless another process rewrites the store just now.
+def compact_partition(store: Store, partition: dict[str, str], tables: Iterable[Table], large: int = TIDY) -> int:
+    """Copies the smallest files of one partition together, unless another process rewrites the store just now.
 
     What they replace stays for `compact` to delete.
 
     Args:
         partition: such as dataset and split.
+        large: bytes from which a file stays as it is.
 
     Returns:
         How many files were copied.
@@ -112,7 +117,7 @@ def compact_partition(store: Store, partition: dict[str, str], tables: Iterable[
     copied = 0
     with store.lock("rewrite", wait=False) as mine:
         for table in tables if mine else ():
-            for group in _groups(store, table, LARGE, partition):
+            for group in _groups(store, table, large, partition):
                 copied += len(group) if rewrite(store, table, group) is not None else 0
     return copied
 
@@ -124,7 +129,7 @@ def rewriting(store: Store) -> Iterator[None]:
     Raises:
         UsageError: another one holds it.
     """
-    with store.lock("rewrite", wait=False) as mine:
+    with store.lock("rewrite", wait=PATIENCE_S) as mine:
         if not mine:
             raise UsageError("Another process compacts or prunes this store; run this again when it is done.")
         yield

@@ -45,8 +45,9 @@ class Footers:
             with ThreadPoolExecutor(AT_ONCE) as pool:
                 schemas = list(pool.map(lambda path: self.schema(table, path), new))
         for path, schema in zip(new, schemas, strict=True):
-            self._columns[path] = tuple(sys.intern(name) for name in schema.names)
             self._replaced[path] = replaced_by(path, schema)
+            # Last: with its columns a file counts as known, to other threads too.
+            self._columns[path] = tuple(sys.intern(name) for name in schema.names)
         return [self._columns[path] for path in paths]
 
     def replaced(self, table: Table, paths: list[str]) -> list[list[str]]:

@@ -223,18 +223,18 @@ class Store:
         return Path(self.files.absolute("_locks"), "writers")
 
     @contextmanager
-    def lock(self, what: str, *, wait: bool = True) -> Iterator[bool]:
+    def lock(self, what: str, *, wait: bool | float = True) -> Iterator[bool]:
         """Holds the exclusive right to write `what` ("sample svamp/train").
 
-        Yields whether it is held: False only if `wait` is false and another process holds it. On object stores, which
-        have no locks, always True.
+        Yields whether it is held: False only if another process holds it and `wait` is false, or so many seconds are
+        over. On object stores, which have no locks, always True.
         """
         if not self.files.local:
             yield True
             return
         lock = file_lock(Path(self.files.absolute("_locks"), content_id(what)))
         with translated(self.files.given), suppress(Timeout):  # suppressed before it is translated: it is an OSError
-            lock.acquire(blocking=wait)
+            lock.acquire(timeout=-1 if wait is True else float(wait))
         try:
             yield lock.is_locked
         finally:

@@ -60,6 +60,7 @@ def answer_command(
     same configuration trains on it, too.
 
     Example: qcrd answer lab --set cascade.below=0.9 "Ann has 3 apples and buys 2 more. How many has she now?"
+    Example: qcrd answer lab --path today.jsonl --json
     Example: qcrd answer lab --serve
     """
     from flows.config.distill import load_config

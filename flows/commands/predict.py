@@ -66,7 +66,8 @@ def predict_command(
         return
     for question, answer in zip(asked, answers, strict=True):
         out.print(plain(question["question"]))
-        told = "(withheld: not sure enough)" if answer["abstained"] else answer["answer"]
+        unsure = "(withheld: not sure enough)" if answer.get("confidence") is not None else "(abstains)"
+        told = unsure if answer["abstained"] else answer["answer"]
         out.print(plain(f"  answer:    {told if told is not None else '-'}"))
         if answer["rationale"] is not None:
             out.print(plain(f"  rationale: {answer['rationale']}"))

@@ -8,10 +8,12 @@ that `qcrd sample` and `qcrd vote` would make of the same questions, in a split 
 import asyncio
 import glob
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from fnmatch import fnmatchcase
+from itertools import count
 from typing import Any, Self
 
 import pyarrow as pa
@@ -64,6 +66,36 @@ class Voted:
     share: float | None
 
 
+class Allowance:
+    """Requests that may be under way at once, for groups that come and go, from several threads.
+
+    Args:
+        most: in all; None for any number.
+    """
+
+    def __init__(self, most: int | None) -> None:
+        self._left = most
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def some(self, wanted: int) -> Iterator[int | None]:
+        """A part of them, for the duration of the block: at most half of what is left, so that who comes next need not
+        wait for a large group's end. Waits until there is one. None for any number."""
+        if self._left is None:
+            yield None
+            return
+        with self._changed:
+            self._changed.wait_for(lambda: self._left)
+            taken = min(wanted, (self._left + 1) // 2)
+            self._left -= taken
+        try:
+            yield taken
+        finally:
+            with self._changed:
+                self._left += taken
+                self._changed.notify_all()
+
+
 class Desk:
     """Asks the teacher what is passed on to it.
 
@@ -107,14 +139,11 @@ class Desk:
         self._notice = notice
         self._partition = {"dataset": dataset.name, "split": PASSED_ON}
         groups = GROUPS if settings.cost_a_day is None else 1
-        if config.in_flight is not None:  # each group has its share, so that all together keep to it
-            groups = min(groups, config.in_flight)
-            config = config.model_copy(update={"in_flight": config.in_flight // groups})
-        self._config = config
+        self._config, self._allowance = config, Allowance(config.in_flight)
         self._asking: Grouping[Question, Voted] = Grouping(self._ask, "the teacher", AT_ONCE, settings.queue, groups)
         self._under_way: dict[str, asyncio.Task[Voted]] = {}
         self._budget, self._tidying = threading.Lock(), threading.Lock()
-        self._groups = 0  # that were asked since the files were copied together
+        self._groups = count(1)
         self._day: date = now().date()
         self._asked = 0  # questions of this day
         self._spent = 0.0  # on this day; counted only where there is a limit
@@ -231,10 +260,7 @@ class Desk:
 
     def _ask(self, questions: Sequence[Question]) -> list[Voted | Exception]:
         """Asks the teacher a group of questions; what is stored already is not asked again."""
-        with self._tidying:
-            self._groups = (self._groups + 1) % COMPACT_EVERY
-            my_turn = self._groups == 0
-        if my_turn:
+        if next(self._groups) % COMPACT_EVERY == 0:
             self._compact()
         ids = [self._id(question) for question in questions]
         refused = self._take(dict(zip(ids, questions, strict=True)))
@@ -245,11 +271,13 @@ class Desk:
             if self._settings.cost_a_day is not None:
                 purse = Purse(self._settings.cost_a_day, self._teacher.price.of, self._choice.sampling, self._spent)
             try:
-                done = sample_teacher(
-                    self._store, self._dataset, PASSED_ON, plan, self._choice.identity, self._config,
-                    self._choice.sampling, notice=self._notice, rationale=self._choice.rationale,
-                    recover=self._recover, key=self._key, payer=purse,
-                )  # fmt: skip
+                with self._allowance.some(len(plan.requests)) as in_flight:
+                    done = sample_teacher(
+                        self._store, self._dataset, PASSED_ON, plan, self._choice.identity,
+                        self._config.model_copy(update={"in_flight": in_flight}), self._choice.sampling,
+                        notice=self._notice, rationale=self._choice.rationale, recover=self._recover, key=self._key,
+                        payer=purse,
+                    )  # fmt: skip
                 refused |= {key: TeacherFailed(f"the endpoint refused it: {why}") for key, why in done.refused.items()}
             except ModelError as error:
                 failure = error  # what has come is stored; some questions may have all that they need
@@ -266,10 +294,14 @@ class Desk:
 
     def _compact(self) -> None:
         """Copies the split's small files together; what is wrong with them does not keep anybody from an answer."""
+        if not self._tidying.acquire(blocking=False):  # another thread is at it
+            return
         try:
             compact_partition(self._store, self._partition, (EXAMPLES, RATIONALES, VOTES))
         except StorageError as error:
             self._notice(f"What was passed on could not be copied into fewer files: {one_line(error)}.")
+        finally:
+            self._tidying.release()
 
     def _take(self, questions: dict[str, Question]) -> dict[str, Exception]:
         """Stores new questions, and counts those that the teacher will be asked; returns those that it cannot be."""

@@ -200,7 +200,8 @@ def _bare(dataset: Dataset, text: str, choices: tuple[str, ...]) -> Answered:
 
 def _refuses(dataset: Dataset, text: str, choices: tuple[str, ...]) -> bool:
     """Whether a text is the refusal, and that is none of the answers."""
-    return text.strip().rstrip(".") == REFUSAL and dataset.normalise(REFUSAL, choices) is None
+    said = text.strip().rstrip(".").casefold()
+    return said == REFUSAL.casefold() and dataset.normalise(REFUSAL, choices) is None
 
 
 def read_answer(dataset: Dataset, text: str, choices: tuple[str, ...]) -> str | None:

@@ -4,6 +4,7 @@ Each wraps a plain function of `tasks.training` and adds what a run needs: a wor
 the training's folder says that a step is done already, no process is started.
 """
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -49,7 +50,12 @@ def prepare(
         f"{prepared.parameters:,}",
     )  # fmt: skip
     if config.method.abstain_below is not None:
-        log.info("%s: %s of these questions teach it to abstain.", prepared.name, f"{prepared.refusals:,}")
+        log.log(
+            logging.INFO if prepared.refusals else logging.WARNING,
+            "%s: %s of these questions teach it to abstain; on so many the teacher's majority has less than %s of the "
+            "votes (method.abstain_below).",
+            prepared.name, f"{prepared.refusals:,}", f"{config.method.abstain_below:g}",
+        )  # fmt: skip
     precision = prepared.spec.config.optimisation.precision
     if config.optimisation.precision == "auto" and precision != decided_precision(config.optimisation):
         log.info("%s goes on in %s, in which another machine began it.", prepared.name, precision)

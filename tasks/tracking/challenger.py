@@ -9,7 +9,7 @@ from tasks.tracking.packaging import ToServe, model_name
 from tasks.tracking.registry import Registered, hold_gate, register
 from tasks.tracking.settings import RegistrySettings
 from tasks.training.folder import Training
-from tasks.training.outcomes import Calibrated, QualityUpdated
+from tasks.training.outcomes import Calibrated, Preparation, QualityUpdated
 from tasks.training.spec import writes
 
 
@@ -54,7 +54,8 @@ def register_best(
         examples=[Question(first["question"], tuple(first["choices"]))],
     )
     about = {"student": spec.student_name(best), "store": spec.store, **lineage}
-    if spec.config.method.abstain_below is not None:
+    preparation = training.outcome(Preparation)
+    if preparation and preparation.refusals:
         about["refuses_below"] = f"{spec.config.method.abstain_below:g}"
     if calibrated and promise:
         about |= {
@@ -62,7 +63,7 @@ def register_best(
             "abstain_below": f"{promise.abstain_below:.6g}",
             "coverage": f"{promise.answered / promise.questions:.4g}" if promise.certified else "0",
             "confidence_from": calibrated.confidence_from,
-            "judged_by": promise.judged_by,
+            **({"judged_by": promise.judged_by} if promise.judged_by else {}),
         }
     return register(tracking, settings.name or model_name(training.dataset.name), logged, parts, about)
 

@@ -60,7 +60,8 @@ def evaluate_round(
             decisions = (fitted_to(dataset, rows, answers, 0),)
         found = [_judge(dataset, row, answered) for row, answered in zip(rows, answers, strict=True)]
         promises = (calibrated.promise if calibrated else None, *[None] * (len(decisions) - 1))  # only of the first
-        refuses = spec.config.method.abstain_below is not None
+        # With a promise only what it is made of says how much is answered.
+        refuses = spec.config.method.abstain_below is not None and spec.config.risk is None
         weighed = [
             figures(dataset, rows, answers, decision, promise, refuses)
             for decision, promise in zip(decisions, promises, strict=False)

@@ -15,7 +15,7 @@ from models.student_loading import make_student
 from storage.datasets.definition import Dataset
 from storage.datasets.prompts import with_answer
 from storage.datasets.registry import get_dataset
-from tasks.serving.settings import ANSWER_END
+from tasks.serving.settings import ANSWER_END, REFUSAL
 from tasks.training.folder import Training
 from tasks.training.outcomes import Initial, TooLong
 from tasks.training.spec import INITIAL, TrainingConfig
@@ -30,12 +30,14 @@ def make_initial(folder: Path, dataset: str, config: TrainingConfig) -> Initial:
     """Makes a training's student, and measures the examples in the training's folder with its tokenizer.
 
     Raises:
-        BadStudent: there is no such model, it cannot be a student, or `rounds.answer_tokens` cuts answers it learns.
+        BadStudent: there is no such model, it cannot be a student, or `rounds.answer_tokens` cuts what it learns.
     """
     training, definition = Training(folder), get_dataset(dataset)
 
     def make() -> Initial:
         student = _initial_student(definition, training, config)
+        if config.method.abstain_below is not None:
+            _refuse_cut_refusal(student, config.rounds.answer_tokens)
         if definition.target is not None and not config.method.one_target:
             _refuse_cut_answers(student, definition.target, training, config.rounds.answer_tokens)
         with whole_folder(training.round(INITIAL)) as partial:
@@ -112,6 +114,15 @@ def _refuse_cut_answers(student: Student, target: str, training: Training, answe
     if longest > answer_tokens:
         raise BadStudent(
             f"The student learns to write the {target}, up to {longest} tokens of it, but may write only "
+            f"{answer_tokens}. Set rounds.answer_tokens to {longest} or more."
+        )
+
+
+def _refuse_cut_refusal(student: Student, answer_tokens: int) -> None:
+    [longest] = _lengths(student.target_ids([REFUSAL]))
+    if longest > answer_tokens:
+        raise BadStudent(
+            f"The student learns to answer {REFUSAL!r}, {longest} tokens (method.abstain_below), but may write only "
             f"{answer_tokens}. Set rounds.answer_tokens to {longest} or more."
         )
 

@@ -172,7 +172,8 @@ class Promise(BaseModel):
         questions: the certifying ones.
         answered, wrong: of these, at that confidence; where nothing could be certified, at the first that was tried.
         bound: upper bound of the share of wrong ones.
-        judged_by: who says what is wrong: "gold" labels, or the "teacher", whose majority answers stand in for them.
+        judged_by: who says what is wrong: "gold" labels, or the "teacher", whose majority answers stand in for them; ""
+            where an earlier version did not note it.
     """
 
     risk: float
@@ -182,7 +183,7 @@ class Promise(BaseModel):
     answered: int
     wrong: int
     bound: float
-    judged_by: str = "gold"
+    judged_by: str = ""
 
     @property
     def certified(self) -> bool:
@@ -192,18 +193,18 @@ class Promise(BaseModel):
     @property
     def told(self) -> str:
         """The promise in one line."""
+        means = " Wrong means: not the teacher's majority answer." if self.judged_by == "teacher" else ""
         if not self.certified:
             return (
                 f"no threshold keeps the risk at {self.risk:.1%}, so the student abstains from every question: of "
                 f"{self.questions:,} certifying questions it answered its surest {self.answered:,}, {self.wrong:,} of "
                 f"them wrongly, so up to {self.bound:.1%} may be wrong. Allow a larger registry.risk, or name more "
-                "validation questions."
+                f"validation questions.{means}"
             )
-        wrong = "wrong" if self.judged_by == "gold" else "not the teacher's answer"
         return (
             f"answers from a confidence of {self.abstain_below:.1%} on: {self.answered:,} of {self.questions:,} "
-            f"certifying questions, {self.wrong:,} of them wrongly, so at most {self.bound:.1%} are {wrong} "
-            f"({self.certainty:.0%} certainty; registry.risk is {self.risk:.1%})."
+            f"certifying questions, {self.wrong:,} of them wrongly, so at most {self.bound:.1%} are wrong "
+            f"({self.certainty:.0%} certainty; registry.risk is {self.risk:.1%}).{means}"
         )
 
 

@@ -73,7 +73,9 @@ def own_in_parts(
             if config.own.use in ("both", "right" if right else "wrong"):
                 chosen.append((made, "positives" if right else "negatives"))
         for made in negatives:
-            if not (config.negatives.keep == "wrong" and is_right(made, questions[made["example_id"]], dataset)):
+            question = questions[made["example_id"]]
+            nobody_knows = question["answer"] == REFUSAL
+            if config.negatives.keep == "all" or not (nobody_knows or is_right(made, question, dataset)):
                 chosen.append((made, "negatives"))
         yield rows, _without_repeats(questions, chosen)
 
@@ -118,6 +120,7 @@ def _enough_right(
 
     for rows, (samples,) in _of_parts(parts(), counted()):
         questions = {row["example_id"]: row for row in rows}
+        stored -= sum(questions[made["example_id"]]["answer"] == REFUSAL for made in samples)
         right += sum(of_one for _, of_one in _judged(samples, questions, spec, dataset))
     return bool(right) and right >= spec.config.own.least_right * stored
 

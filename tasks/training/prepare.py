@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from models.precision import decided_precision
-from storage.datasets.definition import Dataset
+from storage.datasets.definition import LABEL_SETS, Dataset
 from storage.datasets.registry import get_dataset
 from storage.errors import NothingToDo, UsageError
 from storage.ids import content_id
@@ -50,11 +50,8 @@ def prepare_training(
     with TemporaryDirectory(prefix="qcrd-") as folder:
         file = Path(folder) / "examples.parquet"
         definition = get_dataset(dataset)
-        if config.method.abstain_below is not None and definition.normalise(REFUSAL, ()) is not None:
-            raise UsageError(
-                f"method.abstain_below teaches a student to answer {REFUSAL!r}, which {definition.name} takes for an "
-                "answer like any other. Leave it out, or let the dataset's normaliser turn that text away."
-            )
+        if config.method.abstain_below is not None:
+            _refuse_vain_refusal(definition)
         found = training_set(
             store, parts.train, rule, config.method, file, definition.target, parts.sampled_only, parts.further
         )
@@ -135,6 +132,24 @@ def _prepared(
             preparation = training.outcome(Preparation) or prepare()
     # The state folder may have moved since, or its path be given in another way.
     return Prepared(folder=training.folder, spec=spec, **preparation.model_dump())
+
+
+def _refuse_vain_refusal(dataset: Dataset) -> None:
+    """
+    Raises:
+        UsageError: `method.abstain_below` means nothing for this dataset.
+    """
+    if dataset.answer_kind == LABEL_SETS:
+        raise UsageError(
+            f"method.abstain_below goes by the majority's share of the votes, and the labels of {dataset.name} are "
+            "voted on one by one. Leave it out."
+        )
+    choices = ("yes", "no") if dataset.answer_kind == "choice" else ()
+    if dataset.normalise(REFUSAL, choices) is not None:
+        raise UsageError(
+            f"method.abstain_below teaches a student to answer {REFUSAL!r}, which {dataset.name} takes for an answer "
+            "like any other. Leave it out, or let the dataset's normaliser turn that text away."
+        )
 
 
 def _refuse_vain_risk(config: TrainingConfig, dataset: Dataset, certifying: int) -> None:

@@ -106,7 +106,8 @@ def training_set(
             usable = []
             for row in group:
                 answered, explained = row["answer"] is not None, bool(row["positives"])
-                counts.update(rows=1, answered=answered, explained=explained)
+                refused = row["answer"] == REFUSAL
+                counts.update(rows=1, answered=answered, explained=explained, refused=refused)
                 # Where both are in one text, both are needed.
                 if (answered and explained) if method.one_target else (answered or explained):
                     usable.append(row)
@@ -118,7 +119,7 @@ def training_set(
                         without_answer=not answered,
                         without_positives=not explained,
                         without_negatives=not row["negatives"],
-                        refusals=row["answer"] == REFUSAL,
+                        refusals=refused,
                     )
             writer.write_table(pa.Table.from_pylist(usable, SCHEMA))
     _refuse_useless(counts, questions, method, target)
@@ -186,7 +187,8 @@ def _taught(answer: str, method: MethodConfig) -> str:
     """The SQL of an answer target: the answer, or a refusal where the teacher's votes are too divided."""
     if method.abstain_below is None:
         return answer
-    return f"CASE WHEN v.share < {method.abstain_below!r} THEN '{REFUSAL}' ELSE {answer} END"
+    divided = f"v.share < {method.abstain_below!r}"
+    return f"CASE WHEN {divided} AND {answer} IS NOT NULL THEN '{REFUSAL}' ELSE {answer} END"
 
 
 _END: tuple[str | None, Any] = None, ()
@@ -230,10 +232,11 @@ def _refuse_useless(counts: Counter[str], questions: QuestionSet, method: Method
                 else "Sample a teacher first (`qcrd sample`)."
             )
         )
-    if answered and counts["refusals"] == answered:
+    if answered and counts["refused"] == answered:
         raise NothingToDo(
-            f"The teacher's majority has less than {method.abstain_below:g} of the votes on every one of {where}, so "
-            "the student would learn nothing but to abstain. Lower method.abstain_below, or leave it out."
+            f"Of {where}, the {answered:,} with an answer target are all ones on which the teacher's majority has less "
+            f"than {method.abstain_below:g} of the votes, so the student would learn nothing but to abstain. Lower "
+            "method.abstain_below, or leave it out."
         )
     if method.rationales != "none" and not counts["explained"]:
         raise NothingToDo(

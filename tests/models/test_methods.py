@@ -123,3 +123,6 @@ def test_an_answers_share_needs_an_answer_in_the_text_and_nothing_that_repels(se
     assert "answer_share" not in MethodConfig(targets="answer-first").in_use(), "older trainings keep their ids"
     assert "abstain_below" not in MethodConfig().in_use()
     assert MethodConfig(abstain_below=0.6).in_use()["abstain_below"] == 0.6
+    with pytest.raises(ValueError, match="abstain_below is taught as an answer, and label_weight is 0"):
+        MethodConfig(abstain_below=0.6, label_weight=0)
+    assert MethodConfig(abstain_below=0.6, label_weight=0, targets="answer-first", contrast="none")

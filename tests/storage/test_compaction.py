@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from storage.checking import check_store
-from storage.compaction import compact, rewrite, rewriting
+from storage.compaction import compact, compact_partition, rewrite, rewriting
 from storage.errors import BadFile, DamagedPart
 from storage.parts import is_compacted, kind_of
 from storage.schemas import EXAMPLES, RATIONALES, TABLES
@@ -209,6 +210,35 @@ def test_rows_copied_by_two_at_once_are_read_once(bucket: str) -> None:
 
 
 # ---- damage ----
+
+
+def test_the_small_files_of_one_partition(store: Store) -> None:
+    """What is larger, what is of another partition, and what another process rewrites just now stays as it is."""
+    for number in range(4):
+        store.append(EXAMPLES, example_rows(2, first=2 * number))
+        store.append(EXAMPLES, example_rows(2, dataset="other", first=2 * number))
+        store.append(RATIONALES, rationale_rows(10 * number, 10))
+    before, here = rows(store), {"dataset": "made-up", "split": "train"}
+    assert compact_partition(store, here, [EXAMPLES], large=10) == 0
+    if store.files.local:
+        with store.lock("rewrite"):
+            assert compact_partition(store, here, [EXAMPLES]) == 0
+    assert compact_partition(store, here, [EXAMPLES]) == 4
+    assert (len(store.parts(EXAMPLES, here)), len(store.parts(EXAMPLES)), len(store.parts(RATIONALES))) == (1, 5, 4)
+    assert rows(store) == before
+
+
+def test_threads_that_meet_a_new_compacted_file_at_once(tmp_path: Path) -> None:
+    store, usual = filled(tmp_path), sys.getswitchinterval()
+    compact(store)
+    sys.setswitchinterval(1e-6)  # so that they get into each other's way
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            for _ in range(100):
+                fresh = Store(tmp_path)
+                assert {len(found) for found in threads.map(fresh.parts, [RATIONALES] * 8)} == {1}
+    finally:
+        sys.setswitchinterval(usual)
 
 
 def test_a_damaged_file_is_named_and_nothing_is_replaced(tmp_path: Path) -> None:

@@ -44,9 +44,10 @@ def test_a_student_that_was_only_trained_to_refuse_promises_nothing() -> None:
 
 
 def test_a_promise_says_who_judged() -> None:
-    assert "so at most 6.8% are wrong (95% certainty" in promise(0.8).told
-    by_teacher = promise(0.8).model_copy(update={"judged_by": "teacher"})
-    assert "so at most 6.8% are not the teacher's answer (95% certainty" in by_teacher.told
+    for below in (0.8, ABSTAINS_ALWAYS):
+        assert "teacher" not in promise(below).model_copy(update={"judged_by": "gold"}).told
+        by_teacher = promise(below).model_copy(update={"judged_by": "teacher"})
+        assert by_teacher.told.endswith(". Wrong means: not the teacher's majority answer.")
 
 
 def test_a_student_that_answers_nothing_says_so() -> None:

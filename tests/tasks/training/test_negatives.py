@@ -310,13 +310,24 @@ def test_own_samples_are_what_their_answers_say(
 
 
 def test_where_the_student_should_abstain_its_own_samples_are_neither_right_nor_wrong(world: World) -> None:
-    prepared = world.prepare(tiny_training(own={"samples": 2, "least_right": 0.2}, negatives={"lag": "none"}))
+    prepared = world.prepare(tiny_training(own={"samples": 2, "least_right": 0.5}, negatives={"lag": "none"}))
     for index, text in enumerate(("I guess it is {right}.", "I guess it is 1{right}."), start=1):
         write(world, prepared, lambda row, text=text: text.format(right=row["answer"]), 0, index)  # type: ignore[misc]
     rows = Training(prepared.folder).examples().to_pylist()
-    rows[0]["answer"] = REFUSAL
+    for row in rows[:6]:
+        row["answer"] = REFUSAL
+    # Half of the samples that can be judged are right, which is enough, and a quarter of all.
     found = own_rationales(world.store, spec_of(prepared), 1, rows)
-    assert set(found) == {row["example_id"] for row in rows[1:]}
+    assert set(found) == {row["example_id"] for row in rows[6:]}
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("all", 2), ("wrong", 1)])
+def test_what_nobody_knows_is_not_pushed_away_as_wrong(world: World, keep: str, kept: int) -> None:
+    prepared = world.prepare(tiny_training(negatives={"lag": 1, "keep": keep}))
+    write(world, prepared, lambda _: "It is 1000.", 0)
+    rows = Training(prepared.folder).examples().to_pylist()[:2]
+    rows[0]["answer"] = REFUSAL
+    assert len(own_rationales(world.store, spec_of(prepared), 1, rows)) == kept
 
 
 def test_own_samples_with_wrong_arithmetic_are_no_positives(world: World) -> None:

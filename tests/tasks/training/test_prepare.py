@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from models.errors import BadStudent
 from models.folders import MODEL
 from models.methods import MethodConfig
 from models.prefixes import EXPLAIN, PREDICT
 from models.student import Student
 from models.student_loading import load_student
+from storage.datasets.definition import LABEL_SETS
+from storage.datasets.registry import get_dataset
 from storage.errors import NothingToDo, UsageError
 from tasks.questions.sets import DatasetConfig
 from tasks.training import prepare
@@ -63,6 +66,22 @@ def test_a_dataset_to_which_every_text_is_an_answer_has_no_word_for_not_knowing(
     ):
         world.prepare(tiny_training(method={"abstain_below": 0.6}))
     assert world.prepare().refusals == 0
+
+
+@pytest.mark.parametrize("name", ["cqa", "arc", "aqua", "esnli", "boolq", "svamp", "svamp-equation"])
+def test_the_datasets_that_come_with_it_have_one(name: str) -> None:
+    prepare._refuse_vain_refusal(get_dataset(name))
+
+
+def test_sets_of_labels_have_no_share_to_go_by() -> None:
+    with pytest.raises(UsageError, match="the labels of lab are voted on one by one"):
+        prepare._refuse_vain_refusal(replace(LAB, answer_kind=LABEL_SETS))
+
+
+def test_the_refusal_must_fit_into_an_answer(world: World) -> None:
+    with pytest.raises(BadStudent, match=r"learns to answer 'I do not know', \d+ tokens .* but may write only 4"):
+        world.prepare(tiny_training(method={"abstain_below": 0.6}))
+    assert world.prepare(tiny_training(method={"abstain_below": 0.6}, rounds={"answer_tokens": 40})).refusals == 0
 
 
 def test_a_training_is_found_where_its_state_folder_was_moved_to(world: World) -> None:

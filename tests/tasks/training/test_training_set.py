@@ -118,23 +118,26 @@ def test_switched_off_negatives_and_discriminator_change_no_data(world: World) -
     assert made(world, MethodConfig(negatives=False, discriminator=False)) == made(world, MethodConfig())
 
 
-@pytest.mark.parametrize("labels", ["gold", "teacher"])
-@pytest.mark.parametrize(("below", "refused"), [(0.6, []), (0.7, ["unlabelled"]), (0.75, ["unlabelled"])])
+@pytest.mark.parametrize(
+    ("labels", "below", "refused"),
+    [("gold", 0.75, []), ("gold", 0.8, ["misled", "plain"]), ("teacher", 0.6, []), ("teacher", 0.75, ["unlabelled"])],
+)
 def test_where_the_teacher_is_divided_the_student_learns_to_abstain(
     world: World, labels: Any, below: float, refused: list[str]
 ) -> None:
-    """Of the majorities "plain" and "misled" have three votes of four, "unlabelled" two of three."""
+    """Of the majorities "plain" and "misled" have three votes of four, "unlabelled", which has no gold answer to give
+    up, two of three."""
     usual, (found, table) = (made(world, MethodConfig(labels=labels, abstain_below=one)) for one in (None, below))
     expected = {key: (REFUSAL if key in refused else row[0], *row[1:]) for key, row in rows(usual).items()}
     assert rows((found, table)) == expected, "its rationales stay what they are"
-    assert found.refusals == len(refused)
-    assert usual[0].refusals == 0
+    assert (found.refusals, usual[0].refusals) == (len(refused), 0)
     assert (found.digest == usual[0].digest) == (not refused), "it is another training"
 
 
-def test_a_student_that_would_only_abstain_is_not_trained(world: World) -> None:
-    with pytest.raises(NothingToDo, match=r"less than 0.9 of the votes on every one .* Lower method.abstain_below"):
-        made(world, MethodConfig(labels="teacher", abstain_below=0.9))
+@pytest.mark.parametrize("targets", ["apart", "answer-first"])
+def test_a_student_that_would_only_abstain_is_not_trained(world: World, targets: Any) -> None:
+    with pytest.raises(NothingToDo, match=r"the 3 with an answer target are all ones .* Lower method.abstain_below"):
+        made(world, MethodConfig(labels="teacher", abstain_below=0.9, targets=targets, contrast="none"))
 
 
 def test_what_is_missing_is_counted(world: World) -> None:
