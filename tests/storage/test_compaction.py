@@ -14,16 +14,19 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from storage import footers
 from storage.checking import check_store
 from storage.compaction import compact, compact_partition, rewrite, rewriting
 from storage.errors import BadFile, DamagedPart
-from storage.parts import is_compacted, kind_of
+from storage.parts import is_compacted, kind_of, replaced_by
 from storage.schemas import EXAMPLES, RATIONALES, TABLES
 from storage.store import Store
 from tests.storage.test_store import example_rows, rationale_rows
@@ -228,17 +231,23 @@ def test_the_small_files_of_one_partition(store: Store) -> None:
     assert rows(store) == before
 
 
-def test_threads_that_meet_a_new_compacted_file_at_once(tmp_path: Path) -> None:
-    store, usual = filled(tmp_path), sys.getswitchinterval()
+def test_threads_that_meet_a_new_compacted_file_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(path: str, schema: pa.Schema) -> list[str]:
+        time.sleep(0.05)
+        return replaced_by(path, schema)
+
+    store, together = filled(tmp_path), Barrier(8)
     compact(store)
-    sys.setswitchinterval(1e-6)  # so that they get into each other's way
-    try:
-        with ThreadPoolExecutor(8) as threads:
-            for _ in range(100):
-                fresh = Store(tmp_path)
-                assert {len(found) for found in threads.map(fresh.parts, [RATIONALES] * 8)} == {1}
-    finally:
-        sys.setswitchinterval(usual)
+    monkeypatch.setattr(footers, "replaced_by", slowly)
+    fresh = Store(tmp_path)
+
+    def counted(place: int) -> int:
+        together.wait()
+        time.sleep(0.01 * place)
+        return len(fresh.parts(RATIONALES))
+
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(counted, range(8))) == {1}
 
 
 def test_a_damaged_file_is_named_and_nothing_is_replaced(tmp_path: Path) -> None:
