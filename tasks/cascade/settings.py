@@ -14,7 +14,7 @@ class CascadeSettings(BaseModel):
         ge=0,
         le=1,
         description="Pass on what the champion is less sure of than this, 0 to 1; null passes on what it abstains from "
-        "by its promise (`registry.risk`).",
+        "by its promise (`registry.risk`), or because it has learnt to (`method.abstain_below`).",
     )
     questions_a_day: int | None = Field(
         default=1000, ge=0, description="Questions that the teacher may be asked in a day (UTC); null for any number."

@@ -25,7 +25,7 @@ class RegisteredEvaluation:
         name, version: which one.
         student: its name in the stored predictions.
         questions: questions with a label.
-        accuracy: answered right / questions, by its guess where it abstains; `low` to `high` is its 95 % Wilson
+        accuracy: answered right / questions, by its guess where it abstains, and a refusal is wrong; `low` to `high` is its 95 % Wilson
             interval.
         answered: questions that it answers when it is asked; the others it abstains from, if it was registered so.
         wrong: how many of these answers are wrong.

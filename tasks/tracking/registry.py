@@ -117,7 +117,7 @@ def hold_gate(
 ) -> Verdict:
     """Moves `champion` to the challenger if it is better on the same test questions, or if there is no champion.
 
-    Abstaining counts for nothing here, with one exception: a challenger that abstains from every question does not
+    Guesses count, so abstaining does not, with one exception: a challenger that abstains from every question does not
     replace a champion that answers some.
 
     Args:
