@@ -25,8 +25,8 @@ class RegisteredEvaluation:
         name, version: which one.
         student: its name in the stored predictions.
         questions: questions with a label.
-        accuracy: answered right / questions, by its guess where it abstains, and a refusal is wrong; `low` to `high` is its 95 % Wilson
-            interval.
+        accuracy: answered right / questions, by its guess where it abstains, and a refusal is wrong; `low` to `high` is
+            its 95 % Wilson interval.
         answered: questions that it answers when it is asked; the others it abstains from, if it was registered so.
         wrong: how many of these answers are wrong.
         coverage, risk: 95 % Wilson intervals of answered / questions and of wrong / answered, 0 to 1 of nothing.
