@@ -74,10 +74,16 @@ def own_in_parts(
                 chosen.append((made, "positives" if right else "negatives"))
         for made in negatives:
             question = questions[made["example_id"]]
-            nobody_knows = question["answer"] == REFUSAL
-            if config.negatives.keep == "all" or not (nobody_knows or is_right(made, question, dataset)):
+            if config.negatives.keep == "all" or not (
+                _nobody_knows(question, spec) or is_right(made, question, dataset)
+            ):
                 chosen.append((made, "negatives"))
         yield rows, _without_repeats(questions, chosen)
+
+
+def _nobody_knows(question: Row, spec: TrainingSpec) -> bool:
+    """Whether the student is to abstain from the question, so that no text is right or wrong."""
+    return spec.config.method.abstain_below is not None and question["answer"] == REFUSAL
 
 
 def is_right(made: Row, question: Row, dataset: Dataset) -> bool:
@@ -120,7 +126,7 @@ def _enough_right(
 
     for rows, (samples,) in _of_parts(parts(), counted()):
         questions = {row["example_id"]: row for row in rows}
-        stored -= sum(questions[made["example_id"]]["answer"] == REFUSAL for made in samples)
+        stored -= sum(_nobody_knows(questions[made["example_id"]], spec) for made in samples)
         right += sum(of_one for _, of_one in _judged(samples, questions, spec, dataset))
     return bool(right) and right >= spec.config.own.least_right * stored
 
@@ -131,7 +137,7 @@ def _judged(
     """Own samples that can be judged, each with whether it is right."""
     for made in samples:
         question = questions[made["example_id"]]
-        if made["answer"] is None or question["answer"] in (None, REFUSAL):
+        if made["answer"] is None or question["answer"] is None or _nobody_knows(question, spec):
             continue
         right = is_right(made, question, dataset)
         if not (right and spec.config.own.check_arithmetic and miscalculates(made["text"])):

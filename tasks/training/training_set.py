@@ -106,7 +106,7 @@ def training_set(
             usable = []
             for row in group:
                 answered, explained = row["answer"] is not None, bool(row["positives"])
-                refused = row["answer"] == REFUSAL
+                refused = method.abstain_below is not None and row["answer"] == REFUSAL
                 counts.update(rows=1, answered=answered, explained=explained, refused=refused)
                 # Where both are in one text, both are needed.
                 if (answered and explained) if method.one_target else (answered or explained):

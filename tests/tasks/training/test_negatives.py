@@ -309,8 +309,13 @@ def test_own_samples_are_what_their_answers_say(
         assert [one["text"] for one in made.negatives] == [texts[1].format(right=row["answer"])] * negatives
 
 
+TAUGHT_TO_REFUSE: dict[str, Any] = {"method": {"abstain_below": 0.5}, "rounds": {"answer_tokens": 40}}
+
+
 def test_where_the_student_should_abstain_its_own_samples_are_neither_right_nor_wrong(world: World) -> None:
-    prepared = world.prepare(tiny_training(own={"samples": 2, "least_right": 0.5}, negatives={"lag": "none"}))
+    prepared = world.prepare(
+        tiny_training(own={"samples": 2, "least_right": 0.5}, negatives={"lag": "none"}, **TAUGHT_TO_REFUSE)
+    )
     for index, text in enumerate(("I guess it is {right}.", "I guess it is 1{right}."), start=1):
         write(world, prepared, lambda row, text=text: text.format(right=row["answer"]), 0, index)  # type: ignore[misc]
     rows = Training(prepared.folder).examples().to_pylist()
@@ -321,9 +326,14 @@ def test_where_the_student_should_abstain_its_own_samples_are_neither_right_nor_
     assert set(found) == {row["example_id"] for row in rows[6:]}
 
 
-@pytest.mark.parametrize(("keep", "kept"), [("all", 2), ("wrong", 1)])
-def test_what_nobody_knows_is_not_pushed_away_as_wrong(world: World, keep: str, kept: int) -> None:
-    prepared = world.prepare(tiny_training(negatives={"lag": 1, "keep": keep}))
+@pytest.mark.parametrize(
+    ("keep", "taught", "kept"), [("all", TAUGHT_TO_REFUSE, 2), ("wrong", TAUGHT_TO_REFUSE, 1), ("wrong", {}, 2)]
+)
+def test_what_nobody_knows_is_not_pushed_away_as_wrong(
+    world: World, keep: str, taught: dict[str, Any], kept: int
+) -> None:
+    """Without `method.abstain_below` the same words are an answer like any other."""
+    prepared = world.prepare(tiny_training(negatives={"lag": 1, "keep": keep}, **taught))
     write(world, prepared, lambda _: "It is 1000.", 0)
     rows = Training(prepared.folder).examples().to_pylist()[:2]
     rows[0]["answer"] = REFUSAL
