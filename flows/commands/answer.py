@@ -5,7 +5,6 @@ import logging
 import math
 import os
 import socket
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import typer
 
 from flows.commands.distill import ConfigArgument, SetOption
 from flows.commands.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
+from flows.commands.predict import questions_of
 from flows.home import Home
 from flows.prefect.servers import LOOPBACK
 from flows.terminal import notice, out, plain, print_json
@@ -79,7 +79,10 @@ def answer_command(
         raise UsageError("cascade.cost_a_day needs prices: set teacher.price.per_million_completion and its like.")
     dataset, place = get_dataset(loaded.dataset.name), home_at(home)
     if not serve:
-        asked = _asked(dataset, questions or [], path, choice or [])
+        from tasks.serving.settings import Question
+
+        rows = questions_of(questions or [], path, choice or [], loaded.dataset.name if path else None)
+        asked = [Question(row["question"], tuple(row.get("choices", ()))) for row in rows]
         given = _answers(place, loaded, dataset, asked)
         if as_json:
             print_json([one.model_dump() for one in given])
@@ -108,26 +111,6 @@ def answer_command(
         champion = _champion(place, loaded, dataset)
         with _desk(place, loaded, dataset) as desk:
             asyncio.run(_serve(champion, desk, dataset, key, bound, math.ceil(loaded.cascade.wait_s)))
-
-
-def _asked(dataset: Dataset, texts: list[str], path: str | None, choices: list[str]) -> "list[Question]":
-    """What is asked at a terminal.
-
-    Raises:
-        UsageError: nothing, or choices beside a file, which has its own.
-    """
-    from tasks.serving.settings import Question
-
-    if path is not None and choices:
-        raise UsageError("--choice is for questions on the command line; those of a file are in its column of choices.")
-    if path is not None:
-        asked = [Question(one.question, one.choices) for one in dataset.load("train", path)]
-    else:
-        lines = [line.strip() for line in sys.stdin if line.strip()] if texts == ["-"] else texts
-        asked = [Question(text, tuple(choices)) for text in lines]
-    if not asked:
-        raise UsageError(f"There is no question in {path or 'standard input'}.")
-    return asked
 
 
 def _answers(home: Home, config: "DistillConfig", dataset: Dataset, questions: "list[Question]") -> "list[Given]":

@@ -55,7 +55,7 @@ def predict_command(
 
     Example: qcrd predict "Ann has 3 apples and buys 2 more. How many apples does Ann have now?"
     """
-    asked = _questions(questions or [], path, choice or [], dataset)
+    asked = questions_of(questions or [], path, choice or [], dataset)
     from tasks.tracking.registry import load_registered  # takes some seconds: MLflow and torch
 
     place = home_at(home)
@@ -128,7 +128,7 @@ def _between(interval: tuple[float, float]) -> str:
     return f"{percent(interval[0])} to {percent(interval[1])}"
 
 
-def _questions(texts: list[str], path: str | None, choices: list[str], dataset: str | None) -> list[dict[str, Any]]:
+def questions_of(texts: list[str], path: str | None, choices: list[str], dataset: str | None) -> list[dict[str, Any]]:
     """What is asked, from the command line, standard input or a file.
 
     Raises:
@@ -138,10 +138,13 @@ def _questions(texts: list[str], path: str | None, choices: list[str], dataset: 
         if texts or choices:
             raise UsageError("Give questions on the command line or in a file with --path, not both.")
         if dataset is not None:
-            return [
+            found = [
                 {"question": one.question, **({"choices": list(one.choices)} if one.choices else {})}
                 for one in get_dataset(dataset).load("train", path)
             ]
+            if not found:
+                raise UsageError(f"There is no question in {path}.")
+            return found
         rows = list(read_rows(Path(path)))
         for number, row in enumerate(rows, start=1):
             if not isinstance(row.get("question"), str):
@@ -155,5 +158,5 @@ def _questions(texts: list[str], path: str | None, choices: list[str], dataset: 
     if texts == ["-"]:
         texts = [line.strip() for line in sys.stdin if line.strip()]
     if not texts:
-        raise UsageError('Give a question, such as: qcrd predict "How many ...?"; or a file with --path.')
+        raise UsageError('Give a question, such as "How many ...?", or a file with --path.')
     return [{"question": text, **({"choices": choices} if choices else {})} for text in texts]

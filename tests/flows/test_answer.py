@@ -155,7 +155,10 @@ def of_a_file(qcrd: Qcrd, answered: dict[str, str]) -> None:
     Path("none.jsonl").write_text("", encoding="utf-8")
     for arguments, line in (
         (["--path", "today.jsonl", "How many?"], "Give one of the three: questions, such as"),
-        (["--path", "today.jsonl", "--choice", "5"], "--choice is for questions on the command line"),
+        (
+            ["--path", "today.jsonl", "--choice", "5"],
+            "Give questions on the command line or in a file with --path, not both.",
+        ),
         (["--path", "none.jsonl"], "none.jsonl"),
     ):
         assert line in qcrd("answer", "small.yaml", *arguments, code=2).stderr
