@@ -21,6 +21,7 @@ from typing import Protocol, Self
 
 from models.errors import TeacherFailed, TeacherUnavailable
 from models.teacher_api import TeacherReply, TeacherRequest, TeacherSample
+from models.teacher_dialect import Dialect
 from models.teacher_endpoint import AttemptError, DoubtfulError, TeacherEndpoint
 from models.teacher_pool import Pool
 from models.teacher_refusals import RequestRefused, TeacherKey
@@ -74,6 +75,8 @@ class Teacher:
         key: the endpoint's; None takes it from QCRD_TEACHER_API_KEY or OPENAI_API_KEY.
         on_learnt: called with what a refusal taught about the endpoint, such as "no seeds".
         payer: decides which requests of `sample_many` can be paid; None pays for all.
+        dialects: what is known of the endpoints, by URL. What is learnt goes into it, so that clients with the same
+            `sampling` that share one learn it once.
 
     Raises:
         TeacherFailed: the key cannot be one.
@@ -87,13 +90,24 @@ class Teacher:
         key: TeacherKey | None = None,
         on_learnt: Callable[[str], None] | None = None,
         payer: Payer | None = None,
+        dialects: dict[str, Dialect] | None = None,
     ) -> None:
         self.config = config
         self._payer = payer
+        dialects = {} if dialects is None else dialects
         key = key or TeacherKey.of_environment()
         urls = dict.fromkeys((config.base_url, *config.other_urls))
         self._pool = Pool(
-            [TeacherEndpoint(config.model_copy(update={"base_url": url}), sampling, key, on_learnt) for url in urls],
+            [
+                TeacherEndpoint(
+                    config.model_copy(update={"base_url": url}),
+                    sampling,
+                    key,
+                    on_learnt,
+                    dialects.setdefault(url, Dialect.of(sampling)),
+                )
+                for url in urls
+            ],
             config.in_flight,
         )
         self._urls = ", ".join(urls)

@@ -83,6 +83,7 @@ class TeacherEndpoint:
         sampling: how it is sampled.
         key: the endpoint's.
         on_learnt: called with what a refusal taught about it, such as "no seeds".
+        dialect: how it is asked, as far as that is known; what is learnt goes into it.
 
     Attributes:
         answered: requests it answered so far.
@@ -93,14 +94,19 @@ class TeacherEndpoint:
     """
 
     def __init__(
-        self, config: TeacherConfig, sampling: SamplingConfig, key: TeacherKey, on_learnt: Callable[[str], None] | None
+        self,
+        config: TeacherConfig,
+        sampling: SamplingConfig,
+        key: TeacherKey,
+        on_learnt: Callable[[str], None] | None,
+        dialect: Dialect,
     ) -> None:
         self.config = config
         self.sampling = sampling
         self.answered = 0
         self.slowest_s = 0.0
         self._on_learnt = on_learnt
-        self._dialect = Dialect.of(sampling)
+        self._dialect = dialect
         self._most_came = 0  # samples in one reply
         key.check()
         self._key_place = key.place

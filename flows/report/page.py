@@ -375,7 +375,7 @@ def _example(contents: Contents, one: Shown) -> str:
 
 
 def _what_was_said(said: Said, right: dict[Figure, bool | None]) -> str:
-    answer = f"<div>answer: {_text(said.answer, 'could not be read')} {_mark(right['answers'])}</div>"
+    answer = f"<div>answer: {_text(said.answer, 'none')} {_mark(right['answers'])}</div>"
     if right["explanations"] is None:
         return answer
     return f"{answer}<div class='said'>{_text(said.rationale, 'no rationale')} {_mark(right['explanations'])}</div>"

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from models.errors import ModelError, TeacherFailed, TeacherUnavailable
 from models.teacher import Teacher, TeacherConfig, TeacherKey
+from models.teacher_dialect import Dialect
 from storage.compaction import compact_partition
 from storage.datasets.definition import Dataset, Example
 from storage.errors import StorageError, UsageError, one_line
@@ -144,6 +145,8 @@ class Desk:
         self._under_way: dict[str, asyncio.Task[Voted]] = {}
         self._budget, self._tidying = threading.Lock(), threading.Lock()
         self._groups = count(1)
+        self._dialects: dict[str, Dialect] = {}  # a group's client learns for all that come
+        self._told: set[str] = set()
         self._day: date = now().date()
         self._asked = 0  # questions of this day
         self._spent = 0.0  # on this day; counted only where there is a limit
@@ -154,8 +157,7 @@ class Desk:
     async def __aenter__(self) -> Self:
         async with Teacher(self._config, self._choice.sampling, self._recover, self._key) as teacher:
             try:
-                for note in await teacher.check():
-                    self._notice(note)
+                self._tell_once(*await teacher.check())
             except TeacherUnavailable as error:
                 self._notice(f"{error}. The champion answers alone until it is back.")
         unanswered = await asyncio.to_thread(self._begin)
@@ -221,6 +223,13 @@ class Desk:
 
     # ---- in threads ----
 
+    def _tell_once(self, *notes: str) -> None:
+        """Tells what every group finds anew."""
+        for note in notes:
+            if note not in self._told:
+                self._told.add(note)
+                self._notice(note)
+
     def _begin(self) -> list[Question]:
         """Counts what was asked and paid today, and returns the stored questions without any sample."""
         self._compact()
@@ -275,9 +284,10 @@ class Desk:
                     done = sample_teacher(
                         self._store, self._dataset, PASSED_ON, plan, self._choice.identity,
                         self._config.model_copy(update={"in_flight": in_flight}), self._choice.sampling,
-                        notice=self._notice, rationale=self._choice.rationale, recover=self._recover, key=self._key,
-                        payer=purse,
+                        notice=self._tell_once, rationale=self._choice.rationale, recover=self._recover, key=self._key,
+                        payer=purse, dialects=self._dialects,
                     )  # fmt: skip
+                self._tell_once(*(f"The teacher takes {what}." for what in done.learnt))
                 refused |= {key: TeacherFailed(f"the endpoint refused it: {why}") for key, why in done.refused.items()}
             except ModelError as error:
                 failure = error  # what has come is stored; some questions may have all that they need

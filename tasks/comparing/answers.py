@@ -31,7 +31,7 @@ class Said:
     """What a student said to one question.
 
     Attributes:
-        answer: in the dataset's spelling; None if it could not be read.
+        answer: in the dataset's spelling; None if it could not be read, or was a refusal.
         rationale: its explanation; None if it wrote none.
         agrees: whether the explanation comes to the same answer as the answer itself; None without explanations, and
             where both are one text.

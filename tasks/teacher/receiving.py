@@ -17,6 +17,7 @@ from models.teacher import (
     TeacherReply,
     TeacherRequest,
 )
+from models.teacher_dialect import Dialect
 from storage.errors import StoreWriteFailed
 
 STORE_EVERY_S = 0.8
@@ -39,6 +40,7 @@ def receive(
     recover: Callable[[], Awaitable[bool]] | None = None,
     key: TeacherKey | None = None,
     payer: Payer | None = None,
+    dialects: dict[str, Dialect] | None = None,
 ) -> float:
     """Makes all requests. However it ends (an error, Ctrl-C), replies that have arrived are stored first.
 
@@ -54,6 +56,7 @@ def receive(
         recover: restarts a supervised server (`VllmServer.ensure_alive`).
         key: the endpoint's key; None takes it from the environment.
         payer: decides which requests can be paid; None pays for all.
+        dialects: see `Teacher`.
 
     Returns:
         Seconds since the first request.
@@ -62,7 +65,7 @@ def receive(
         TeacherFailed, TeacherUnavailable, ServerFailed: from the endpoint.
         StoreWriteFailed: from `store`.
     """
-    teacher = partial(Teacher, config, sampling, recover, key, on_learnt, payer)
+    teacher = partial(Teacher, config, sampling, recover, key, on_learnt, payer, dialects)
     return asyncio.run(_receive(requests, store, teacher, on_refused, further, notice))
 
 

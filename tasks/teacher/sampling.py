@@ -21,6 +21,7 @@ from models.teacher import (
     TeacherRequest,
     TeacherSample,
 )
+from models.teacher_dialect import Dialect
 from storage.datasets.definition import Dataset
 from storage.rationales import rationale_row
 from storage.schemas import RATIONALES
@@ -89,6 +90,7 @@ def sample_teacher(
     on_progress: Callable[[SamplingProgress], None] | None = None,
     key: TeacherKey | None = None,
     payer: Payer | None = None,
+    dialects: dict[str, Dialect] | None = None,
 ) -> SamplingProgress:
     """Makes a plan's requests and stores the samples. The caller holds the lock it planned under.
 
@@ -103,6 +105,7 @@ def sample_teacher(
         on_progress: called after each stored part.
         key: the endpoint's key; None takes it from the environment.
         payer: decides which requests can be paid; None pays for all.
+        dialects: see `models.teacher.Teacher`.
 
     Raises:
         TeacherFailed, TeacherUnavailable, ServerFailed: from the teacher.
@@ -137,7 +140,7 @@ def sample_teacher(
     progress.seconds = receive(
         [request.request for request in plan.requests], store_some, config, sampling, on_refused=refused,
         notice=notice, further=further if plan.asking.depends else None, on_learnt=progress.learnt.append,
-        recover=recover, key=key, payer=payer,
+        recover=recover, key=key, payer=payer, dialects=dialects,
     )  # fmt: skip
     return progress
 

@@ -25,7 +25,7 @@ from tasks.questions.stored import store_examples
 from tasks.serving.settings import Question
 from tasks.teacher.session import choose_teacher, endpoint, teach
 from tasks.teacher.settings import TeacherSettings
-from tests.models.endpoint import Endpoint, good, refusal, serving
+from tests.models.endpoint import Endpoint, good, openai_error, refusal, serving
 from tests.storage.test_forgetting import forgotten
 
 LAB = get_dataset("lab")
@@ -146,6 +146,28 @@ def test_groups_share_the_requests_that_may_be_under_way(
         assert least <= served.most_under_way <= most
 
     at_the_desk(tmp_path, scenario, in_flight=in_flight)
+
+
+def test_what_a_refusal_teaches_is_learnt_and_told_once(tmp_path: Path) -> None:
+    """Each group has a client of its own, but the endpoint is the same."""
+
+    def modern(body: dict[str, Any]) -> web.Response:
+        if "max_tokens" in body:
+            return refusal(openai_error("'max_tokens' is unsupported; use 'max_completion_tokens'."))
+        return says_the_sum(body)
+
+    async def scenario(desk: Desk, served: Endpoint) -> None:
+        served.models = ["other"]
+        for number, question in enumerate(QUESTIONS, 1):
+            assert (await desk.pass_on(question)).answer is not None
+            assert len(served.bodies) == number + 1
+
+    told: list[str] = []
+    at_the_desk(tmp_path, scenario, habit=modern, notices=told)
+    assert [note for note in told if note.startswith("The teacher takes")] == [
+        "The teacher takes max_completion_tokens instead of max_tokens."
+    ]
+    assert len(told) == 2, "and once that the endpoint does not list the model"
 
 
 def test_its_rows_are_those_of_sample_and_vote(tmp_path: Path) -> None:
