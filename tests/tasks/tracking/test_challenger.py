@@ -21,14 +21,38 @@ from tests.tasks.training.test_evaluation import MANY, sure_student
 from tests.tasks.training.world import small_world, tiny_training
 
 
-def test_the_threshold_goes_with_the_student(
-    mlflow_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def home(mlflow_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state folder with an empty MLflow."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
+    return home_with(mlflow_database, tmp_path / "home")
+
+
+@pytest.mark.parametrize(("abstain_below", "refuses"), [(0.5, False), (0.9, True)])
+def test_only_a_student_that_is_taught_to_refuse_is_said_to(
+    home: Path, tmp_path: Path, abstain_below: float, refuses: bool
+) -> None:
+    """Two of three samples agree on every question but one."""
+    tracking, world = open_tracking(home), small_world(tmp_path)
+    world.sample(world.ask("Eva has 3 pens and 1 more?", "4"), ("3 + 1 = 4.", "4"))
+    world.vote()
+    config = tiny_training(
+        method={"name": "dss", "abstain_below": abstain_below}, rounds={"rounds": 1, "answer_tokens": 16}
+    )
+    prepared = world.prepare(config)
+    assert prepared.refusals == (12 if refuses else 0)
+    run = TrainingRun(tracking, prepared, "run", {})
+    train_round(prepared.folder, 0)
+    run.round(0, QualityUpdated(version=None), evaluate_round(prepared.folder, 0, "validation"))
+    logged = run.finish(0, evaluate_round(prepared.folder, 0, "test"))
+    version = register_best(tracking, prepared.folder, logged, RegistrySettings(), {})
+    assert version.tags.get("qcrd.refuses_below") == ("0.9" if refuses else None)
+
+
+def test_the_threshold_goes_with_the_student(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = small_world(tmp_path)
     config = tiny_training(method={"name": "dss"}, rounds={"rounds": 1}).model_copy(update={"risk": 0.1})
-    home = home_with(mlflow_database, tmp_path / "home")
     tracking = open_tracking(home)
     with monkeypatch.context() as patch:  # the figures are those of a student that is sure and right
         sure_student(world, patch, wrong=1000)
