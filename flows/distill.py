@@ -7,6 +7,7 @@ What was done before is found, not done again. After a crash, or when there are 
 configuration to go on from there.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from tasks.steps.teacher import Sampled
 from tasks.tracking.client import open_tracking
 from tasks.tracking.run import TrainingRun
 from tasks.training.folder import Training
+from tasks.training.prepare import refuse_vain
 from tasks.training.rounds import best_round, is_over, prune
 from tasks.training.spec import Parts
 
@@ -63,6 +65,10 @@ def distill(config: DistillConfig, home: Path = Path(".qcrd"), resume: str | Non
         if config.teacher.source == "import":
             questions.import_recordings(workspace, config.dataset, config.teacher)
         stored = questions.store_questions(workspace, config.dataset)
+        parts = Parts.of(config.dataset, stored.dataset)
+        for method in config.methods():
+            training = config.training(method, workspace.home)
+            refuse_vain(workspace.open_store(), config.dataset.name, parts, training)
         if config.teacher.needs_lab():
             teacher.build_lab_teacher(workspace)
         further = []
@@ -81,7 +87,7 @@ def distill(config: DistillConfig, home: Path = Path(".qcrd"), resume: str | Non
         further += questions.passed_on(workspace, config.dataset)
         further = votes.voted_further(workspace, rule, config.dataset, further)
         drift.watch_drift(workspace, rule, config.dataset, config.drift)
-        parts = Parts.of(config.dataset, stored.dataset, sampled_only=budget is not None, further=further)
+        parts = replace(parts, sampled_only=budget is not None, further=tuple(further))
         rounds.warn_of_emulation(config.student, config.optimisation)
         trained = _results([train.submit(workspace, config, rule, parts, method) for method in config.methods()])
         registered = None

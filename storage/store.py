@@ -292,6 +292,8 @@ class Store:
         # DuckDB must not download extensions; its built-in ones are enough.
         own = {"autoinstall_known_extensions": "false"}
         con = duckdb.connect(config={**own, **{name: str(value) for name, value in settings.items()}})
+        # Where it takes a Python for an interactive one, it would draw its bar into what a command prints.
+        con.execute("SET enable_progress_bar = false")
         if not self.files.local:
             from storage.remote import as_fsspec  # slow to import
 

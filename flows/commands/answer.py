@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from tasks.serving.settings import Question
 
 KEY_VARIABLE = "QCRD_ANSWER_API_KEY"
+TOLD_EVERY_S = 10.0
+"""Seconds between two lines about how many of a file's questions are done."""
 
 
 def answer_command(
@@ -75,8 +78,14 @@ def answer_command(
             f"teacher.source is {loaded.teacher.source}, and nobody can be asked there: name a teacher with --set "
             "teacher.source=sample --set teacher.model=NAME --set teacher.url=URL."
         )
-    if loaded.cascade.cost_a_day is not None and loaded.teacher.price.of(1, 1) is None:
-        raise UsageError("cascade.cost_a_day needs prices: set teacher.price.per_million_completion and its like.")
+    if loaded.cascade.cost_a_day is not None:
+        if loaded.teacher.price.of(1, 1) is None:
+            raise UsageError("cascade.cost_a_day needs prices: set teacher.price.per_million_completion and its like.")
+        if not loaded.teacher.bounded:
+            raise UsageError(
+                "cascade.cost_a_day goes by teacher.max_tokens: leave max_tokens and max_completion_tokens out of "
+                "teacher.extra_body."
+            )
     dataset, place = get_dataset(loaded.dataset.name), home_at(home)
     if not serve:
         from tasks.serving.settings import Question
@@ -121,18 +130,22 @@ def _answers(home: Home, config: "DistillConfig", dataset: Dataset, questions: "
     guesses = _champion(home, config, dataset).guesses(questions)
     given = {place: by_student(guess) for place, guess in enumerate(guesses) if not guess.abstains}
     left = [place for place in range(len(questions)) if place not in given]
-    at_once = config.cascade.queue
+    last = time.monotonic()
 
-    async def ask(desk: "Desk") -> None:
+    async def ask(desk: "Desk", place: int) -> None:
+        nonlocal last
+        given[place] = await by_teacher(desk, questions[place], guesses[place], patient=True)
+        if time.monotonic() - last >= TOLD_EVERY_S:
+            last = time.monotonic()
+            notice(f"{len(given):,} of {len(questions):,} questions are done; the teacher is asked the others.")
+
+    async def ask_all(desk: "Desk") -> None:
         async with desk:
-            for first in range(0, len(left), at_once):
-                part = left[first : first + at_once]
-                answers = await asyncio.gather(*(by_teacher(desk, questions[one], guesses[one]) for one in part))
-                given.update(zip(part, answers, strict=True))
+            await asyncio.gather(*(ask(desk, place) for place in left))
 
     if left:
         with _desk(home, config, dataset) as desk:
-            asyncio.run(ask(desk))
+            asyncio.run(ask_all(desk))
     return [given[place] for place in range(len(questions))]
 
 

@@ -51,11 +51,15 @@ def by_student(guess: Guess) -> Given:
     )
 
 
-async def by_teacher(desk: Desk, question: Question, guess: Guess) -> Given:
-    """The answer to a question that the champion abstains from: the teacher's, if it can be asked."""
+async def by_teacher(desk: Desk, question: Question, guess: Guess, *, patient: bool = False) -> Given:
+    """The answer to a question that the champion abstains from: the teacher's, if it can be asked.
+
+    Args:
+        patient: wait as long as that takes.
+    """
     about: dict[str, Any] = {"confidence": guess.confidence, "version": guess.version}
     try:
-        voted = await desk.pass_on(question)
+        voted = await desk.pass_on(question, patient=patient)
     except TimeoutError:
         why = "the teacher takes too long; what it says will be stored"
     except (OverBudget, Overloaded, UsageError) as error:

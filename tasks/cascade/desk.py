@@ -42,6 +42,8 @@ from tasks.teacher.settings import TeacherSettings
 AT_ONCE, GROUPS = 256, 8
 """Questions that are asked together, and how many such groups are asked side by side; with a budget of money one, which
 watches every request."""
+TURNS = 4
+"""A group has no more questions than can be asked in so many turns: nobody in it has an answer before all are asked."""
 COMPACT_EVERY = 100
 """Groups after which their small files are copied together: each group reads all files of the split."""
 
@@ -141,7 +143,8 @@ class Desk:
         self._partition = {"dataset": dataset.name, "split": PASSED_ON}
         groups = GROUPS if settings.cost_a_day is None else 1
         self._config, self._allowance = config, Allowance(config.in_flight)
-        self._asking: Grouping[Question, Voted] = Grouping(self._ask, "the teacher", AT_ONCE, settings.queue, groups)
+        at_once = AT_ONCE if config.in_flight is None else min(AT_ONCE, TURNS * config.in_flight)
+        self._asking: Grouping[Question, Voted] = Grouping(self._ask, "the teacher", at_once, settings.queue, groups)
         self._under_way: dict[str, asyncio.Task[Voted]] = {}
         self._budget, self._tidying = threading.Lock(), threading.Lock()
         self._groups = count(1)
@@ -190,17 +193,22 @@ class Desk:
         """Questions that it is being asked, or that wait for that."""
         return len(self._under_way)
 
-    async def pass_on(self, question: Question) -> Voted:
+    async def pass_on(self, question: Question, *, patient: bool = False) -> Voted:
         """What the teacher says to a question; one that it was asked before costs nothing.
+
+        Args:
+            patient: wait as long as it takes.
 
         Raises:
             OverBudget: it may be asked no more today.
-            Overloaded: too many questions wait.
-            TimeoutError: it takes longer than `wait_s`; what it says will be stored all the same.
+            Overloaded: too many questions wait; not to who is patient.
+            TimeoutError: it takes longer than `wait_s`; what it says will be stored all the same. Not to who is
+                patient.
             ModelError: from the teacher.
             StorageError: from the store.
         """
-        return await asyncio.wait_for(asyncio.shield(self._begin_asking(question)), self._settings.wait_s)
+        asking = asyncio.shield(self._begin_asking(question, patient=patient))
+        return await asyncio.wait_for(asking, None if patient else self._settings.wait_s)
 
     def _begin_asking(self, question: Question, *, patient: bool = False) -> asyncio.Task[Voted]:
         key = self._id(question)
@@ -272,7 +280,7 @@ class Desk:
         if next(self._groups) % COMPACT_EVERY == 0:
             self._compact()
         ids = [self._id(question) for question in questions]
-        refused = self._take(dict(zip(ids, questions, strict=True)))
+        refused, counted, day = self._take(dict(zip(ids, questions, strict=True)))
         taken = [key for key in ids if key not in refused]
         failure: Exception = TeacherFailed("the teacher gave no sample")
         if taken and (plan := self._plan(taken)).requests:
@@ -299,6 +307,7 @@ class Desk:
             # A majority of some of the samples is another answer than that of all, one day.
             lacking = {one.question.example_id for one in self._plan(taken).requests}
             taken = [key for key in taken if key not in lacking]
+            self._give_back([key for key in counted if key in lacking], day)
         voted = self._vote(taken) if taken else {}
         return [voted.get(key) or refused.get(key, failure) for key in ids]
 
@@ -313,8 +322,12 @@ class Desk:
         finally:
             self._tidying.release()
 
-    def _take(self, questions: dict[str, Question]) -> dict[str, Exception]:
-        """Stores new questions, and counts those that the teacher will be asked; returns those that it cannot be."""
+    def _take(self, questions: dict[str, Question]) -> tuple[dict[str, Exception], list[str], date]:
+        """Stores new questions, and counts those that the teacher will be asked.
+
+        Returns:
+            Those that it cannot be asked, and why; the ids of those that were counted, and on which day.
+        """
         with self._budget:
             if self._day != now().date():
                 self._day, self._asked, self._spent = now().date(), 0, 0.0
@@ -330,19 +343,39 @@ class Desk:
                    if key in admitted and key not in known}  # fmt: skip
             stored = store_examples(self._store, self._dataset, PASSED_ON, new.values()).example_ids if new else []
             forgotten = new.keys() - set(stored)
-            self._asked += len(admitted - forgotten)
+            counted = [key for key in asked if key in admitted and key not in forgotten]
+            self._asked += len(counted)
+            day = self._day
         most = self._settings.questions_a_day
         over = OverBudget(f"cascade.questions_a_day is {most}, and the teacher was asked as many today")
         gone = UsageError("it was forgotten (`qcrd forget`), and nothing of it is stored any more")
-        return {key: over for key in asked if key not in admitted} | dict.fromkeys(forgotten, gone)
+        refused: dict[str, Exception] = {key: over for key in asked if key not in admitted}
+        refused |= dict.fromkeys(forgotten, gone)
+        return refused, counted, day
+
+    def _give_back(self, counted: Sequence[str], day: date) -> None:
+        """Counts those questions of a day no more that got no sample: the next start would not count them, either."""
+        if counted:
+            sampled = self._sampled(counted, datetime.combine(day, time(), UTC))
+            with self._budget:
+                if self._day == day:
+                    self._asked -= len(counted) - len(sampled)
+
+    def _sampled(self, ids: Sequence[str], since: datetime | None = None) -> list[str]:
+        """Those of some questions that have a sample, since a moment."""
+        with self._store.connect() as con:
+            con.register("wanted", pa.table({"example_id": pa.array(ids, pa.string())}))
+            found = self._store.execute(
+                con,
+                f"SELECT DISTINCT example_id FROM {self._store.relation(RATIONALES, self._partition)} "
+                "SEMI JOIN wanted USING (example_id) WHERE $1::TIMESTAMPTZ IS NULL OR created_at >= $1::TIMESTAMPTZ",
+                [since],
+            )
+        return [*found["example_id"].to_pylist()]
 
     def _vote(self, ids: Sequence[str]) -> dict[str, Voted]:
         """Votes on some questions; those without samples are left out."""
-        with self._store.connect() as con:
-            con.register("wanted", pa.table({"example_id": pa.array(ids, pa.string())}))
-            sampled = f"SELECT DISTINCT example_id FROM {self._store.relation(RATIONALES, self._partition)}"
-            found = self._store.execute(con, f"{sampled} SEMI JOIN wanted USING (example_id)")["example_id"].to_pylist()
-        if not found:
+        if not (found := self._sampled(ids)):
             return {}
         vote_on_split(self._store, self._dataset, self._rule, PASSED_ON, among=found)
         rows: list[dict[str, Any]]

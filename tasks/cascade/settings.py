@@ -27,8 +27,8 @@ class CascadeSettings(BaseModel):
     wait_s: float = Field(
         default=60.0,
         gt=0,
-        description="Seconds to wait for the teacher; later the question goes unanswered, but what the teacher says of "
-        "it is stored.",
+        description="Seconds that the service waits for the teacher; later the question goes unanswered, but what the "
+        "teacher says of it is stored.",
     )
     queue: int = Field(
         default=1024, ge=1, description="Questions that may wait for the champion; more are turned away with 503."

@@ -305,11 +305,16 @@ class TeacherSettings(BaseModel):
                     "a budget of tokens or money is watched by one run, request by request: with `shards` or `batch` "
                     "take a budget of questions"
                 )
-            if not {"max_tokens", "max_completion_tokens"}.isdisjoint(self.extra_body):
+            if not self.bounded:
                 raise ValueError(
                     "a budget of tokens or money goes by teacher.max_tokens: leave max_tokens and "
                     "max_completion_tokens out of extra_body"
                 )
+
+    @property
+    def bounded(self) -> bool:
+        """Whether `max_tokens` is the most that a sample can have."""
+        return {"max_tokens", "max_completion_tokens"}.isdisjoint(self.extra_body)
 
     @property
     def cost(self) -> Cost:

@@ -58,6 +58,19 @@ def prepare_training(
         return _prepared(trainings, store, dataset, rule, parts, config, worker, found, file)
 
 
+def refuse_vain(store: Store, dataset: str, parts: Parts, config: TrainingConfig) -> None:
+    """Refuses what can come to nothing, as far as that is known before a teacher is asked, who costs money.
+
+    Raises:
+        UsageError: as `prepare_training` does.
+    """
+    definition = get_dataset(dataset)
+    if config.method.abstain_below is not None:
+        _refuse_vain_refusal(definition)
+    if config.risk is not None:
+        _refuse_vain_risk(config, definition, len(parts.validation.half(1).ids(store)))
+
+
 def _prepared(
     trainings: Path,
     store: Store,

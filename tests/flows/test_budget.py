@@ -63,6 +63,14 @@ def chosen(home: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.usefixtures("databases")
+def test_what_can_come_to_nothing_is_refused_before_anything_is_paid(qcrd: Qcrd) -> None:
+    with teacher() as served:
+        refused = qcrd("distill", "small.yaml", "--set", "registry.risk=0.001", code=2).stderr
+        assert "registry.risk is 0.001, which takes at least 2,995 certifying questions" in refused
+        assert served.bodies == []
+
+
+@pytest.mark.usefixtures("databases")
 def test_a_run_asks_what_it_may_pay_and_the_next_one_asks_others(home: Path, qcrd: Qcrd) -> None:
     with teacher() as served:
         first = figures(qcrd("distill", "small.yaml", "--json"))

@@ -65,6 +65,17 @@ def test_unknown_dataset(complaint: Complain) -> None:
     )
 
 
+@pytest.mark.parametrize("field", ["max_tokens: null", "max_completion_tokens: 5000"])
+def test_what_a_sample_costs_at_most_must_be_known(complaint: Complain, field: str) -> None:
+    settings = ("teacher.url=http://127.0.0.1:9/v1", "teacher.model=m", "teacher.price.per_million_completion=1",
+                "cascade.cost_a_day=1", f"teacher.extra_body={{{field}}}")  # fmt: skip
+    sets = [part for setting in settings for part in ("--set", setting)]
+    assert complaint("answer", "quickstart", "What is 1 + 1?", *sets) == (
+        "cascade.cost_a_day goes by teacher.max_tokens: leave max_tokens and max_completion_tokens out of "
+        "teacher.extra_body."
+    )
+
+
 def test_unknown_reasoning_gym_dataset(complaint: Complain) -> None:
     assert "Did you mean 'gsm_symbolic'?" in complaint("vote", "--dataset", "reasoning-gym:gsm_symbolc")
 

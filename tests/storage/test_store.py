@@ -18,6 +18,7 @@ from storage.checking import check_store
 from storage.errors import BadFile, DamagedPart, NewerStore, UnknownName, UsageError
 from storage.schemas import EXAMPLES, RATIONALES, SCHEMA_VERSION, TABLES
 from storage.store import Store, now
+from tests.conftest import ROOT
 
 
 def example_rows(count: int, label: str | None = "1", dataset: str = "made-up", first: int = 0) -> pa.Table:
@@ -61,6 +62,17 @@ def test_every_table_can_be_queried_before_anything_is_stored(tmp_path: Path) ->
         rows = store.query(f"SELECT * FROM {name}")
         assert rows.num_rows == 0
         assert rows.schema.names == table.schema.names
+
+
+def test_a_long_query_draws_no_bar_into_what_a_command_prints(tmp_path: Path) -> None:
+    """DuckDB takes a Python without a main file for one that a person sits at."""
+    script = f"""
+from storage.store import Store
+found = Store({str(tmp_path)!r}).query("SELECT value FROM duckdb_settings() WHERE name = 'enable_progress_bar'")
+print(found["value"].to_pylist())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "['false']\n"
 
 
 def test_rows_come_back_as_they_went_in(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from tasks.questions.stored import store_examples
 from tasks.serving.settings import Question
 from tasks.teacher.session import choose_teacher, endpoint, teach
 from tasks.teacher.settings import TeacherSettings
-from tests.models.endpoint import Endpoint, good, openai_error, refusal, serving
+from tests.models.endpoint import Endpoint, good, openai_error, refusal, says, serving
 from tests.storage.test_forgetting import forgotten
 
 LAB = get_dataset("lab")
@@ -128,10 +128,6 @@ def test_groups_share_the_requests_that_may_be_under_way(
 ) -> None:
     """Whether the questions come at once, which makes large groups, or one after the other, which makes many."""
 
-    async def slow(_: Endpoint, body: dict[str, Any]) -> web.StreamResponse:
-        await asyncio.sleep(0.3)
-        return says_the_sum(body)
-
     questions = [Question(f"Ann has {number} nuts and gets 2 more.") for number in range(24)]
 
     async def scenario(desk: Desk, served: Endpoint) -> None:
@@ -228,6 +224,53 @@ def test_other_settings_ask_again_within_the_budget(tmp_path: Path) -> None:
 
     at_the_desk(tmp_path, all_of_them)
     at_the_desk(tmp_path, some, cascade=CascadeSettings(questions_a_day=len(QUESTIONS) + 2), seed=1)
+
+
+@pytest.mark.parametrize(
+    "trouble", [says(500, {"error": "down"}), says(400, openai_error("content policy", "content_filter"))]
+)
+def test_a_question_without_a_sample_is_not_counted(tmp_path: Path, trouble: Any) -> None:
+    """A start would not count it, either; otherwise whoever asks again during an outage would use up the day."""
+
+    async def scenario(desk: Desk, served: Endpoint) -> None:
+        served.script = [trouble] * 100  # it is asked again, now and then
+        for _ in range(2):
+            with pytest.raises(TeacherFailed):
+                await desk.pass_on(QUESTIONS[0])
+            assert desk.left == 1
+        served.script = []
+        assert (await desk.pass_on(QUESTIONS[0])).answer == "5"
+        assert desk.left == 0
+        with pytest.raises(OverBudget):
+            await desk.pass_on(QUESTIONS[1])
+
+    at_the_desk(tmp_path, scenario, cascade=CascadeSettings(questions_a_day=1))
+
+
+async def slow(_: Endpoint, body: dict[str, Any]) -> web.StreamResponse:
+    await asyncio.sleep(0.3)
+    return says_the_sum(body)
+
+
+def test_who_is_patient_waits_as_long_as_it_takes(tmp_path: Path) -> None:
+    async def scenario(desk: Desk, served: Endpoint) -> None:
+        served.script = [slow, slow]
+        with pytest.raises(TimeoutError):
+            await desk.pass_on(QUESTIONS[0])
+        assert (await desk.pass_on(QUESTIONS[1], patient=True)).answer == "6"
+
+    at_the_desk(tmp_path, scenario, cascade=CascadeSettings(wait_s=0.1))
+
+
+def test_the_first_of_many_need_not_wait_for_the_last(tmp_path: Path) -> None:
+    async def scenario(desk: Desk, served: Endpoint) -> None:
+        questions = [Question(f"Ann has {number} nuts and gets 2 more.") for number in range(16)]
+        waiting = [asyncio.create_task(desk.pass_on(one)) for one in questions]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        assert len(served.bodies) < len(questions)
+        await asyncio.gather(*waiting)
+
+    at_the_desk(tmp_path, scenario, in_flight=1)
 
 
 def test_the_budget_of_money(tmp_path: Path) -> None:
