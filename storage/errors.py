@@ -42,6 +42,19 @@ class BadFile(StorageError):
     """A file given by the user is not what it should be."""
 
 
+class NoField(BadFile):
+    """A row has no column for a field of the dataset.
+
+    Args:
+        message: what it has.
+        field: which one.
+    """
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
 class OutOfReach(BadFile):
     """A source of questions cannot be reached now; its stored questions may do instead."""
 

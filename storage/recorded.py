@@ -20,13 +20,13 @@ from storage.datasets.definition import LABEL_SETS, Dataset, Example
 from storage.datasets.label_sets import label_text
 from storage.datasets.layout import NO_MAPPING, check_mapping, renamed
 from storage.datasets.values import as_text
-from storage.errors import BadFile
+from storage.errors import BadFile, NoField
 from storage.rows import missing_column, parse_json, read_rows
 
 SAMPLE_FIELDS = ("teacher", "text", "answer", "thought", "finish_reason")
 THOUGHT_OF_THE_API = "reasoning_content"
 UNKNOWN_TEACHER = "recorded"
-_HINT = "Name the right one with --map text=COLUMN."
+_HINT = "Name the right one with --map {}=COLUMN."
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ def read_recorded(
         try:
             question = _question(row, dataset, mapping)
         except BadFile as error:
-            raise BadFile(f"{path} row {number}: {error}") from error
+            hint = f" {_HINT.format(error.field)}" if isinstance(error, NoField) else ""
+            raise BadFile(f"{path} row {number}: {error}{hint}") from error
         yield question
 
 
@@ -116,7 +117,7 @@ def _sample(item: Any, mapping: Mapping[str, str], teacher: str, dataset: Datase
         raise BadFile(f"a sample must be an object or a text, not {type(item).__name__}")
     fields = renamed(item, mapping)
     if "text" not in fields:
-        raise missing_column("text", fields, _HINT)
+        raise missing_column("text", fields, _HINT.format("text"))
     answer = fields.get("answer")
     return RecordedSample(
         teacher=as_text(fields.get("teacher"), "teacher") or teacher,

@@ -6,6 +6,7 @@
     │   │   ├── UnknownName        no such dataset, table, column or value; the message names the nearest
     │   │   └── NothingToDo        the selection holds no rows (no samples to vote on, no examples)
     │   ├── BadFile                a file that the user gave is not what it should be
+    │   │   ├── NoField            a row has no column for a field of the dataset
     │   │   └── OutOfReach         it cannot be reached now; its stored questions may do instead
     │   ├── DamagedPart            a part file is damaged; `qcrd store check --repair` sets it aside
     │   ├── NewerStore             the store was written by a newer schema version

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import os
+import re
 import socket
 import time
 from collections import Counter
@@ -15,7 +16,7 @@ import typer
 
 from flows.commands.distill import ConfigArgument, SetOption
 from flows.commands.options import DEFAULT_HOME, HomeOption, JsonOption, home_at
-from flows.commands.predict import questions_of
+from flows.commands.predict import check_choices, questions_of
 from flows.home import Home
 from flows.prefect.servers import LOOPBACK
 from flows.terminal import notice, out, plain, print_json
@@ -91,6 +92,7 @@ def answer_command(
         from tasks.serving.settings import Question
 
         rows = questions_of(questions or [], path, choice or [], loaded.dataset.name if path else None)
+        check_choices(dataset, rows)
         asked = [Question(row["question"], tuple(row.get("choices", ()))) for row in rows]
         given = _answers(place, loaded, dataset, asked)
         if as_json:
@@ -105,6 +107,11 @@ def answer_command(
         )
         return
     key = os.environ.get(KEY_VARIABLE) or None
+    if key is not None and not re.fullmatch("[!-~]+", key):
+        raise UsageError(
+            f"The key in {KEY_VARIABLE} has other characters than a request may carry: make one of printable ASCII "
+            "without spaces, such as with openssl rand -hex 32."
+        )
     if key is None and host not in (LOOPBACK, "localhost", "::1"):
         raise UsageError(
             f"{host} can be reached by others: put a key for them into {KEY_VARIABLE}, or leave out --host."

@@ -18,6 +18,8 @@ from flows.commands.options import (
     split_named,
 )
 from flows.terminal import figure, notice, out, percent, plain, print_json
+from storage.datasets.choices import wrong_choices
+from storage.datasets.definition import Dataset
 from storage.datasets.registry import get_dataset
 from storage.errors import UsageError
 from storage.rows import read_rows
@@ -60,6 +62,7 @@ def predict_command(
 
     place = home_at(home)
     student = load_registered(place.path, model or only_model(place), alias)
+    check_choices(student.served.dataset, asked)
     answers = student.predict(asked, samples)
     if as_json:
         print_json([{**question, **answer} for question, answer in zip(asked, answers, strict=True)])
@@ -126,6 +129,19 @@ def evaluate_command(
 
 def _between(interval: tuple[float, float]) -> str:
     return f"{percent(interval[0])} to {percent(interval[1])}"
+
+
+def check_choices(dataset: Dataset, asked: list[dict[str, Any]]) -> None:
+    """Checks that questions have choices if those of the dataset have some, and only then.
+
+    Raises:
+        UsageError: one does not; the message says which.
+    """
+    for number, one in enumerate(asked, start=1):
+        choices = one.get("choices") or []
+        # What is no list of texts is refused by the student.
+        if isinstance(choices, list) and (why := wrong_choices(dataset, [str(choice) for choice in choices])):
+            raise UsageError(f"Question {number}: {why}.")
 
 
 def questions_of(texts: list[str], path: str | None, choices: list[str], dataset: str | None) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from storage.datasets.definition import LABEL_SETS, Dataset, Example, Exemplar, Parsed
 from storage.datasets.label_sets import LabelSetReader
-from storage.datasets.layout import Layout, examples_from_file
+from storage.datasets.layout import Layout, examples_from_file, rename
 from storage.datasets.parsing import LabelReader, normalise_choice, normalise_number, parse_choice, parse_number
 from storage.datasets.prompts import few_shot, render_question
 from storage.errors import BadFile, UnknownName
@@ -153,5 +153,5 @@ def _loaded(layout: Layout, name: str, rows: Iterator[Mapping[str, Any]]) -> Ite
         try:
             example = layout.example(row)
         except BadFile as error:
-            raise BadFile(f"{name} row {number}: {error}") from error
+            raise BadFile(f"{name} row {number}: {error}{rename(error)}") from error
         yield example

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from posixpath import commonprefix
 from typing import Any
 
+from storage.datasets.definition import Dataset
 from storage.datasets.values import as_text, written_value
 from storage.errors import BadFile
 from storage.rows import missing_column
@@ -42,6 +43,25 @@ class Choices:
         if by_name is not None:
             return by_name
         return next((text for text in self.texts if text.casefold() == answer.strip().casefold()), None)
+
+
+def has_choices(dataset: Dataset) -> bool:
+    """Whether the questions of a dataset have choices; then all of them have."""
+    return "choices" in dataset.fields
+
+
+def wrong_choices(dataset: Dataset, choices: Sequence[str]) -> str | None:
+    """What is wrong with the choices of a question that somebody asks; None if nothing is.
+
+    Stored questions may have a choice twice, as published ones do.
+    """
+    if not has_choices(dataset):
+        return f"it has choices, and {dataset.name} has none: leave them out" if choices else None
+    if not choices:
+        return f"it has no choices, and {dataset.name} asks for one of them"
+    if len(choices) < 2 or len({choice.strip() for choice in choices}) < len(choices):
+        return "its choices must be at least two texts, none of them twice"
+    return None
 
 
 def read_choices(value: Any) -> Choices:

@@ -105,7 +105,7 @@ class Dataset:
             reasoning-gym asks its own scorer, which needs the example's `extra`.
         compares_strings: whether `equal` is plain string equality, which SQL can do.
         example_from_row: turns a row of a file (column -> value) into an `Example`; raises
-            `storage.errors.BadFile`, which names the missing column.
+            `storage.errors.BadFile`, or `NoField` for a missing column.
         fields: the names that a column mapping may use for the columns that `example_from_row` reads.
         target: the column of `extra` that a student learns to write as its answer, such as SVAMP's equation; None: the
             label. `normalise` makes the label's spelling of it, and a student's answer counts only if it is one.

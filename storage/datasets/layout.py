@@ -16,7 +16,7 @@ from storage.datasets.choices import Choices, named_choices, read_choices
 from storage.datasets.definition import Example
 from storage.datasets.label_sets import label_text
 from storage.datasets.values import as_text, jsonable
-from storage.errors import BadFile, UnknownName
+from storage.errors import BadFile, NoField, UnknownName
 from storage.rows import missing_column, read_rows
 
 NO_MAPPING: Mapping[str, str] = {}
@@ -25,7 +25,6 @@ NO_LABEL = (*MISSING, "-1", "-1.0")  # published where the annotators did not ag
 CUT = "cut_from_words"
 """Key of an example's extra that says how many words the cut fields had."""
 _WORD = re.compile(r"\S+")
-_MAP_HINT = "Name the right one with --map {field}=COLUMN."
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,8 @@ class Layout:
         """The example of one row.
 
         Raises:
-            BadFile: a column is missing or has a value that is not allowed. The caller adds file and row.
+            NoField: a column is missing. The caller says what helps.
+            BadFile: a column has a value that is not allowed. The caller adds file and row.
         """
         adapted = dict(self.adapt(row) if self.adapt else row)
         values = {name: _text(adapted, name) for name in self.inputs}
@@ -84,7 +84,7 @@ class Layout:
 
     def _choices(self, row: Mapping[str, Any]) -> Choices:
         if "choices" not in row:
-            raise missing_column("choices", row, _MAP_HINT.format(field="choices"))
+            raise no_field("choices", row)
         choices = row["choices"] if isinstance(row["choices"], Choices) else read_choices(row["choices"])
         if not self.choice_labels or choices.names:
             return choices
@@ -105,6 +105,19 @@ class Layout:
             expected = f"one of {', '.join((*choices.names, *allowed))}" if allowed else "a number"
             raise BadFile(f"label {text[:80]!r} must be {expected}")
         return label
+
+
+def no_field(field: str, row: Mapping[str, Any]) -> NoField:
+    """The error for a row without the column of a field."""
+    return NoField(str(missing_column(field, row)), field)
+
+
+def rename(error: BadFile) -> str:
+    """What helps where no option maps columns: a further sentence if a row has no column for a field, else nothing."""
+    if not isinstance(error, NoField):
+        return ""
+    name = error.field
+    return f" Rename the right one to {name}; in a dataset of your own, `fields: {{{name}: COLUMN}}` names it"
 
 
 def first_words(text: str, most: int) -> tuple[str, int]:
@@ -133,7 +146,7 @@ def examples_from_file(
         try:
             example = example_of(renamed(row, mapping))
         except BadFile as error:
-            raise BadFile(f"{path} row {number}: {error}") from error
+            raise BadFile(f"{path} row {number}: {error}{rename(error)}") from error
         yield example
 
 
@@ -166,7 +179,7 @@ def check_mapping(mapping: Mapping[str, str], fields: Sequence[str]) -> None:
 
 def _text(row: Mapping[str, Any], name: str) -> str:
     if name not in row:
-        raise missing_column(name, row, _MAP_HINT.format(field=name))
+        raise no_field(name, row)
     value = row[name]
     if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
         value = "\n".join(value)  # paragraphs

@@ -17,13 +17,12 @@ from types import ModuleType
 from typing import Any
 
 from storage.datasets.definition import Dataset, Example, Parsed
-from storage.datasets.layout import examples_from_file
+from storage.datasets.layout import examples_from_file, no_field
 from storage.datasets.parsing import EMPTY_TEXT, NO_ANSWER, normalise_number, parse_number
 from storage.datasets.prompts import few_shot, render_question
 from storage.datasets.statements import find_statements, rationale_of
 from storage.datasets.values import as_text, jsonable
 from storage.errors import UnknownName
-from storage.rows import missing_column
 
 PREFIX = "reasoning-gym:"
 SPLIT_SEEDS = {"train": 0, "validation": 700_000_000, "test": 1_400_000_000}
@@ -139,7 +138,7 @@ def _score(generator: Any, answer: str, entry: Mapping[str, Any]) -> float:
 def _example_from_row(name: str) -> Callable[[Mapping[str, Any]], Example]:
     def example(row: Mapping[str, Any]) -> Example:
         if not row.get("question"):
-            raise missing_column("question", row, "Name the right one with --map question=COLUMN.")
+            raise no_field("question", row)
         label = row.get("label")
         entry = row.get("entry") or {
             "question": row["question"],

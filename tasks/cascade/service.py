@@ -12,7 +12,7 @@ be turned away, or be counted.
 import asyncio
 import hmac
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Request, Response
@@ -23,8 +23,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from starlette.exceptions import HTTPException
 
+from storage.datasets.choices import has_choices, wrong_choices
 from storage.datasets.definition import Dataset
-from storage.errors import UsageError
+from storage.errors import UsageError, one_line
 from tasks.cascade.cascade import Cascade, Given
 from tasks.cascade.grouping import Overloaded
 from tasks.serving.settings import Question
@@ -32,9 +33,21 @@ from tasks.serving.settings import Question
 MOST_CHARACTERS, MOST_CHOICES, MOST_QUESTIONS = 100_000, 1000, 1024
 MOST_BYTES = 16 * 2**20
 """Largest body of a request."""
+MOST_SHOWN = 80
+"""Characters of a field's place that are repeated."""
 RETRY_S = 1
-EXAMPLE = '{"questions": [{"question": "...", "choices": []}]}'
 OWN_NAMES = ("localhost", "127.0.0.1", "::1")
+WRONG = {
+    "missing": "it is missing",
+    "extra_forbidden": "there is no such field",
+    "list_type": "it must be a list",
+    "string_type": "it must be a text",
+    "string_unicode": "it must be a text",  # half a character: "\ud800"
+    "too_short": "it must have at least {min_length:,}",
+    "too_long": "it may have at most {max_length:,}",
+    "string_too_long": "it may have at most {max_length:,} characters",
+}
+"""What pydantic finds wrong, by its name for it."""
 
 
 def _not_blank(text: str) -> str:
@@ -122,39 +135,58 @@ def make_app(cascade: Cascade, dataset: Dataset, key: str | None = None) -> Fast
         key: that a request must carry ("Authorization: Bearer KEY"); None for none.
     """
 
-    # FastAPI's own pages load scripts from elsewhere.
-    app = FastAPI(title=f"qcrd: {dataset.name}", docs_url=None, redoc_url=None)
+    example = '{"question": "...", "choices": ["...", "..."]}' if has_choices(dataset) else '{"question": "..."}'
+    send = f'Send {{"questions": [{example}]}}.'
+    app = FastAPI(title=f"qcrd: {dataset.name}", docs_url=None, redoc_url=None)  # its pages load scripts from elsewhere
     metrics = Metrics(cascade)
 
     @app.middleware("http")
     async def guard(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
         """Refuses who has no key, pages of other sites, and what is too large, before anything is read."""
         if key is not None and request.url.path != "/health":
-            given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-            if not hmac.compare_digest(given.encode(), key.encode()):
-                return refusal(401, "This service needs its key, as Authorization: Bearer KEY.")
+            scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+            if not hmac.compare_digest(given.encode(), key.encode()) or scheme.lower() != "bearer":
+                why = "This service needs its key, as Authorization: Bearer KEY."
+                return refusal(401, why, {"WWW-Authenticate": "Bearer"})
         elif key is None and request.url.hostname not in OWN_NAMES:
             # A page in a browser here may reach this address by a name of its own (DNS rebinding).
             return refusal(403, f"Without a key this service is reached as {' or '.join(OWN_NAMES)} alone.")
-        length = request.headers.get("Content-Length", "")
-        if request.method == "POST" and not (length.isdigit() and int(length) <= MOST_BYTES):
-            return refusal(413, f"A request has a Content-Length of at most {MOST_BYTES:,} bytes; ask in several.")
+        if "Transfer-Encoding" in request.headers:
+            return refusal(411, "Say how long the request is, with Content-Length; one in chunks is not read.")
+        length = request.headers.get("Content-Length", "0")
+        if not (length.isdecimal() and int(length) <= MOST_BYTES):
+            return refusal(413, f"A request has at most {MOST_BYTES:,} bytes; ask in several.")
         return await go_on(request)
 
     @app.exception_handler(RequestValidationError)
     async def wrong(_: Request, error: RequestValidationError) -> JSONResponse:
         """One line for what is wrong with a request, without repeating it."""
         first = error.errors()[0]
-        if first["type"] == "model_attributes_type":
-            return refusal(422, "Send JSON, and say so: Content-Type: application/json.")
-        place = ".".join(str(part) for part in first["loc"] if part != "body")
-        said = first["msg"].removeprefix("Value error, ")
-        return refusal(422, f"{place or 'the body'}: {said}. Send {EXAMPLE}.")
+        kind, (_, *place), context = first["type"], first["loc"], first.get("ctx", {})
+        if kind == "json_invalid":
+            return not_json(f"{context['error']}, at character {place[0] + 1}")
+        if kind == "model_attributes_type":
+            if isinstance(first["input"], bytes):
+                return refusal(422, "Send JSON, and say so: Content-Type: application/json.")
+            said = f'it must be an object with "{"question" if place else "questions"}"'
+        elif kind == "missing" and not place:
+            said = "it is empty"
+        else:
+            other = first["msg"].removeprefix("Value error, ")
+            said = WRONG[kind].format_map(context) if kind in WRONG else other
+        return refusal(422, f"{named(place)}: {said}. {send}")
+
+    def not_json(why: str) -> JSONResponse:
+        return refusal(422, f"the body: it is not valid JSON ({why}). {send}")
 
     @app.exception_handler(HTTPException)
     async def not_found(_: Request, error: HTTPException) -> JSONResponse:
-        """One line for what is not there."""
-        return refusal(error.status_code, f"{error.detail}. There are POST /answer, GET /health and GET /metrics.")
+        """One line for what is not there, or cannot be read at all: other bytes than UTF-8, lists in lists without
+        end."""
+        if error.status_code == 400 and error.__cause__ is not None:
+            return not_json(one_line(error.__cause__))
+        why = f"{error.detail}. There are POST /answer, GET /health and GET /metrics."
+        return refusal(error.status_code, why, error.headers)
 
     @app.exception_handler(Exception)
     async def failed(_: Request, __: Exception) -> JSONResponse:
@@ -169,17 +201,18 @@ def make_app(cascade: Cascade, dataset: Dataset, key: str | None = None) -> Fast
             return refusal(
                 422, f"questions: at most {cascade.champion.most:,} at a time (cascade.queue); ask in several."
             )
-        if dataset.answer_kind == "choice" and (lacking := [n for n, one in enumerate(questions) if not one.choices]):
-            return refusal(422, f"questions.{lacking[0]} has no choices, and {dataset.name} asks for one of them.")
+        for number, one in enumerate(questions):
+            if (why := wrong_choices(dataset, one.choices)) is not None:
+                return refusal(422, f"questions.{number}: {why}.")
         start = time.monotonic()
 
-        async def one(question: Question) -> Given:
+        async def ask(question: Question) -> Given:
             given = await cascade.answer(question)
             metrics.answered(given, time.monotonic() - start)
             return given
 
         try:
-            given = await _all(one(question) for question in questions)
+            given = await _all(ask(question) for question in questions)
         except UsageError as error:
             return refusal(422, str(error))
         except Overloaded as error:
@@ -216,6 +249,12 @@ async def _all(answers: Iterable[Awaitable[Given]]) -> list[Given]:
             task.cancel()
 
 
-def refusal(status: int, why: str, headers: dict[str, str] | None = None) -> JSONResponse:
+def named(place: Sequence[str | int]) -> str:
+    """Where in the body something is, such as questions.0.question; what somebody calls a field may be anything."""
+    where = " ".join(".".join(map(str, place)).split())
+    return (where if len(where) <= MOST_SHOWN else f"{where[:MOST_SHOWN]}...") or "the body"
+
+
+def refusal(status: int, why: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """A request that is not answered, and the reason in one line."""
     return JSONResponse({"error": why}, status, headers)

@@ -153,6 +153,45 @@ def test_a_map_of_an_unknown_field_or_without_an_equals_sign(complaint: Complain
     )
 
 
+ASKED = ("--set", "teacher.source=sample", "--set", "teacher.url=http://127.0.0.1:9/v1", "--set", "teacher.model=none")
+
+
+@pytest.mark.parametrize("key", ["geheim-\u00fc\u20ac", "two words", "a-key\n", " "])
+def test_a_key_that_no_request_can_carry(complaint: Complain, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("QCRD_ANSWER_API_KEY", key)
+    assert complaint("answer", "lab", *ASKED, "--serve") == (
+        "The key in QCRD_ANSWER_API_KEY has other characters than a request may carry: make one of printable ASCII "
+        "without spaces, such as with openssl rand -hex 32."
+    )
+
+
+def test_choices_that_are_not_those_of_the_dataset(complaint: Complain) -> None:
+    a, b = ("--choice", "a"), ("--choice", "b")
+    twice = "Question 1: its choices must be at least two texts, none of them twice."
+    for dataset, choices, said in (
+        ("lab", (*a, *b), "Question 1: it has choices, and lab has none: leave them out."),
+        ("cqa-t5-small", (), "Question 1: it has no choices, and cqa asks for one of them."),
+        ("cqa-t5-small", (*a, *b, *a), twice),
+        ("cqa-t5-small", a, twice),
+    ):
+        assert complaint("answer", dataset, *ASKED, "Which?", *choices) == said
+
+
+def test_a_file_of_questions_in_another_column(complaint: Complain, tmp_path: Path) -> None:
+    """Only `qcrd import` has --map."""
+    write(tmp_path / "a.jsonl", {"qestion": "Who?", "text": "t"})
+    found = "a.jsonl row 1: no column 'question'. Did you mean 'qestion'? Columns: qestion{}. "
+    helps = "Rename the right one to question; in a dataset of your own, `fields: {{question: COLUMN}}` names it"
+    for command in (
+        ("answer", "lab", *ASKED), ("predict", "--dataset", "lab"),
+        ("sample", "--dataset", "lab", "--url", "http://127.0.0.1:9/v1", "--model", "m"),
+    ):  # fmt: skip
+        assert complaint(*command, "--path", "a.jsonl") == (found + helps).format(", text")
+    assert complaint("import", "a.jsonl", "--dataset", "lab") == (
+        found.format("") + "Name the right one with --map question=COLUMN."
+    )
+
+
 def test_not_json_empty_and_damaged_files(complaint: Complain, tmp_path: Path, home: Path) -> None:
     (tmp_path / "bad.jsonl").write_text(json.dumps(SAMPLE) + "\n{oops\n")
     (tmp_path / "empty.jsonl").touch()

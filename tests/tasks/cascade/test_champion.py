@@ -8,29 +8,9 @@ import pytest
 from storage.errors import UsageError
 from tasks.cascade.champion import Champion
 from tasks.cascade.settings import CascadeSettings
-from tasks.serving.settings import Question, ServedConfig
-from tasks.tracking.client import AboutTraining, open_tracking
-from tasks.tracking.packaging import ToServe
-from tasks.tracking.registry import hold_gate, register
+from tasks.serving.settings import Question
 from tests.conftest import Qcrd
-from tests.tasks.conftest import Taught, home_with
-from tests.tasks.serving.test_served_model import LIMITS
-
-
-@pytest.fixture(scope="module")
-def champions_home(taught: Taught, mlflow_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state folder with a champion of the lab, whose confidence nobody has calibrated."""
-    home = home_with(mlflow_database, tmp_path_factory.mktemp("champion") / "home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        tracking = open_tracking(home)
-        training = tracking.training(AboutTraining("served", "lab", "qcrd", "v", "r"), {})
-        logged = tracking.finish_round(training, 0, {"accuracy": 1.0}, taught.student)
-        example = Question(next(iter(taught.answers)))
-        parts = ToServe(taught.student, taught.discriminator, ServedConfig(dataset="lab", **LIMITS), [example])
-        hold_gate(tracking, register(tracking, "qcrd-lab", logged, parts), lambda _: {})
-        hold_gate(tracking, register(tracking, "qcrd-shy", logged, parts, {"refuses_below": "0.6"}), lambda _: {})
-    return home
+from tests.tasks.conftest import Taught
 
 
 def test_it_answers_what_it_is_sure_of(champions_home: Path, taught: Taught) -> None:
@@ -55,6 +35,12 @@ def test_a_question_that_cannot_be_asked_is_nobody_elses_trouble(champions_home:
     first, second, third = champion._answer([good, bad, good])
     assert first == third
     assert isinstance(second, UsageError)
+
+
+def test_predict_refuses_choices_that_the_dataset_has_not(champions_home: Path, taught: Taught, qcrd: Qcrd) -> None:
+    asked = ("predict", "--model", "qcrd-lab", next(iter(taught.answers)))
+    refused = qcrd(*asked, "--choice", "a", "--choice", "b", home=champions_home, code=2).stderr
+    assert "Question 1: it has choices, and lab has none: leave them out." in refused
 
 
 def test_at_a_terminal_no_teacher_is_needed_where_the_champion_is_sure(
