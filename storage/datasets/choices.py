@@ -51,16 +51,14 @@ def has_choices(dataset: Dataset) -> bool:
 
 
 def wrong_choices(dataset: Dataset, choices: Sequence[str]) -> str | None:
-    """What is wrong with the choices of a question that somebody asks; None if nothing is.
-
-    Stored questions may have a choice twice, as published ones do.
-    """
+    """What is wrong with the choices of a question that somebody asks; None if nothing is. Published questions may have
+    a choice twice."""
     if not has_choices(dataset):
         return f"it has choices, and {dataset.name} has none: leave them out" if choices else None
     if not choices:
         return f"it has no choices, and {dataset.name} asks for one of them"
-    if len(choices) < 2 or len({choice.strip() for choice in choices}) < len(choices):
-        return "its choices must be at least two texts, none of them twice"
+    if len({choice.strip() for choice in choices}) < 2:
+        return "its choices must be at least two different texts"
     return None
 
 

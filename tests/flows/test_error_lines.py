@@ -167,7 +167,7 @@ def test_a_key_that_no_request_can_carry(complaint: Complain, monkeypatch: pytes
 
 def test_choices_that_are_not_those_of_the_dataset(complaint: Complain) -> None:
     a, b = ("--choice", "a"), ("--choice", "b")
-    twice = "Question 1: its choices must be at least two texts, none of them twice."
+    one = "Question 1: its choices must be at least two different texts."
     for dataset, choices, said in (
         ("lab", (*a, *b), "Question 1: it has choices, and lab has none: leave them out."),
         ("cqa-t5-small", (), "Question 1: it has no choices, and cqa asks for one of them."),

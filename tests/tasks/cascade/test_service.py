@@ -157,13 +157,13 @@ def test_what_is_wrong_with_a_request_is_said(champions_home: Path, tmp_path: Pa
 @pytest.mark.parametrize("dataset", ["lab", "arc"])
 def test_choices_are_those_of_the_dataset(champions_home: Path, tmp_path: Path, dataset: str) -> None:
     good = QUESTIONS[0].question
-    twice = "questions.0: its choices must be at least two texts, none of them twice."
+    one = "questions.0: its choices must be at least two different texts."
     wrong = {
         "lab": [(["a", "b"], "questions.0: it has choices, and lab has none: leave them out.")],
         "arc": [
             ([], "questions.0: it has no choices, and arc asks for one of them."),
-            (["a", "a "], twice),
-            (["a"], twice),
+            (["a", "a "], one),
+            (["a"], one),
         ],
     }
 
