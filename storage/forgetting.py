@@ -148,8 +148,8 @@ def choose(store: Store, examples: Iterable[str], where: str | None) -> list[Cho
 def _refuse_other_than_condition(store: Store, where: str) -> None:
     """Raises UsageError unless it is one boolean expression.
 
-    It has to parse both in brackets and without: `true) OR (true` parses in them alone, `true GROUP BY 1` and what has a
-    semicolon out of them alone.
+    It has to parse both in brackets and without: `true) OR (true` parses only in them, `true GROUP BY 1` and what has a
+    semicolon only without.
     """
 
     def refused(why: str) -> UsageError:

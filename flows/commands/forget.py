@@ -48,9 +48,9 @@ def forget_command(
     if not example and where is None:
         raise UsageError("Name what to forget: --example ID, or --where with a condition over `examples`.")
     if not (yes or dry_run) and (as_json or not sys.stdin.isatty()):
+        nobody = "with --json nobody is asked" if as_json else "nobody can be asked, for this is no terminal"
         raise UsageError(
-            f"qcrd forget asks before it forgets, which {'--json leaves no room for' if as_json else 'takes a terminal'}: "
-            "nothing was forgotten. --yes forgets without asking, --dry-run only shows what would go."
+            f"Nothing was forgotten: {nobody}. --yes forgets without asking, --dry-run only shows what would go."
         )
     at = home_at(home)
     store = at.open_store()

@@ -232,7 +232,7 @@ def test_it_is_shown_forgotten_marked_and_stays_away(
     for as_json in ((), ("--json",)):
         refused = qcrd("forget", *choice, *as_json, code=2, home=home)
         assert refused.stdout == ""
-        assert re.fullmatch(r"qcrd: .*nothing was forgotten\. --yes forgets without asking, .*\n", refused.stderr)
+        assert re.fullmatch(r"qcrd: Nothing was forgotten: .*\. --yes forgets without asking, .*\n", refused.stderr)
     assert figures(qcrd("forget", *choice, "--dry-run", "--json", home=home))["forgotten"] is False
     assert left(home, words), "so far it was only shown"
     old = {training.folder.name for training in trainings_in(home)}
