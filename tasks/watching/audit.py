@@ -11,9 +11,9 @@ right, or one that was typed), other answers to the question are compared with i
 The sample is the first questions in the order of a hash of their ids, so it is random, the same in every session, and
 part of every larger one. A person who stops earlier has judged the beginning of it, and that is what counts: all
 questions up to the first whose answer still has to be judged, also those without an answer and those that were known
-beforehand. What is known further on would count for more than its share. So the share of right answers is right in the
-mean, wherever a person stops, if that does not depend on the verdicts; the judgement that is missing next to it makes
-it so (inverse sampling: Haldane, Biometrika 33, 1945).
+beforehand. What is known further on would count for more than its share. The share of right answers is then unbiased,
+after however many judgements a person stops, unless the verdicts decide on it (inverse sampling, which leaves out the
+last draw: Haldane, Biometrika 33, 1945).
 """
 
 import json

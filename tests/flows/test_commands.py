@@ -15,6 +15,7 @@ from flows.cli import app, run
 from flows.config.distill import DistillConfig
 from storage.store import Store
 from tests.conftest import Qcrd, figures, qcrd_command
+from tests.flows.test_audit import Terminal
 
 QUESTION = {
     "question": "Ann has 3 apples and buys 4. How many has she?",
@@ -78,6 +79,11 @@ def test_forgotten_questions_are_no_questions_without_a_label(tmp_path: Path, qc
     assert qcrd("forget", "--where", "true", code=2).stderr.startswith(line)
     assert "with --json nobody is asked" in qcrd("forget", "--where", "true", "--json", code=2).stderr
     assert "'label' is VARCHAR, not BOOLEAN" in qcrd("forget", "--where", "label", "--yes", code=2).stderr
+    with Terminal(home, "forget", "--where", "true") as person:
+        person.type("Forget them for good? [y/N]: ", "n")
+        shown, code = person.end()
+    assert code == 0
+    assert "Nothing was forgotten. --yes does it." in shown
     assert Store(home / "store").query("SELECT count(*) AS n FROM examples")["n"].to_pylist() == [2]
 
     qcrd("forget", "--where", "question = 'Question 0?'", "--yes")
