@@ -16,15 +16,17 @@ condition may quote one, so only its id is.
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 
 from storage.checking import remove_unfinished
 from storage.compaction import remove_replaced
-from storage.errors import UsageError
+from storage.errors import UsageError, one_line
 from storage.ids import content_id, question_id
 from storage.parts import PART, REVISION, kind_of
 from storage.pruning import prune, rows_with
@@ -107,8 +109,8 @@ def choose(store: Store, examples: Iterable[str], where: str | None) -> list[Cho
         where: a DuckDB condition over the columns of `examples`.
 
     Raises:
-        UsageError: there is no such example.
-        BadFile: the condition is wrong.
+        UsageError: there is no such example, or the condition is none.
+        BadFile: the condition names what is not there, or fails on a row; the message is DuckDB's.
     """
     named = list(dict.fromkeys(examples))
     found: dict[str, Chosen] = {}
@@ -134,12 +136,42 @@ def choose(store: Store, examples: Iterable[str], where: str | None) -> list[Cho
                 "qcrd sql \"SELECT example_id, question FROM examples WHERE question LIKE '%words%'\""
             )
     if where is not None:
-        new += add(store.query(f"{_QUESTION} WHERE coalesce(({where}\n), false) ORDER BY ALL"), condition_id(where))
+        _refuse_other_than_condition(store, where)
+        new += add(store.query(f"{_QUESTION} WHERE ({where}\n) ORDER BY ALL"), condition_id(where))
     while new:
         wanted, new = new, []
         for by, sql in ((SAME, _SAME), (MADE_FROM, _MADE_FROM)):
             new += add(_related(store, wanted, sql), by)
     return list(found.values())
+
+
+def _refuse_other_than_condition(store: Store, where: str) -> None:
+    """Raises UsageError unless it is one boolean expression.
+
+    It has to parse both in brackets and without: `true) OR (true` parses only in them, `true GROUP BY 1` and what has a
+    semicolon only without.
+    """
+
+    def refused(why: str) -> UsageError:
+        return UsageError(
+            f"--where takes a condition, a boolean SQL expression over the columns of examples; {where!r} {why}. "
+            "Example: --where \"question LIKE '%Jane Doe%'\""
+        )
+
+    with store.connect() as con:
+        with suppress(duckdb.ParserException):
+            if not con.extract_statements(where):  # spaces, a comment
+                raise refused("is empty")
+        for sql in (f"SELECT 1 FROM examples WHERE {where}\n", f"SELECT 1 FROM examples WHERE ({where}\n)"):
+            try:
+                statements = con.extract_statements(sql)
+            except duckdb.ParserException as error:
+                raise refused(f"is none: {one_line(error).removeprefix('Parser Error: ')}") from error
+            if len(statements) != 1:
+                raise refused("is more than one statement")
+    types = store.query(f"DESCRIBE SELECT ({where}\n) FROM examples e")["column_type"].to_pylist()
+    if other := next((kind for kind in types if kind != "BOOLEAN"), None):
+        raise refused(f"is {other.strip(chr(34))}, not BOOLEAN")
 
 
 def _related(store: Store, wanted: Sequence[Chosen], sql: str) -> pa.Table:

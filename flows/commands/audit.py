@@ -27,7 +27,7 @@ from storage.errors import NothingToDo, UsageError
 from storage.store import Store
 
 if TYPE_CHECKING:
-    from tasks.watching.audit import Item, Judgement, Subject
+    from tasks.watching.audit import Estimate, Item, Judgement, Subject
 
 OF = {"teacher": "train", "champion": "test"}
 """Whose answers can be judged -> the split that they are looked for in."""
@@ -89,9 +89,13 @@ def audit_command(
             session.ask()
         finally:
             out.print()
-            out.print(plain(str(session.estimate())))
-            if left := session.left():
-                notice(f"{left:,} of {len(items):,} are left; the same command goes on.")
+            found = session.estimate()
+            out.print(plain(str(found)))
+            if found.left:
+                more = (
+                    f" {found.later:,} that are known count once those before them are judged." if found.later else ""
+                )
+                notice(f"{found.left:,} of {len(items):,} are left; the same command goes on.{more}")
     elif not as_json:
         out.print(plain(str(session.estimate())))
         notice(f"All {len(items):,} are judged; a larger --sample asks for more.")
@@ -121,18 +125,18 @@ class _Session:
         self.found = audit.judgements(store, dataset.name, split, auditor)
         self.by_key = {(item.example_id, item.answer): item for item in items}
 
-    def estimate(self) -> object:
+    def estimate(self) -> "Estimate":
         """What the sample says so far."""
         return self.audit.estimate(self.dataset, self.items, self.found)
 
     def next_item(self) -> "Item | None":
         """The first answer that has to be judged."""
-        waiting = (item for item in self.items if self.audit.verdict_on(self.dataset, item, self.found) is None)
-        return next(waiting, None)
+        verdicts = self.audit.verdicts_on(self.dataset, self.items, self.found)
+        return self.items[verdicts.index(None)] if None in verdicts else None
 
     def left(self) -> int:
         """How many answers have to be judged."""
-        return self.audit.estimate(self.dataset, self.items, self.found).left
+        return self.estimate().left
 
     def ask(self) -> None:
         """Shows one answer after the other until all are judged or the person quits."""
@@ -225,7 +229,7 @@ class _Session:
             key = (item.example_id, item.answer)
             self.found.pop(key, None)
             if judgement.verdict is not None:
-                self.found[key] = judgement  # the newest last
+                self.found[key] = dataclasses.replace(judgement, judged=item.judged)  # the newest last
         said = {"right": "right", "wrong": "wrong", "unsure": "cannot tell", None: "taken back"}[judgement.verdict]
         out.print(
             plain(f"  {said}" + (f"; right is {judgement.right_answer}" if judgement.right_answer else ""), "dim")
@@ -275,7 +279,7 @@ def _champion(home: Home, store: Store, dataset: Dataset, split: str, model: str
 
 
 def _figures(session: _Session, subject: "Subject", split: str) -> dict[str, object]:
-    found = session.audit.estimate(session.dataset, session.items, session.found)
+    found = session.estimate()
     share, low, high = found.interval or (None, None, None)
     lowest, highest = found.bounds or (None, None)
     return {
@@ -288,10 +292,15 @@ def _figures(session: _Session, subject: "Subject", split: str) -> dict[str, obj
 def _keep(session: _Session) -> None:
     """Says what has changed by it, too."""
     kept = session.audit.keep(session.store, session.dataset, session.split, session.items, session.found)
-    notice(
-        f"{kept.added:,} questions have a gold label now: `qcrd vote` counts with them, and trainings on labels of "
-        "training questions begin anew. Trainings that these questions validate do not: begin another one yourself."
-    )
+    if kept.added:
+        notice(
+            f"{kept.added:,} questions got a gold label: `qcrd vote` counts with them, and trainings on labels of "
+            "training questions begin anew. Trainings that these questions validate do not: begin another one yourself."
+        )
+    else:
+        notice("No question got a gold label" + ("." if kept.had or kept.differing else ": no right answer is known."))
+    if kept.had:
+        notice(f"{kept.had:,} questions had this gold label already.")
     if kept.differing:
         notice(f"{kept.differing:,} questions have another label already, which stays.")
     if kept.unknown:

@@ -26,7 +26,7 @@ def forget_command(
     where: Annotated[
         str | None, typer.Option("--where", help="All examples for which this DuckDB condition over `examples` holds.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask. Needed without a terminal.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
     retrain: Annotated[
         bool,
@@ -47,6 +47,11 @@ def forget_command(
     """
     if not example and where is None:
         raise UsageError("Name what to forget: --example ID, or --where with a condition over `examples`.")
+    if not (yes or dry_run) and (as_json or not sys.stdin.isatty()):
+        nobody = "with --json nobody is asked" if as_json else "nobody can be asked, for this is no terminal"
+        raise UsageError(
+            f"Nothing was forgotten: {nobody}. --yes forgets without asking, --dry-run only shows what would go."
+        )
     at = home_at(home)
     store = at.open_store()
     from tasks.forgetting.forget import forget, plan  # imports mlflow, which takes seconds
@@ -56,7 +61,7 @@ def forget_command(
         raise NothingToDo("No stored example is meant, or all of them were forgotten before: nothing to forget.")
     if not as_json:
         _show(found)
-    if dry_run or not (yes or _agreed(as_json)):
+    if dry_run or not (yes or typer.confirm("Forget them for good?", err=True)):
         if as_json:
             print_json({"forgotten": False, **_planned(found)})
         else:
@@ -69,10 +74,6 @@ def forget_command(
         _tell(done)
     if retrain:
         _retrain(at, store, done, as_json=as_json)
-
-
-def _agreed(as_json: bool) -> bool:
-    return not as_json and sys.stdin.isatty() and typer.confirm("Forget them for good?", err=True)
 
 
 def _show(found: "Plan") -> None:

@@ -76,7 +76,9 @@ def import_file(
             "Most texts state no answer. If they were recorded without their closing statement, import them again "
             "with --answers recorded."
         )
-    if not summary.labelled:
+    if not summary.questions:
+        notice("All questions of the file were forgotten: they are not stored again.")
+    elif not summary.labelled:
         notice("No question has a label. If the file has one under another name: --map label=COLUMN.")
     for note in summary.notes:
         notice(note)

@@ -74,8 +74,11 @@ def import_recorded(
     total = ImportSummary(0, 0, 0, 0, 0, 0, 0, 0, {})
     for chunk in _chunks(questions, QUESTIONS_AT_ONCE):
         rows: list[dict[str, Any]] = []
+        labelled: set[str] = set()
         for number, question in enumerate(chunk, 1):
             key = example_id(dataset.name, split, question.example.question, question.example.choices)
+            if question.example.label is not None:
+                labelled.add(key)
             for sample in question.samples:
                 seen = (key, sample.teacher, sample.text, sample.thought)
                 identity = recorded_sample_id(key, sample.teacher, sample.text, occurrences[seen], sample.thought)
@@ -99,7 +102,7 @@ def import_recorded(
             total,
             questions=total.questions + len(stored.example_ids),
             repeated_questions=total.repeated_questions + stored.repeated,
-            labelled=total.labelled + sum(question.example.label is not None for question in chunk),
+            labelled=total.labelled + len(labelled.intersection(stored.example_ids)),
             samples=total.samples + len(table),
             unparsed=total.unparsed + table["answer"].null_count,
             added=total.added + counts[0],

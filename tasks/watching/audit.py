@@ -9,12 +9,16 @@ champion, costs a person only the answers that nobody has judged. Where the righ
 right, or one that was typed), other answers to the question are compared with it.
 
 The sample is the first questions in the order of a hash of their ids, so it is random, the same in every session, and
-part of every larger one. What has been judged of it when a person stops is random, too.
+part of every larger one. A person who stops earlier has judged the beginning of it, and that is what counts: all
+questions up to the first whose answer still has to be judged, also those without an answer and those that were known
+beforehand. What is known further on would count for more than its share. The share of right answers is then unbiased,
+after however many judgements a person stops, unless the verdicts decide on it (inverse sampling, which leaves out the
+last draw: Haldane, Biometrika 33, 1945).
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -73,10 +77,12 @@ class Judgement:
     Attributes:
         verdict: None takes back what was said.
         right_answer: the right answer, if the person typed one, normalised.
+        judged: whose answer it was said of (`Subject.judged`); set in what `judgements` returns.
     """
 
     verdict: Verdict | None
     right_answer: str | None = None
+    judged: str = field(default="", compare=False)
 
 
 Judgements = dict[tuple[str, str], Judgement]
@@ -85,12 +91,13 @@ Judgements = dict[tuple[str, str], Judgement]
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a sample says so far.
+    """What a sample says so far, by its questions up to the first whose answer still has to be judged.
 
     Attributes:
         right, wrong, unsure: answers of each verdict; `unsure` could not be told.
         none: of the wrong ones, how many are no answer at all.
         left: answers still to be judged.
+        later: answers that are known, or none, and do not count yet.
     """
 
     right: int
@@ -98,6 +105,7 @@ class Estimate:
     unsure: int
     none: int
     left: int
+    later: int = 0
 
     @property
     def interval(self) -> tuple[float, float, float] | None:
@@ -117,7 +125,7 @@ class Estimate:
 
     def __str__(self) -> str:
         if self.bounds is None:
-            return "Nothing has been judged yet."
+            return "Nothing of this sample has been judged yet, so there is no estimate."
         told = self.right + self.wrong
         text = f"{self.right} of {told} right" if told else "None could be told"
         if self.interval:
@@ -207,12 +215,15 @@ def judgements(store: Store, dataset: str, split: str, auditor: str = "") -> Jud
     with store.connect() as con:
         rows = store.execute(
             con,
-            f"SELECT example_id, answer, verdict, right_answer FROM "
+            f"SELECT example_id, answer, verdict, right_answer, judged FROM "
             f"{store.relation(AUDITS, {'dataset': dataset, 'split': split})} WHERE auditor = $1 AND verdict IS NOT "
             "NULL ORDER BY created_at, example_id, answer",
             [auditor],
         ).to_pylist()
-    return {(row["example_id"], row["answer"]): Judgement(row["verdict"], row["right_answer"]) for row in rows}
+    return {
+        (row["example_id"], row["answer"]): Judgement(row["verdict"], row["right_answer"], row["judged"])
+        for row in rows
+    }  # fmt: skip
 
 
 def record(
@@ -241,11 +252,20 @@ def right_answers(found: Judgements) -> dict[str, str]:
 
 def verdict_on(dataset: Dataset, item: Item, found: Judgements) -> Verdict | None:
     """What is known of an item's answer; None where a person has to judge it."""
+    return verdicts_on(dataset, [item], found)[0]
+
+
+def verdicts_on(dataset: Dataset, items: Sequence[Item], found: Judgements) -> list[Verdict | None]:
+    """`verdict_on` each."""
+    right = right_answers(found)
+    return [_verdict(dataset, item, found, right.get(item.example_id)) for item in items]
+
+
+def _verdict(dataset: Dataset, item: Item, found: Judgements, right: str | None) -> Verdict | None:
     if item.answer is None:
         return "wrong"
     if said := found.get((item.example_id, item.answer)):
         return said.verdict
-    right = right_answers(found).get(item.example_id)
     if right is None:
         return None
     if dataset.equal(item.answer, right, item.extra):
@@ -254,12 +274,25 @@ def verdict_on(dataset: Dataset, item: Item, found: Judgements) -> Verdict | Non
     return None if dataset.answer_kind == "custom" else "wrong"
 
 
-def estimate(dataset: Dataset, items: Iterable[Item], found: Judgements) -> Estimate:
-    """What a sample says so far."""
-    verdicts = [(item, verdict_on(dataset, item, found)) for item in items]
-    count = [verdict for _, verdict in verdicts].count
-    none = sum(item.answer is None for item, _ in verdicts)
-    return Estimate(count("right"), count("wrong"), count("unsure"), none, count(None))
+def estimate(dataset: Dataset, items: Sequence[Item], found: Judgements) -> Estimate:
+    """What a sample says so far.
+
+    Nothing before one of this subject's answers was judged: what is known by then, on the way to the first that is
+    not, is chosen by being known.
+    """
+    verdicts = verdicts_on(dataset, items, found)
+    reached = verdicts.index(None) if None in verdicts else len(items)
+    if reached < len(items) and not any(_judged_here(item, found) for item in items[:reached]):
+        reached = 0
+    count = verdicts[:reached].count
+    none = sum(item.answer is None for item in items[:reached])
+    left = verdicts.count(None)
+    return Estimate(count("right"), count("wrong"), count("unsure"), none, left, len(items) - reached - left)
+
+
+def _judged_here(item: Item, found: Judgements) -> bool:
+    said = None if item.answer is None else found.get((item.example_id, item.answer))
+    return said is not None and said.judged == item.judged
 
 
 @dataclass(frozen=True)
@@ -268,11 +301,13 @@ class Kept:
 
     Attributes:
         added: questions that had no label and have one now.
+        had: questions whose label is the right answer already.
         differing: questions whose label is another answer; it stays.
         unknown: questions whose answer was judged wrong without a right one; they have none.
     """
 
     added: int
+    had: int
     differing: int
     unknown: int
 
@@ -284,14 +319,12 @@ def keep(store: Store, dataset: Dataset, split: str, items: Sequence[Item], foun
     bare = [Example(item.question, item.choices, answer, item.extra) for item, answer in known if item.label is None]
     if bare:
         store_examples(store, dataset, split, bare)
-    differing = sum(
-        item.label is not None and not dataset.equal(answer, item.label, item.extra) for item, answer in known
-    )
+    labelled = [dataset.equal(answer, item.label, item.extra) for item, answer in known if item.label is not None]
     unknown = sum(
         verdict_on(dataset, item, found) == "wrong" and item.example_id not in right and item.label is None
         for item in items
     )
-    return Kept(len(bare), differing, unknown)
+    return Kept(len(bare), labelled.count(True), labelled.count(False), unknown)
 
 
 def as_answer(dataset: Dataset, item: Item, typed: str) -> str | None:

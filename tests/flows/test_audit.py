@@ -14,6 +14,7 @@ import pytest
 
 from flows.terminal import CONTROLS
 from storage.store import Store
+from tasks.watching import audit as audited
 from tests.conftest import ROOT, Qcrd, figures, qcrd_command
 
 QUESTIONS = 4
@@ -164,7 +165,10 @@ def test_keys_judge_and_the_next_session_goes_on(voted: Path, qcrd: Qcrd) -> Non
     assert [row["verdict"] for row in stored(voted)] == ["right", "wrong", "right", "right"]
     done = qcrd("audit", "--dataset", "svamp", "--keep")
     assert done.stdout.strip() == "3 of 4 right: 75.0 % (30.1 to 95.4)."
-    assert "4 questions have a gold label now" in " ".join(done.stderr.split())
+    assert "4 questions got a gold label: " in " ".join(done.stderr.split())
+    again = qcrd("audit", "--dataset", "svamp", "--keep")
+    told = ["No question got a gold label.", "4 questions had this gold label already."]
+    assert again.stderr.splitlines()[-2:] == told
     assert figures(qcrd("vote", "--dataset", "svamp", "--json"))["majority_accuracy"] == 0.75
 
 
@@ -210,15 +214,44 @@ def test_of_free_text_the_person_says_whether_another_answer_is_right_too(
     assert [(row["verdict"], row["right_answer"]) for row in stored(home)] == [("right", None), ("wrong", "because")]
 
 
+def test_who_stops_early_learns_of_what_came_before_alone(voted: Path, qcrd: Qcrd, tmp_path: Path) -> None:
+    """Questions without an answer count from where they come in the sample on."""
+    rows = [{"question": f"None {n}?", "samples": [{"teacher": "big", "text": "I do not know."}]} for n in range(6)]
+    (tmp_path / "none.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    qcrd("import", tmp_path / "none.jsonl", "--dataset", "svamp")
+    qcrd("vote", "--dataset", "svamp")
+    found = audited.of_vote(Store(voted / "store"), "svamp", "train")
+    items = audited.sampled(Store(voted / "store"), "svamp", "train", found, 10)
+    answered = [place for place, item in enumerate(items) if item.answer is not None]
+    assert len(items) == 10
+    assert answered != [0, 1, 2, 3], "this would show nothing"
+    for judged, place in enumerate(answered):
+        told = figures(qcrd("audit", "--dataset", "svamp", "--json"))
+        none = place - judged if judged else 0
+        later = 10 - (place if judged else 0) - (4 - judged)
+        assert (told["right"], told["none"], told["left"], told["later"]) == (judged, none, 4 - judged, later)
+        with audit(voted) as person:
+            assert f"  {items[place].example_id}" in person.press("r"), "in the sample's order"
+            if judged < 3:
+                person.press("q")
+            shown, code = person.end()
+        assert code == 0
+        reached = answered[judged + 1] if judged < 3 else 10
+        assert f"{judged + 1} of {reached} right: " in shown
+        assert ("count once those before them are judged" in " ".join(shown.split())) == (reached + 3 - judged < 10)
+
+
 def test_without_a_terminal_it_says_so_in_one_line(voted: Path, qcrd: Qcrd) -> None:
     done = qcrd("audit", "--dataset", "svamp", code=2)
     assert done.stdout == ""
     assert done.stderr == (
-        "qcrd: Nothing has been judged yet. 4 are left to judge, which takes a terminal: this is none. --json prints "
-        "what is known so far.\n"
+        "qcrd: Nothing of this sample has been judged yet, so there is no estimate. 4 are left to judge, which takes a "
+        "terminal: this is none. --json prints what is known so far.\n"
     )
     told = figures(qcrd("audit", "--dataset", "svamp", "--json"))
     assert (told["sample"], told["left"], told["share"]) == (4, 4, None)
+    nothing = qcrd("audit", "--dataset", "svamp", "--keep", "--json").stderr
+    assert nothing.splitlines() == ["No question got a gold label: no right answer is known."]
     assert "There are no votes" in qcrd("audit", "--dataset", "svamp", "--split", "test", code=2).stderr
     assert "at least 1" in qcrd("audit", "--dataset", "svamp", "--sample", 0, code=2).stderr
     assert "champion, teacher" in qcrd("audit", "--dataset", "svamp", "--of", "me", code=2).stderr

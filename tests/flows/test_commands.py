@@ -13,7 +13,9 @@ import typer
 
 from flows.cli import app, run
 from flows.config.distill import DistillConfig
+from storage.store import Store
 from tests.conftest import Qcrd, figures, qcrd_command
+from tests.flows.test_audit import Terminal
 
 QUESTION = {
     "question": "Ann has 3 apples and buys 4. How many has she?",
@@ -63,6 +65,36 @@ def test_accuracies_are_null_without_labels(tmp_path: Path, qcrd: Qcrd) -> None:
     qcrd("import", tmp_path / "a.jsonl", "--dataset", "svamp")
     got = figures(qcrd("vote", "--dataset", "svamp", "--json"))
     assert (got["single_accuracy"], got["majority_accuracy"], got["examples"]) == (None, None, 1)
+
+
+def test_forgotten_questions_are_no_questions_without_a_label(tmp_path: Path, qcrd: Qcrd, home: Path) -> None:
+    file = tmp_path / "samples.jsonl"
+    rows = [
+        {"question": f"Question {n}?", "label": "7", "samples": [{"teacher": "big", "text": "So the answer is 7."}]}
+        for n in (0, 1, 1)
+    ]  # fmt: skip
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "2 questions (2 labelled)" in qcrd("import", file, "--dataset", "svamp").stdout
+    line = "qcrd: Nothing was forgotten: nobody can be asked, for this is no terminal. --yes forgets without asking, "
+    assert qcrd("forget", "--where", "true", code=2).stderr.startswith(line)
+    assert "with --json nobody is asked" in qcrd("forget", "--where", "true", "--json", code=2).stderr
+    assert "'label' is VARCHAR, not BOOLEAN" in qcrd("forget", "--where", "label", "--yes", code=2).stderr
+    with Terminal(home, "forget", "--where", "true") as person:
+        person.type("Forget them for good? [y/N]: ", "n")
+        shown, code = person.end()
+    assert code == 0
+    assert "Nothing was forgotten. --yes does it." in shown
+    assert Store(home / "store").query("SELECT count(*) AS n FROM examples")["n"].to_pylist() == [2]
+
+    qcrd("forget", "--where", "question = 'Question 0?'", "--yes")
+    assert "1 questions (1 labelled)" in qcrd("import", file, "--dataset", "svamp").stdout
+    qcrd("forget", "--where", "true", "--yes")
+    told = qcrd("import", file, "--dataset", "svamp")
+    assert "0 samples of 0 questions (0 labelled)" in told.stdout
+    assert told.stderr.splitlines() == [
+        "All questions of the file were forgotten: they are not stored again.",
+        "2 of 2 questions were forgotten (`qcrd forget`) and are left out.",
+    ]
 
 
 def test_show_rationales_says_what_the_vote_made_of_each_sample_and_why(voted: Qcrd) -> None:

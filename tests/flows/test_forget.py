@@ -229,7 +229,11 @@ def test_it_is_shown_forgotten_marked_and_stays_away(
 
     shown = qcrd("forget", *choice, "--dry-run", home=home)
     assert "registered students that learned from them: qcrd-sums version 1" in shown.stdout
-    assert qcrd("forget", *choice, home=home).stderr.splitlines()[-1] == "Nothing was forgotten. --yes does it."
+    for as_json in ((), ("--json",)):
+        refused = qcrd("forget", *choice, *as_json, code=2, home=home)
+        assert refused.stdout == ""
+        assert re.fullmatch(r"qcrd: Nothing was forgotten: .*\. --yes forgets without asking, .*\n", refused.stderr)
+    assert figures(qcrd("forget", *choice, "--dry-run", "--json", home=home))["forgotten"] is False
     assert left(home, words), "so far it was only shown"
     old = {training.folder.name for training in trainings_in(home)}
     trained_on = sum(len(training.learned_from(ids(home, distilled.where))) > 0 for training in trainings_in(home))

@@ -1,6 +1,7 @@
 """Forgotten examples leave every table and every file, and no writer brings them back, wherever it is killed."""
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -194,15 +195,44 @@ def test_a_condition_is_kept_as_its_id_alone(tmp_path: Path) -> None:
     [
         (["nobody"], None, UsageError, r"^No example 'nobody' is stored\. This finds ids: qcrd sql"),
         ([], "colour = 'red'", BadFile, r"^DuckDB: Binder Error: .*colour"),
-        ([], "question =", BadFile, r"^DuckDB: Parser Error: "),
+        ([], "question", UsageError, "; 'question' is VARCHAR, not BOOLEAN. Example: --where \"question LIKE "),
+        ([], "42", UsageError, "; '42' is INTEGER, not BOOLEAN"),
+        ([], "NULL", UsageError, "; 'NULL' is NULL, not BOOLEAN"),
+        ([], "", UsageError, "^--where takes a condition, a boolean SQL expression over .*; '' is empty. Example: "),
+        ([], " -- nothing", UsageError, "; ' -- nothing' is empty"),
+        ([], "question =", UsageError, "; 'question =' is none: syntax error at or near \"=\". Example: "),
+        ([], "question = 'x", UsageError, "is none: unterminated string literal"),
+        ([], "true) OR (true", UsageError, "; 'true\\) OR \\(true' is none: syntax error at or near \"\\)\""),
+        ([], "1=1; DROP TABLE examples", UsageError, "is more than one statement"),
+        ([], "true; -- x", UsageError, 'is none: syntax error at or near ";"'),
+        ([], "true GROUP BY ALL", UsageError, 'is none: syntax error at or near "GROUP"'),
+        ([], "true UNION SELECT 1", UsageError, 'is none: syntax error at or near "UNION"'),
+        ([], "SELECT true", UsageError, 'is none: syntax error at or near "SELECT"'),
+        ([], "true, true", UsageError, 'is none: syntax error at or near ","'),
+        ([], "count(*) > 1", BadFile, "^DuckDB: Binder Error: WHERE clause cannot contain aggregates"),
     ],
 )
 def test_a_wrong_name_or_condition_is_one_line(
     tmp_path: Path, names: list[str], where: str | None, error: type[Exception], line: str
 ) -> None:
     store, _, _ = filled(tmp_path)
-    with pytest.raises(error, match=line):
+    with pytest.raises(error, match=line) as raised:
         choose(store, names, where)
+    assert not re.search("COALESCE|\n", str(raised.value))
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        f"e.question LIKE '%{WORD}%'",
+        f"question LIKE '%{WORD}%' AND (label IS NULL OR label <> '(')",
+        f"CASE WHEN question LIKE '%{WORD}%' THEN true END",
+        f"example_id IN (SELECT example_id FROM examples WHERE question LIKE '%{WORD}%')",
+    ],
+)
+def test_any_boolean_expression_is_a_condition(tmp_path: Path, where: str) -> None:
+    store, goes, _ = filled(tmp_path)
+    assert [one.example_id for one in choose(store, [], where)] == [goes]
 
 
 def test_one_that_was_forgotten_may_be_named_again(tmp_path: Path) -> None:

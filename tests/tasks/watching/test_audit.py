@@ -1,7 +1,11 @@
 """A person's judgements of a random sample: what is asked, what it adds up to, what becomes of it."""
 
 import json
+import random
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
 
@@ -19,6 +23,9 @@ from tasks.watching.audit import (
     Estimate,
     Item,
     Judgement,
+    Judgements,
+    Kept,
+    Verdict,
     as_answer,
     estimate,
     judgements,
@@ -139,13 +146,89 @@ def test_the_estimate_has_wilson_s_interval_and_bounds_what_could_not_be_told() 
         "41 of 48 right: 85.4 % (72.8 to 92.8); 1 of the wrong ones is no answer. 2 could not be told: 69.2 to 93.0 %, "
         "whether they are all wrong or right."
     )
-    assert str(Estimate(0, 0, 0, 0, 5)) == "Nothing has been judged yet."
+    assert str(Estimate(0, 0, 0, 0, 5)) == "Nothing of this sample has been judged yet, so there is no estimate."
     assert str(Estimate(0, 0, 2, 0, 5)).startswith("None could be told. 2 could not be told: 0.0 to 100.0 %")
 
 
 def test_no_answer_is_wrong_and_nobody_is_asked(world: World) -> None:
-    found = estimate(LAB, sample_of(world.store, QUESTIONS), {})
-    assert found == Estimate(right=0, wrong=1, unsure=0, none=1, left=QUESTIONS - 1)
+    store = world.store
+    items = sample_of(store, QUESTIONS)
+    for item in items:
+        if item.answer is not None:
+            record(store, LAB, "train", item, Judgement("right"))
+    found = estimate(LAB, items, judgements(store, "lab", "train"))
+    assert found == Estimate(right=QUESTIONS - 1, wrong=1, unsure=0, none=1, left=0)
+
+
+def item(key: str, answer: str | None) -> Item:
+    return Item(key, key, (), None, {}, answer, None, "v")
+
+
+def said(verdict: Verdict, right: str | None = None, judged: str = "v") -> Judgement:
+    return Judgement(verdict, right, judged)
+
+
+def test_it_counts_as_far_as_nothing_is_left_to_judge() -> None:
+    items = [item("a", None), item("b", "7"), item("c", "7"), item("d", None), item("e", "7"), item("f", None)]
+    known = {("e", "7"): said("right")}
+    assert estimate(LAB, items, known) == Estimate(0, 0, 0, 0, left=2, later=4), "b is not judged"
+    known[("b", "7")] = said("right")
+    assert estimate(LAB, items, known) == Estimate(right=1, wrong=1, unsure=0, none=1, left=1, later=3)
+    known[("c", "7")] = said("unsure")
+    assert estimate(LAB, items, known) == Estimate(right=2, wrong=3, unsure=1, none=3, left=0)
+
+
+def test_answers_known_by_another_audit_are_no_estimate_before_one_of_these_is_judged() -> None:
+    items = [item("a", "7"), item("b", "7"), item("c", None), item("d", "8"), item("e", "7")]
+    known = {("a", "7"): said("right", judged="another"), ("b", "9"): said("right", judged="another")}
+    assert estimate(LAB, items, known) == Estimate(0, 0, 0, 0, left=2, later=3)
+    known[("d", "8")] = said("right")
+    assert estimate(LAB, items, known) == Estimate(right=2, wrong=2, unsure=0, none=1, left=1)
+    assert estimate(LAB, items[:3], known) == Estimate(1, 2, 0, 1, left=0), "all are known: that is the sample's figure"
+
+
+DRAWS = 1000
+
+
+@pytest.mark.parametrize("stop", [1, 3, 8, 40])
+@pytest.mark.parametrize("size", [12, 40])
+def test_whenever_a_person_stops_the_estimate_is_right_in_the_mean(stop: int, size: int) -> None:
+    """Of 40 answers, a quarter is none and a quarter known beforehand; those are right more often than others."""
+    population = [
+        *(item(f"none {n}", None) for n in range(10)),
+        *(item(f"known {n}", "7" if n < 8 else "8") for n in range(10)),
+        *(item(f"right {n}", "7") for n in range(11)),
+        *(item(f"wrong {n}", "8") for n in range(9)),
+    ]  # fmt: skip
+    before = {(f"known {n}", "5"): said("wrong", "7", "another") for n in range(10)}
+    truth = (8 + 11) / 40
+    draw = random.Random(f"{stop} {size}")
+    shares = []
+    for _ in range(DRAWS):
+        items = draw.sample(population, size)
+        found = estimate(LAB, items, judged_up_to(stop, items, before))
+        assert found.interval is not None
+        shares.append(found.interval[0])
+    error = stdev(shares) / DRAWS**0.5
+    assert abs(mean(shares) - truth) < 4 * error + 1e-9, f"{mean(shares):.3f}, not {truth:.3f}"
+    assert error < 0.02
+
+
+def judged_up_to(stop: int, items: Sequence[Item], before: Judgements) -> Judgements:
+    """What is known once a person has judged so many answers as they came."""
+    found = dict(before)
+    waiting = (one for one in items if verdict_on(LAB, one, before) is None)
+    for one in islice(waiting, stop):
+        found[one.example_id, str(one.answer)] = said("right" if one.answer == "7" else "wrong")
+    return found
+
+
+def test_questions_without_an_answer_take_their_random_places(world: World) -> None:
+    """None of them first or last, whatever the seed."""
+    places = [[one.answer for one in sample_of(world.store, QUESTIONS, seed)].index(None) for seed in range(30)]
+    assert abs(mean(places) - (QUESTIONS - 1) / 2) < 4 * stdev(places) / len(places) ** 0.5
+    assert min(places) < QUESTIONS / 4
+    assert max(places) > 3 * QUESTIONS / 4
 
 
 def test_right_answers_become_labels_only_where_there_is_none(world: World) -> None:
@@ -159,13 +242,13 @@ def test_right_answers_become_labels_only_where_there_is_none(world: World) -> N
     found = judgements(store, "lab", "train")
     sample = [item for item in sample_of(store, 6) if item.example_id in right_answers(found) or item in items]
     kept = keep(store, LAB, "train", sample, found)
-    assert (kept.added, kept.differing, kept.unknown) == (2, 1, 1)
+    assert kept == Kept(added=2, had=0, differing=1, unknown=1)
     labels = dict(
         store.query("SELECT example_id, label FROM examples WHERE label IS NOT NULL").select([0, 1]).to_pandas().values
     )
     assert labels == {items[0].example_id: "7", items[2].example_id: "9", items[3].example_id: "5"}
     again = sample_of(store, 6)
-    assert keep(store, LAB, "train", again, found).added == 0
+    assert keep(store, LAB, "train", again, found) == Kept(added=0, had=2, differing=1, unknown=1)
     assert json.loads(store.query("SELECT min(extra) AS e FROM examples")["e"][0].as_py()) == {}
 
 
