@@ -23,6 +23,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from storage.errors import UnknownName, UsageError, one_line
+from tasks.errors import TrackingFailed
 from tasks.tracking.backend import Backend, translated
 from tasks.tracking.client import MODEL_ID, ROUND, TRAINING_ID, LoggedRound, Tracking
 from tasks.tracking.gate import DEFAULT_LEVEL, Verdict, judge
@@ -238,7 +239,7 @@ def load_registered(home: Path, name: str, alias: str = CHAMPION) -> LoadedStude
 
     Raises:
         UnknownName: there is no such model or alias; the message lists those there are.
-        TrackingFailed: MLflow cannot be reached, or the model cannot be loaded.
+        TrackingFailed: MLflow cannot be reached, or the model cannot be loaded, such as after its folder was moved.
     """
     tracking = Tracking(Backend(home))
     client, backend = tracking.client, tracking.backend
@@ -252,6 +253,13 @@ def load_registered(home: Path, name: str, alias: str = CHAMPION) -> LoadedStude
         if version is None:
             aliases = client.get_registered_model(name).aliases
             raise UnknownName(f"alias of {name}", alias, aliases, "The gate names a champion, or you do, by hand.")
+        stored = client.get_model_version_download_uri(name, version.version)
+        if backend.artifacts is not None and stored.startswith("/") and not Path(stored).exists():
+            raise TrackingFailed(
+                f"The files of {name} version {version.version} are not in {stored}, where MLflow's database has them. "
+                "If this state folder was moved, or copied from one that is gone, put it back there, or move "
+                f"{backend.folder} away and distil again: what is trained is found, not trained again."
+            )
         place = mlflow.artifacts.download_artifacts(
             f"models:/{name}/{version.version}", tracking_uri=backend.uri, registry_uri=backend.uri
         )

@@ -6,6 +6,7 @@ import pytest
 
 from storage.datasets.definition import Example
 from storage.datasets.registry import get_dataset
+from tasks.errors import TrackingFailed
 from tasks.serving.evaluate import evaluate_registered
 from tasks.tracking.challenger import register_best
 from tasks.tracking.client import open_tracking
@@ -94,3 +95,6 @@ def test_the_threshold_goes_with_the_student(home: Path, tmp_path: Path, monkeyp
     assert (measured.questions, measured.answered) == (2, sum(sure))
     assert measured.accuracy == sum(row["answer"] == "4" for row in guesses) / 2
     assert measured.wrong == sum(one and row["answer"] != "4" for one, row in zip(sure, rows, strict=True))
+    # MLflow's database names absolute paths.
+    with pytest.raises(TrackingFailed, match=r"version 1 are not in .*\. If this state folder was moved"):
+        load_registered(home.rename(tmp_path / "moved"), version.name, "challenger")
