@@ -34,6 +34,7 @@ from tasks.running.worker import stopping_with_us
 from tasks.running.workspace import Workspace
 from tasks.steps import comparing, questions, rounds, teacher, votes
 from tasks.training.folder import Training
+from tasks.training.prepare import refuse_vain
 from tasks.training.spec import Parts
 
 SAME_TIME = 1.05
@@ -85,18 +86,22 @@ def _compared(
 
 def _prepare(workspace: Workspace, distillations: Iterable[DistillConfig]) -> dict[str, VoteRule]:
     """Questions, samples and votes of all configurations; once for those that agree on them."""
-    rules: dict[str, VoteRule] = {}
+    one_of: dict[str, DistillConfig] = {}
+    stored: dict[str, str] = {}
     for config in distillations:
         key = _data_of(config)
-        if key in rules:
-            continue
-        if config.teacher.source == "import":
-            questions.import_recordings(workspace, config.dataset, config.teacher)
-        stored = questions.store_questions(workspace, config.dataset)
+        if key not in stored:
+            if config.teacher.source == "import":
+                questions.import_recordings(workspace, config.dataset, config.teacher)
+            one_of[key], stored[key] = config, questions.store_questions(workspace, config.dataset).dataset
+        training = config.training(config.method, workspace.home)
+        refuse_vain(workspace.open_store(), config.dataset.name, Parts.of(config.dataset, stored[key]), training)
+    rules: dict[str, VoteRule] = {}
+    for key, config in one_of.items():
         if config.teacher.needs_lab():
             teacher.build_lab_teacher(workspace)
         sampled = teacher.ask_teacher(workspace, config.dataset, config.teacher)
-        rules[key] = VoteRule(dataset=stored.dataset, teachers=sampled.teachers, **config.votes.model_dump())
+        rules[key] = VoteRule(dataset=stored[key], teachers=sampled.teachers, **config.votes.model_dump())
         votes.count_votes(workspace, rules[key], config.dataset)
         rounds.warn_of_emulation(config.student, config.optimisation)
     return rules

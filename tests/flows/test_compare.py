@@ -43,6 +43,12 @@ def write(folder: Path, **changes: object) -> None:
     (folder / "compare.yaml").write_text(yaml.safe_dump(COMPARISON | changes), encoding="utf-8")
 
 
+def test_a_variant_that_can_come_to_nothing_is_refused_first(here: Path, home: Path, qcrd: Qcrd) -> None:
+    write(here, variants={"dss": {"method": {"name": "dss"}}, "sure": {"registry": {"risk": 0.001}}})
+    assert "registry.risk is 0.001" in qcrd("compare", "compare.yaml", code=2).stderr
+    assert Store(home / "store").query("SELECT 1 FROM votes").num_rows == 0, "nor is a teacher asked"
+
+
 def test_all_cells_once_and_another_seed_costs_only_itself(here: Path, home: Path, qcrd: Qcrd) -> None:
     write(here)
     first = figures(qcrd("compare", "compare.yaml", "--json"))
